@@ -1,0 +1,160 @@
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+
+/**
+ * Seam between an environment and the service: the names of all settings, how each is read, and what it means.
+ * Whoever starts the service writes its environment as an object that `satisfies Record<SettingName, …>`,
+ * so that a forgotten or misspelt setting does not compile. An empty value means "not set".
+ *
+ * A secret may come as a file: `<NAME>_FILE` names it and wins over `<NAME>`.
+ */
+const port = z.coerce.number().int().min(1).max(65_535);
+const milliseconds = (fallback: number, max = 600_000) => z.coerce.number().int().min(0).max(max).default(fallback);
+
+const settings = {
+  /** Which environment this is: a label on metrics and logs, never a switch of behaviour. */
+  ENVIRONMENT: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]*$/, 'must be a name such as staging')
+    .default('development'),
+  /** Address and port of the clear-text listener. */
+  HOST: z.string().default('0.0.0.0'),
+  PORT: port.default(8000),
+  /** Set all three to serve TLS as well, without a gateway in front. Paths of PEM files. */
+  TLS_PORT: port.optional(),
+  TLS_CERTIFICATE_FILE: z.string().optional(),
+  TLS_KEY_FILE: z.string().optional(),
+  DATABASE_HOST: z.string().default('127.0.0.1'),
+  DATABASE_PORT: port.default(5432),
+  DATABASE_NAME: z.string(),
+  DATABASE_USER: z.string(),
+  /** Path of a file that holds the password; its last line break is dropped. */
+  DATABASE_PASSWORD_FILE: z.string().optional(),
+  /** Connections of one process. Processes x replicas x this must stay below the database's max_connections. */
+  DATABASE_POOL_SIZE: z.coerce.number().int().min(1).max(200).default(10),
+  DATABASE_CONNECT_TIMEOUT_MS: milliseconds(1_000),
+  /** What the database itself enforces on a statement; the client waits 500 ms longer. */
+  DATABASE_STATEMENT_TIMEOUT_MS: milliseconds(1_500),
+  /** Upper limit of worker processes; never more than the host has cores. */
+  PROCESSES: z.coerce.number().int().min(1).max(64).default(1),
+  /** How long the service goes on serving after SIGTERM, so that nobody sends to it any more when it stops. */
+  DRAIN_MS: milliseconds(0),
+  /** How long requests in flight may take to finish after that. */
+  SHUTDOWN_TIMEOUT_MS: milliseconds(10_000),
+  LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
+  /** Largest amount of one loan, in the loan's currency. */
+  MAX_AMOUNT: z
+    .string()
+    .regex(/^\d{1,10}(\.\d{1,4})?$/, 'must be a decimal such as 50000')
+    .default('50000'),
+  VERSION: z.string().default('0.0.0'),
+  COMMIT: z.string().default('unknown'),
+} satisfies Record<string, z.ZodType>;
+
+export type SettingName = keyof typeof settings;
+
+export const SETTING_NAMES = Object.keys(settings) as readonly SettingName[];
+
+export interface Config {
+  readonly environment: string;
+  readonly version: string;
+  readonly commit: string;
+  readonly host: string;
+  readonly port: number;
+  readonly tls: { readonly port: number; readonly certificate: string; readonly key: string } | undefined;
+  readonly database: {
+    readonly host: string;
+    readonly port: number;
+    readonly name: string;
+    readonly user: string;
+    readonly poolSize: number;
+    readonly connectTimeoutMs: number;
+    readonly statementTimeoutMs: number;
+  };
+  readonly processes: number;
+  readonly drainMs: number;
+  readonly shutdownTimeoutMs: number;
+  readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
+  /** A decimal string. */
+  readonly maxAmount: string;
+}
+
+/** Kept apart from Config, so that a configuration can be printed. */
+export interface Secrets {
+  readonly databasePassword: string;
+}
+
+/** All faults of the settings in one message that names each of them. */
+export class ConfigError extends Error {
+  constructor(readonly faults: readonly string[]) {
+    super(
+      `The service cannot start, ${faults.length} setting(s) are wrong:\n${faults.map((f) => `  - ${f}`).join('\n')}`,
+    );
+    this.name = 'ConfigError';
+  }
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Reads the settings once into a typed, frozen value.
+ * @throws ConfigError that lists every fault.
+ */
+export function readConfig(environment: Environment): { config: Config; secrets: Secrets } {
+  const present = Object.fromEntries(
+    SETTING_NAMES.map((name) => [name, environment[name] === '' ? undefined : environment[name]]),
+  );
+  const parsed = z.object(settings).safeParse(present);
+  const faults = parsed.success ? [] : parsed.error.issues.map((issue) => describe(issue, present));
+  const file = (name: SettingName): string => {
+    const path = present[name];
+    if (path === undefined) return '';
+    try {
+      return readFileSync(path, 'utf8');
+    } catch (error) {
+      faults.push(`${name}: cannot read the file ${path}: ${(error as NodeJS.ErrnoException).code ?? String(error)}`);
+      return '';
+    }
+  };
+
+  const databasePassword = file('DATABASE_PASSWORD_FILE').replace(/\r?\n$/, '');
+  const tlsNames = ['TLS_PORT', 'TLS_CERTIFICATE_FILE', 'TLS_KEY_FILE'] as const;
+  const missing = tlsNames.filter((name) => present[name] === undefined);
+  if (missing.length === 1 || missing.length === 2) {
+    faults.push(`${missing.join(', ')}: not set; set all of ${tlsNames.join(', ')} or none`);
+  }
+  const certificate = file('TLS_CERTIFICATE_FILE');
+  const key = file('TLS_KEY_FILE');
+  if (!parsed.success || faults.length > 0) throw new ConfigError(faults);
+
+  const s = parsed.data;
+  const config: Config = {
+    environment: s.ENVIRONMENT,
+    version: s.VERSION,
+    commit: s.COMMIT,
+    host: s.HOST,
+    port: s.PORT,
+    tls: s.TLS_PORT === undefined ? undefined : { port: s.TLS_PORT, certificate, key },
+    database: Object.freeze({
+      host: s.DATABASE_HOST,
+      port: s.DATABASE_PORT,
+      name: s.DATABASE_NAME,
+      user: s.DATABASE_USER,
+      poolSize: s.DATABASE_POOL_SIZE,
+      connectTimeoutMs: s.DATABASE_CONNECT_TIMEOUT_MS,
+      statementTimeoutMs: s.DATABASE_STATEMENT_TIMEOUT_MS,
+    }),
+    processes: s.PROCESSES,
+    drainMs: s.DRAIN_MS,
+    shutdownTimeoutMs: s.SHUTDOWN_TIMEOUT_MS,
+    logLevel: s.LOG_LEVEL,
+    maxAmount: s.MAX_AMOUNT,
+  };
+  return { config: Object.freeze(config), secrets: Object.freeze({ databasePassword }) };
+}
+
+function describe(issue: z.core.$ZodIssue, present: Record<string, string | undefined>): string {
+  const name = String(issue.path[0]);
+  const value = present[name];
+  return value === undefined ? `${name}: not set` : `${name}: "${value}" is not valid: ${issue.message}`;
+}

@@ -1,0 +1,77 @@
+/**
+ * Seam between the service and its monitoring: every metric the API exports, with its type, labels and buckets.
+ * The service registers its metrics from this table and dashboards and alerts are built from it, so a panel
+ * cannot ask for a metric that does not exist.
+ */
+export interface MetricDefinition {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly help: string;
+  readonly labels: readonly string[];
+  /** Upper bounds in the metric's unit; histograms only. */
+  readonly buckets?: readonly number[];
+}
+
+/** Seconds. 0.2 must be a bucket bound: it is the latency objective. */
+const latencyBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5] as const;
+
+export const METRICS = {
+  httpRequestDuration: {
+    name: 'http_request_duration_seconds',
+    type: 'histogram',
+    help: 'Time from request to finished response, by route pattern',
+    labels: ['method', 'route', 'status_code'],
+    buckets: latencyBuckets,
+  },
+  httpRequestsInFlight: {
+    name: 'http_requests_in_flight',
+    type: 'gauge',
+    help: 'Requests being served now',
+    labels: [],
+  },
+  dbQueryDuration: {
+    name: 'db_query_duration_seconds',
+    type: 'histogram',
+    help: 'Time of one database query, by the name of the operation',
+    labels: ['operation'],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5],
+  },
+  dbQueryErrors: {
+    name: 'db_query_errors_total',
+    type: 'counter',
+    help: 'Failed database queries by SQLSTATE class; "connection" where the database gave no code',
+    labels: ['sqlstate_class'],
+  },
+  dbPoolConnections: {
+    name: 'db_pool_connections',
+    type: 'gauge',
+    help: 'Database connections that the pool holds',
+    labels: [],
+  },
+  dbPoolIdle: {
+    name: 'db_pool_idle_connections',
+    type: 'gauge',
+    help: 'Database connections of the pool that are idle',
+    labels: [],
+  },
+  dbPoolWaiting: {
+    name: 'db_pool_waiting_requests',
+    type: 'gauge',
+    help: 'Requests that wait for a database connection',
+    labels: [],
+  },
+  loansCreated: {
+    name: 'loans_created_total',
+    type: 'counter',
+    help: 'Loans created by this service since it started',
+    labels: ['currency'],
+  },
+  appInfo: {
+    name: 'app_info',
+    type: 'gauge',
+    help: 'Constant 1; the labels say what runs',
+    labels: ['version', 'commit', 'environment'],
+  },
+} as const satisfies Record<string, MetricDefinition>;
+
+export type MetricKey = keyof typeof METRICS;

@@ -1,0 +1,48 @@
+import tseslint from 'typescript-eslint';
+
+const layer = (files, forbidden, message) => ({
+  files,
+  rules: { 'no-restricted-imports': ['error', { patterns: [{ regex: forbidden, message }] }] },
+});
+
+// The layers of docs/ARCHITECTURE.md: domain <- db, http <- service <- main; infra sees two files of app, app sees no infra.
+export default tseslint.config(
+  { ignores: ['node_modules', 'dist', 'coverage', '.pulumi', '.local', '**/*.mjs', '**/*.js'] },
+  ...tseslint.configs.strictTypeChecked,
+  {
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    rules: {
+      'no-console': 'error',
+      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
+      '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
+      '@typescript-eslint/consistent-type-imports': 'error',
+      '@typescript-eslint/only-throw-error': ['error', { allow: ['Problem'] }],
+    },
+  },
+  {
+    files: ['**/main.ts', 'infra/embedded/**', 'infra/deploy/**', 'ssl/*.ts', 'tests/**'],
+    rules: { 'no-console': 'off' },
+  },
+  {
+    files: ['**/*.test.ts', 'tests/**'],
+    rules: {
+      '@typescript-eslint/no-non-null-assertion': 'off',
+      '@typescript-eslint/no-unsafe-assignment': 'off',
+      '@typescript-eslint/no-unsafe-member-access': 'off',
+    },
+  },
+  layer(
+    ['app/domain/**'],
+    '(^node:)|/(db|http|telemetry|config|service)(/|$)',
+    'domain does no I/O and knows no other layer',
+  ),
+  layer(['app/db/**'], '/(http|service|main)(/|$)', 'db knows only domain, config and telemetry'),
+  layer(['app/http/**'], '/(service|main)$', 'http is composed by service, not the other way round'),
+  layer(['app/**'], '/(infra|ssl)/', 'app never imports infra'),
+  layer(
+    ['infra/**'],
+    'app/(?!config$|telemetry/names$)',
+    'infra imports only the two seams: app/config and app/telemetry/names',
+  ),
+);

@@ -1,0 +1,15 @@
+/** @type {import('jest').Config} */
+module.exports = {
+  testEnvironment: 'node',
+  roots: ['<rootDir>/app', '<rootDir>/infra', '<rootDir>/ssl', '<rootDir>/tests'],
+  testMatch: ['**/*.test.ts'],
+  transform: {
+    '^.+\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, sourceMaps: 'inline' }],
+  },
+  coverageProvider: 'v8',
+  collectCoverageFrom: ['app/**/*.ts', 'infra/**/*.ts', 'ssl/**/*.ts', '!**/*.test.ts'],
+  coverageReporters: ['text-summary', 'json', 'lcov'],
+  globalSetup: '<rootDir>/tests/postgres/start.ts',
+  globalTeardown: '<rootDir>/tests/postgres/stop.ts',
+  testTimeout: 20_000,
+};
