@@ -1,0 +1,51 @@
+# Every verb of the project. STACK chooses the environment: development (default), staging or production.
+STACK ?= development
+TS := node --import tsx
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status logs seed certificate test check format images-offline pin-images clean
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
+up: node_modules/.package-lock.json ## Bring the environment up (STACK=development)
+	@$(TS) infra/main.ts up $(STACK)
+
+down: node_modules/.package-lock.json ## Take the environment down; its database is kept
+	@$(TS) infra/main.ts down $(STACK)
+
+status: node_modules/.package-lock.json ## What runs, and where
+	@$(TS) infra/main.ts status $(STACK)
+
+logs: node_modules/.package-lock.json ## Follow the logs of all containers
+	@$(TS) infra/main.ts logs $(STACK)
+
+seed: node_modules/.package-lock.json ## Load the five sample loans
+	@$(TS) infra/main.ts seed $(STACK)
+
+certificate: node_modules/.package-lock.json ## Make or renew the certificate in ssl/
+	@$(TS) ssl/main.ts
+
+check: node_modules/.package-lock.json ## Format, lint and types
+	npx prettier --check --log-level warn .
+	npx eslint .
+	npx tsc --noEmit
+
+format: node_modules/.package-lock.json ## Format all files
+	npx prettier --write --log-level warn .
+
+test: check ## Everything that can run on this machine; skips say why
+	tests/run
+
+images-offline: node_modules/.package-lock.json ## Test-only images from Debian packages, for a machine without registry
+	tests/images/build
+
+pin-images: node_modules/.package-lock.json ## Write the registry's digest beside each image version
+	@$(TS) infra/main.ts pin-images
+
+clean: ## Remove what was built; keeps state, certificates and databases
+	rm -rf node_modules dist coverage

@@ -1,0 +1,111 @@
+import * as pulumi from '@pulumi/pulumi';
+import { createContainer } from '../container';
+import type { GateOutput } from '../deploy/gate';
+import { htpasswd, renderGateway, renderUpstream } from '../ops/nginx';
+import type { Context } from './context';
+import { Files } from './files';
+import type { Images } from './images';
+import { PROMETHEUS_USER } from './monitoring';
+import type { Network } from './network';
+
+const USER = { uid: 101, gid: 101 };
+const MOUNT = '/etc/branchloans';
+const CURRENT = `${MOUNT}/current`;
+const COMMAND = ['nginx', '-c', `${CURRENT}/nginx.conf`] as const;
+/** Inside the container, where no right is needed for them. */
+const PORTS = { https: 8443, http: 8080, api: 8000 };
+
+/**
+ * nginx: the one entrance, and the switch. Its files name the API containers that the gate let through; new files
+ * are tested with its own image, become current in one step, and are taken over by a reload that drops nobody.
+ */
+export class Gateway extends pulumi.ComponentResource {
+  readonly url: pulumi.Output<string>;
+
+  constructor(
+    name: string,
+    context: Context,
+    args: {
+      images: Images;
+      network: Network;
+      certificate: { certificate: string; key: string };
+      api: pulumi.Output<GateOutput>;
+      prometheusPassword: pulumi.Output<string>;
+    },
+    opts: pulumi.ComponentResourceOptions,
+  ) {
+    super('branchloans:infra:Gateway', name, {}, opts);
+    const { spec } = context;
+    const { address, ports } = spec.gateway;
+    const image = args.images.nginx;
+
+    const configuration = renderGateway({
+      domain: spec.domain,
+      listen: { https: PORTS.https, http: PORTS.http, ...(ports.api === undefined ? {} : { api: PORTS.api }) },
+      publicHttpsPort: ports.https,
+      files: {
+        certificate: `${CURRENT}/tls.pem`,
+        key: `${CURRENT}/tls.key`,
+        htpasswd: `${CURRENT}/htpasswd`,
+        upstream: `${CURRENT}/upstream.conf`,
+      },
+      workerShutdownTimeoutSeconds: spec.api.shutdownSeconds,
+    });
+    const files = new Files(
+      `${name}-files`,
+      context,
+      {
+        files: {
+          'nginx.conf': configuration,
+          'upstream.conf': args.api.apply(({ containers }) => renderUpstream(containers)),
+          'tls.pem': args.certificate.certificate,
+          'tls.key': pulumi.secret(args.certificate.key),
+          htpasswd: args.prometheusPassword.apply((password) => `${htpasswd(PROMETHEUS_USER, password)}\n`),
+        },
+        owner: USER,
+        helperImage: image,
+        check: image.apply((resolved) => ({
+          image: resolved,
+          user: `${USER.uid}:${USER.gid}`,
+          mountedAt: MOUNT,
+          command: [...COMMAND, '-t', '-q'],
+        })),
+        reload: { container: name, signal: 'HUP' },
+      },
+      { parent: this },
+    );
+
+    const container = createContainer(
+      name,
+      spec.stack,
+      {
+        component: 'gateway',
+        replacement: 'in-place',
+        image,
+        user: `${USER.uid}:${USER.gid}`,
+        entrypoint: [...COMMAND],
+        command: ['-g', 'daemon off;'],
+        limits: spec.gateway.limits,
+        healthcheck: {
+          ...spec.gateway.healthcheck,
+          test: ['curl', '--silent', '--fail', '--output', '/dev/null', `http://127.0.0.1:${PORTS.http}/gateway/health`],
+          startPeriodSeconds: 5,
+        },
+        networks: [{ name: args.network.front, alias: 'gateway' }],
+        mounts: [{ source: files.volume, target: MOUNT, readOnly: true }],
+        tmpfs: { '/tmp': 64 },
+        ports: [
+          { internal: PORTS.https, external: ports.https, address },
+          ...(ports.http === undefined ? [] : [{ internal: PORTS.http, external: ports.http, address }]),
+          ...(ports.api === undefined ? [] : [{ internal: PORTS.api, external: ports.api, address: '127.0.0.1' }]),
+        ],
+        // Graceful: finish what is in flight.
+        stopSignal: 'SIGQUIT',
+        stopGraceSeconds: spec.api.shutdownSeconds + 5,
+      },
+      { parent: this, dependsOn: [files] },
+    );
+    this.url = container.id.apply(() => spec.url);
+    this.registerOutputs({ url: this.url });
+  }
+}

@@ -1,0 +1,61 @@
+import { resolve } from 'node:path';
+import * as docker from '@pulumi/docker';
+import * as pulumi from '@pulumi/pulumi';
+import type { ImageName } from '../environment';
+import type { Context } from './context';
+
+/**
+ * The images of the stack, on the engine before any container is touched: one that cannot be pulled or built
+ * ends the update while everything old still runs. Containers get ids, so that they run exactly this image.
+ */
+export class Images extends pulumi.ComponentResource {
+  readonly postgres: pulumi.Output<string>;
+  readonly nginx: pulumi.Output<string>;
+  readonly prometheus: pulumi.Output<string>;
+  readonly grafana: pulumi.Output<string>;
+  readonly api: pulumi.Output<string>;
+  /** What the API's image is called outside this engine; its digest where it came from a registry. */
+  readonly apiReference: pulumi.Output<string>;
+
+  constructor(name: string, { spec }: Context, opts: pulumi.ComponentResourceOptions) {
+    super('branchloans:infra:Images', name, {}, opts);
+    const pull = (image: ImageName | 'api', reference: string) =>
+      // Kept on the engine when the stack no longer needs it: going back must not depend on a registry.
+      new docker.RemoteImage(`${name}-${image}`, { name: reference, keepLocally: true }, { parent: this });
+    this.postgres = pull('postgres', spec.images.postgres).imageId;
+    this.nginx = pull('nginx', spec.images.nginx).imageId;
+    this.prometheus = pull('prometheus', spec.images.prometheus).imageId;
+    this.grafana = pull('grafana', spec.images.grafana).imageId;
+
+    if (spec.api.image !== undefined) {
+      const image = pull('api', spec.api.image);
+      this.api = image.imageId;
+      this.apiReference = pulumi.all([image.repoDigest, image.imageId]).apply(([digest, id]) => digest || id);
+    } else {
+      const { intervalSeconds, timeoutSeconds, retries } = spec.api.healthcheck;
+      const image = new docker.Image(
+        `${name}-api`,
+        {
+          imageName: `${spec.prefix}-api:build`,
+          skipPush: true,
+          build: {
+            context: resolve(__dirname, '../..'),
+            dockerfile: resolve(__dirname, '../../app/Dockerfile'),
+            ...(spec.api.buildNetwork === 'default' ? {} : { network: spec.api.buildNetwork }),
+            args: {
+              NODE_IMAGE: spec.images.node,
+              ENVIRONMENT: spec.stack,
+              HEALTHCHECK_INTERVAL: `${intervalSeconds}s`,
+              HEALTHCHECK_TIMEOUT: `${timeoutSeconds}s`,
+              HEALTHCHECK_RETRIES: String(retries),
+            },
+          },
+        },
+        { parent: this },
+      );
+      this.api = image.repoDigest;
+      this.apiReference = image.repoDigest;
+    }
+    this.registerOutputs({ apiReference: this.apiReference });
+  }
+}

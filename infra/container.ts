@@ -1,0 +1,162 @@
+import * as docker from '@pulumi/docker';
+import * as pulumi from '@pulumi/pulumi';
+import type { Healthcheck, Limits } from './environment';
+import { refuse } from './guardrails';
+import { LABEL } from './labels';
+
+/**
+ * The one way to a container in this program. It decides hardening, limits, health, logs and what happens on
+ * replacement; callers say what runs. Spellings are those that the engine reports back, so that a second `up`
+ * and a refresh find nothing to change.
+ */
+export interface ContainerSpec {
+  /** Which part of the stack this is; a label, and what `make logs` and `make status` filter by. */
+  readonly component: string;
+  /**
+   * How a new version takes over.
+   * - `beside`: the new container starts next to the old one, which goes last. Needs no fixed name and no port.
+   * - `in-place`: the old container stops first. For what owns files or ports; a short outage.
+   */
+  readonly replacement: 'beside' | 'in-place';
+  /** An id or digest. Changing it replaces the container. */
+  readonly image: pulumi.Input<string>;
+  /** Numeric `uid:gid`, never root. */
+  readonly user: string;
+  readonly entrypoint: readonly string[];
+  readonly command?: readonly pulumi.Input<string>[];
+  /** Never secrets: they would be readable by `docker inspect`. Changing it replaces the container. */
+  readonly environment?: Readonly<Record<string, pulumi.Input<string>>>;
+  readonly limits: Limits;
+  readonly healthcheck: Healthcheck & { readonly test: readonly string[]; readonly startPeriodSeconds: number };
+  readonly networks: readonly { readonly name: pulumi.Input<string>; readonly alias?: string }[];
+  readonly mounts?: readonly Mount[];
+  /** Writable paths in memory, with their size in MiB. Everything else is read-only. */
+  readonly tmpfs?: Readonly<Record<string, number>>;
+  readonly ports?: readonly { readonly internal: number; readonly external: number; readonly address: string }[];
+  /** From SIGTERM to SIGKILL. Taken from the running container, so a change counts from the next replacement on. */
+  readonly stopGraceSeconds: number;
+  readonly stopSignal?: string;
+  /** Mebibytes of /dev/shm. */
+  readonly sharedMemoryMib?: number;
+  /** A change of this text replaces the container: for files that are read only at start. */
+  readonly restartOn?: pulumi.Input<string>;
+}
+
+export interface Mount {
+  readonly source: pulumi.Input<string>;
+  readonly target: string;
+  readonly kind?: 'volume' | 'bind';
+  readonly readOnly: boolean;
+}
+
+export function createContainer(
+  name: string,
+  stack: string,
+  spec: ContainerSpec,
+  opts: pulumi.CustomResourceOptions,
+): docker.Container {
+  const inPlace = spec.replacement === 'in-place';
+  const args: docker.ContainerArgs = {
+    ...(inPlace ? { name } : {}),
+    image: spec.image,
+    user: spec.user,
+    entrypoints: [...spec.entrypoint],
+    ...(spec.command ? { command: [...spec.command] } : {}),
+    envs: Object.entries(spec.environment ?? {})
+      // Not set, rather than set to nothing: the image's own default holds.
+      .filter(([, value]) => value !== '')
+      .map(([key, value]) => pulumi.interpolate`${key}=${value}`),
+    labels: [
+      { label: `${LABEL}.stack`, value: stack },
+      { label: `${LABEL}.component`, value: spec.component },
+      ...(spec.restartOn === undefined ? [] : [{ label: `${LABEL}.files`, value: spec.restartOn }]),
+    ],
+    ...limitArgs(spec.limits),
+    healthcheck: {
+      tests: ['CMD', ...spec.healthcheck.test],
+      interval: goDuration(spec.healthcheck.intervalSeconds),
+      timeout: goDuration(spec.healthcheck.timeoutSeconds),
+      retries: spec.healthcheck.retries,
+      startPeriod: goDuration(spec.healthcheck.startPeriodSeconds),
+    },
+    networksAdvanced: spec.networks.map(({ name: network, alias }) => ({
+      name: network,
+      ...(alias === undefined ? {} : { aliases: [alias] }),
+    })),
+    mounts: (spec.mounts ?? []).map(({ source, target, kind, readOnly }) => ({
+      type: kind ?? 'volume',
+      source,
+      target,
+      readOnly,
+    })),
+    tmpfs: Object.fromEntries(Object.entries(spec.tmpfs ?? {}).map(([path, mib]) => [path, tmpfsOptions(mib)])),
+    ports: (spec.ports ?? []).map(({ internal, external, address }) => ({ internal, external, ip: address })),
+    readOnly: true,
+    capabilities: { drops: ['ALL'] },
+    securityOpts: ['no-new-privileges:true'],
+    ulimits: [
+      { name: 'core', soft: 0, hard: 0 },
+      { name: 'nofile', soft: 65_536, hard: 65_536 },
+    ],
+    ...(spec.sharedMemoryMib === undefined ? {} : { shmSize: spec.sharedMemoryMib }),
+    ...(spec.stopSignal === undefined ? {} : { stopSignal: spec.stopSignal }),
+    // on-failure with a limit gives up for ever after a few seconds of a database that is away.
+    restart: 'unless-stopped',
+    stopTimeout: spec.stopGraceSeconds,
+    // Without this every delete is a SIGKILL, whatever stopTimeout says.
+    destroyGraceSeconds: spec.stopGraceSeconds,
+    logDriver: 'json-file',
+    logOpts: { 'max-size': '10m', 'max-file': '3' },
+    mustRun: true,
+  };
+  refuse(name, args);
+  return new docker.Container(name, args, {
+    ...opts,
+    // The provider deletes first unless told otherwise.
+    deleteBeforeReplace: inPlace,
+    // The provider says that it updates these in place, but sends nothing to the engine.
+    replaceOnChanges: ['healthcheck', 'tmpfs', 'cpuPeriod', 'cpuQuota', 'init'],
+  });
+}
+
+const CPU_PERIOD_MICROSECONDS = 100_000;
+
+/**
+ * A quota over a period, not `cpus`: the engine refuses more `cpus` than the host has, while a quota lets the
+ * production settings start on a small host too.
+ */
+function limitArgs({ cpus, memoryMib }: Limits) {
+  return {
+    cpuPeriod: CPU_PERIOD_MICROSECONDS,
+    cpuQuota: Math.round(cpus * CPU_PERIOD_MICROSECONDS),
+    memory: memoryMib,
+    // Equal to memory: no swap. Left out, it would differ from what the engine reports after a refresh.
+    memorySwap: memoryMib,
+  };
+}
+
+/** As Go prints a duration and the engine reports it: 90 -> "1m30s". */
+export function goDuration(seconds: number): string {
+  const hours = Math.floor(seconds / 3600);
+  const minutes = Math.floor((seconds % 3600) / 60);
+  const rest = seconds % 60;
+  if (hours > 0) return `${hours}h${minutes}m${rest}s`;
+  return minutes > 0 ? `${minutes}m${rest}s` : `${rest}s`;
+}
+
+function tmpfsOptions(mib: number): string {
+  return `rw,nosuid,nodev,noexec,size=${mib}m,mode=1777`;
+}
+
+/** What a one-shot `docker run` needs, with the same hardening as a container of the stack. */
+export interface OneShot {
+  readonly image: string;
+  readonly user: string;
+  readonly entrypoint: string;
+  readonly command: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  readonly network: string;
+  readonly mounts: readonly { readonly source: string; readonly target: string }[];
+  readonly memoryMib: number;
+  readonly labels: Readonly<Record<string, string>>;
+}

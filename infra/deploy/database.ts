@@ -1,0 +1,78 @@
+import { docker, lastLog, reasonOfFailure, sleep, StepError, tryDocker } from './engine';
+
+/** Gives the data directory to the database's user; creates it where the engine has none. */
+export interface OwnInput {
+  /** Name of a volume or an absolute path of the Docker host. */
+  readonly source: string;
+  readonly target: string;
+  readonly owner: string;
+  readonly helperImage: string;
+}
+
+export async function own({ source, target, owner, helperImage }: OwnInput): Promise<void> {
+  await docker(
+    `Preparing the database's directory ${source}`,
+    ['run', '--rm', '--network', 'none', '--read-only', '--user', '0:0', '--cap-drop', 'ALL', '--cap-add', 'CHOWN']
+      .concat(['--security-opt', 'no-new-privileges:true', '--volume', `${source}:${target}`])
+      .concat(['--entrypoint', 'chown', helperImage, owner, target]),
+  );
+}
+
+/**
+ * Makes role, password and database what the stack says, over the database's local socket: it works on a kept
+ * volume whose passwords are from another life, and again and again.
+ */
+export interface RolesInput {
+  readonly container: string;
+  readonly database: string;
+  readonly user: string;
+  readonly password: string;
+  readonly readyWithinSeconds: number;
+}
+
+export async function roles(input: RolesInput): Promise<void> {
+  await waitForDatabase(input.container, input.readyWithinSeconds);
+  const user = quoteIdentifier(input.user);
+  const sql = [
+    // A failing statement is logged by the server with its text, and this text holds a password.
+    'SET log_min_error_statement = panic; SET log_min_duration_statement = -1; SET log_statement = none;',
+    `SELECT 'CREATE ROLE ${user} LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${quote(input.user)}) \\gexec`,
+    `ALTER ROLE ${user} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD ${quote(input.password)};`,
+    `SELECT 'CREATE DATABASE ${quoteIdentifier(input.database)} OWNER ${user}'`,
+    `  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = ${quote(input.database)}) \\gexec`,
+    `ALTER DATABASE ${quoteIdentifier(input.database)} OWNER TO ${user};`,
+    `REVOKE ALL ON DATABASE ${quoteIdentifier(input.database)} FROM PUBLIC;`,
+  ].join('\n');
+  await docker(
+    `Setting up the role ${input.user} and the database ${input.database}`,
+    ['exec', '--interactive', input.container, 'psql', '--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1'].concat([
+      ...['--dbname', 'postgres', '--file', '-'],
+    ]),
+    sql,
+  );
+}
+
+async function waitForDatabase(container: string, seconds: number): Promise<void> {
+  const deadline = Date.now() + seconds * 1000;
+  for (;;) {
+    // A socket that answers while the server is still starting up is not ready; pg_isready knows the difference.
+    const { code, stdout } = await tryDocker(['exec', container, 'pg_isready', '--dbname', 'postgres']);
+    if (code === 0) return;
+    const reason = await reasonOfFailure(container);
+    if (reason !== undefined || Date.now() > deadline) {
+      throw new StepError(
+        `The database ${container} ${reason ?? `did not accept connections within ${seconds} s (${stdout.trim()})`}. ` +
+          `Its last log lines:\n${await lastLog(container)}`,
+      );
+    }
+    await sleep(250);
+  }
+}
+
+function quote(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
+function quoteIdentifier(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}

@@ -1,0 +1,373 @@
+import { z } from 'zod';
+import defaultImages from './images.json';
+
+/**
+ * What an environment is: the settings of Pulumi.<stack>.yaml, checked as a whole before the first resource,
+ * with defaults filled in and units made explicit. Nothing else in infra/ reads configuration.
+ */
+
+export interface Limits {
+  /** Cores; fractions allowed. Changing it replaces the container. */
+  readonly cpus: number;
+  /** Mebibytes; swap is off. Changing it is applied to the running container. */
+  readonly memoryMib: number;
+}
+
+export interface Healthcheck {
+  readonly intervalSeconds: number;
+  readonly timeoutSeconds: number;
+  readonly retries: number;
+}
+
+export interface Service {
+  readonly limits: Limits;
+  readonly healthcheck: Healthcheck;
+}
+
+/** Where the database's files lie. Changing it starts an empty database; the old files stay where they are. */
+export type DataVolume =
+  | { readonly kind: 'volume'; readonly name: string }
+  | { readonly kind: 'directory'; readonly path: string };
+
+export interface EnvironmentSpec {
+  readonly stack: string;
+  /** Prefix of the names of all containers, networks and volumes but the database's. */
+  readonly prefix: string;
+  readonly domain: string;
+  /** What users open in a browser, without a slash at the end. */
+  readonly url: string;
+  readonly sampleLoans: boolean;
+  readonly commit: string;
+  readonly images: Readonly<Record<ImageName, string>>;
+  readonly api: Service & {
+    /** Image reference to run; undefined builds it from app/. */
+    readonly image: string | undefined;
+    /** Network of the image build: `host` where the engine's own network has no way out. */
+    readonly buildNetwork: 'default' | 'host';
+    readonly replicas: number;
+    readonly drainSeconds: number;
+    readonly shutdownSeconds: number;
+    readonly readyWithinSeconds: number;
+    readonly poolSize: number;
+    readonly maxAmount: string;
+    readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
+  };
+  readonly database: Service & {
+    readonly volume: DataVolume;
+    readonly name: string;
+    readonly user: string;
+    readonly maxConnections: number;
+  };
+  readonly gateway: Service & {
+    /** Address of the Docker host that https and http are published on. */
+    readonly address: string;
+    readonly ports: { readonly https: number; readonly http: number | undefined; readonly api: number | undefined };
+    /** The user's own certificate; undefined makes one from the project's own CA. Paths of PEM files. */
+    readonly certificate: { readonly certificateFile: string; readonly keyFile: string } | undefined;
+  };
+  readonly prometheus: Service & { readonly retentionDays: number; readonly retentionMib: number };
+  readonly grafana: Service;
+}
+
+export type ImageName = keyof typeof defaultImages;
+
+/** Secrets that a stack may set itself; what is not set is generated and kept encrypted in the state. */
+export const SECRET_KEYS = ['databasePassword', 'prometheusPassword', 'grafanaPassword'] as const;
+
+/** Every fault of a stack's settings in one message that names key, stack and remedy. */
+export class EnvironmentError extends Error {
+  constructor(
+    stack: string,
+    readonly faults: readonly string[],
+  ) {
+    super(
+      `Pulumi.${stack}.yaml: ${faults.length} setting(s) are wrong, nothing was changed:\n` +
+        faults.map((fault) => `  - ${fault}`).join('\n'),
+    );
+    this.name = 'EnvironmentError';
+  }
+}
+
+const seconds = (fallback?: string) => {
+  const schema = z
+    .string()
+    .regex(/^[1-9]\d*(s|m)$|^0s$/, 'must be a time such as 30s or 2m')
+    .transform((text) => Number.parseInt(text, 10) * (text.endsWith('m') ? 60 : 1));
+  return fallback === undefined ? schema : schema.prefault(fallback);
+};
+const mebibytes = z
+  .string({ error: 'must be a size with a unit, such as 512m or 2g' })
+  .regex(/^[1-9]\d*(m|g)$/, 'must be a size such as 512m or 2g')
+  .transform((text) => Number.parseInt(text, 10) * (text.endsWith('g') ? 1024 : 1))
+  .refine((mib) => mib >= 16, 'must be at least 16m');
+const cpus = z
+  .number({ error: 'must be a number of cores such as 1 or 0.5' })
+  .min(0.1, 'must be at least 0.1 cores')
+  .max(256)
+  .refine((n) => Number.isInteger(Math.round(n * 1e6) / 1e4), 'must have at most two decimals');
+const port = z.int('must be a port number').min(1, 'must be 1 to 65535').max(65_535, 'must be 1 to 65535');
+const identifier = z
+  .string()
+  .regex(/^[a-z_][a-z0-9_]{0,62}$/, 'must be a lower-case SQL name of at most 63 characters');
+
+/** A tag must be exact, so that the same settings give the same containers next year. */
+const imageReference = z.string().refine((reference) => imageFault(reference) === undefined, {
+  error: (issue) => imageFault(String(issue.input)) ?? 'is not valid',
+});
+
+function imageFault(reference: string): string | undefined {
+  if (!/^[\w.\-/:]+(@sha256:[0-9a-f]{64})?$/.test(reference)) return 'must be an image such as nginx:1.30.5';
+  if (reference.includes('@sha256:')) return undefined;
+  const tag = /:([\w.-]+)$/.exec(reference)?.[1];
+  if (tag === undefined || tag === 'latest') return 'must name an exact version or a digest, not "latest"';
+  // A commit hash is as exact as a version.
+  if (/^v?\d+\.\d+/.test(tag) || /^[0-9a-f]{7,40}$/.test(tag)) return undefined;
+  return `"${tag}" moves: give an exact version such as 1.30.5, or a digest`;
+}
+
+const healthcheck = z.strictObject({
+  interval: seconds(),
+  timeout: seconds(),
+  retries: z.int('must be a whole number').min(1, 'must be at least 1').max(100),
+});
+
+const service = (fallback?: { cpus: number; memory: string }) => {
+  const shape = { cpus, memory: mebibytes, healthcheck };
+  if (fallback === undefined) return shape;
+  return {
+    cpus: cpus.prefault(fallback.cpus),
+    memory: mebibytes.prefault(fallback.memory),
+    healthcheck: healthcheck.prefault({ interval: '15s', timeout: '5s', retries: 3 }),
+  };
+};
+
+const schema = z.strictObject({
+  domain: z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'must be a host name such as branchloans.com'),
+  sampleLoans: z.boolean().default(false),
+  prefix: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9-]*$/, 'must be lower-case letters, digits and hyphens')
+    .optional(),
+  image: imageReference.optional(),
+  buildNetwork: z.enum(['default', 'host']).default('default'),
+  commit: z.string().default('unknown'),
+  images: z
+    .strictObject(
+      Object.fromEntries(Object.keys(defaultImages).map((name) => [name, imageReference.optional()])) as Record<
+        ImageName,
+        z.ZodOptional<typeof imageReference>
+      >,
+    )
+    .prefault({}),
+  api: z.strictObject({
+    ...service(),
+    replicas: z.int('must be a whole number').min(1, 'must be at least 1').max(64),
+    drain: seconds('5s'),
+    shutdown: seconds('30s'),
+    readyWithin: seconds('60s'),
+    poolSize: z.int().min(1).max(200).default(10),
+    maxAmount: z
+      .string()
+      .regex(/^\d{1,10}(\.\d{1,4})?$/, 'must be a decimal in quotes such as "50000"')
+      .default('50000'),
+    logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
+  }),
+  database: z.strictObject({
+    ...service(),
+    volume: z
+      .string()
+      .regex(
+        /^(\.\/[a-zA-Z0-9][\w.-]*|\/[\w./-]+)$/,
+        'must be ./name (a Docker volume) or an absolute path (a directory of the Docker host)',
+      ),
+    name: identifier,
+    user: identifier.refine((name) => name !== 'postgres', 'must not be the superuser'),
+    maxConnections: z.int().min(10).max(2_000).default(100),
+  }),
+  gateway: z.strictObject({
+    ...service({ cpus: 1, memory: '128m' }),
+    host: z.string().optional(),
+    address: z.ipv4('must be an IPv4 address of the Docker host').default('0.0.0.0'),
+    ports: z.strictObject({ https: port, http: port.optional(), api: port.optional() }),
+    certificate: z.strictObject({ certificateFile: z.string(), keyFile: z.string() }).optional(),
+  }),
+  prometheus: z
+    .strictObject({
+      ...service({ cpus: 0.5, memory: '512m' }),
+      retentionDays: z.int().min(1).max(3_650).default(35),
+      retentionSize: mebibytes.prefault('4g'),
+    })
+    .prefault({}),
+  grafana: z.strictObject({ ...service({ cpus: 0.5, memory: '512m' }) }).prefault({}),
+});
+
+type Settings = z.output<typeof schema>;
+
+/**
+ * Reads the settings of one stack.
+ * @param configuration all keys of the stack as Pulumi hands them out: `branchloans:api` -> JSON or plain text
+ * @param isSecret whether a key is stored encrypted
+ * @throws EnvironmentError with every fault
+ */
+export function readEnvironment(
+  project: string,
+  stack: string,
+  configuration: Readonly<Record<string, string>>,
+  isSecret: (key: string) => boolean,
+): EnvironmentSpec {
+  const faults: string[] = [];
+  const settings: Record<string, unknown> = {};
+  for (const [key, text] of Object.entries(configuration)) {
+    const [namespace, name] = splitKey(key);
+    if (namespace === project) {
+      if (!isSecretKey(name)) settings[name] = parseValue(text, name);
+      else if (!isSecret(key)) faults.push(`${name}: must be secret: pulumi config set --secret ${name} -s ${stack}`);
+    } else if (!['pulumi', 'docker', 'command'].includes(namespace)) {
+      faults.push(`${key}: unknown namespace; the settings of this program begin with "${project}:"`);
+    }
+  }
+
+  const parsed = schema.safeParse(settings);
+  if (!parsed.success) faults.push(...parsed.error.issues.flatMap((issue) => describe(issue, settings)));
+  else faults.push(...crossFieldFaults(parsed.data));
+  if (!parsed.success || faults.length > 0) throw new EnvironmentError(stack, faults);
+  return toSpec(project, stack, parsed.data);
+}
+
+function isSecretKey(name: string): boolean {
+  return (SECRET_KEYS as readonly string[]).includes(name);
+}
+
+function splitKey(key: string): [string, string] {
+  const colon = key.indexOf(':');
+  return [key.slice(0, colon), key.slice(colon + 1)];
+}
+
+const TEXT_KEYS = ['domain', 'prefix', 'image', 'commit', 'buildNetwork'];
+
+function parseValue(text: string, name: string): unknown {
+  if (TEXT_KEYS.includes(name)) return text;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+function describe(issue: z.core.$ZodIssue, settings: Record<string, unknown>): string[] {
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => {
+      const path = [...issue.path, key].join('.');
+      return `${path}: unknown setting; known here: ${knownKeys(issue.path).join(', ')}`;
+    });
+  }
+  const value = issue.path.reduce<unknown>(
+    (at, key) => (typeof at === 'object' && at !== null ? (at as Record<PropertyKey, unknown>)[key] : undefined),
+    settings,
+  );
+  const path = issue.path.join('.');
+  return [value === undefined ? `${path}: not set` : `${path}: ${JSON.stringify(value)} is not valid: ${issue.message}`];
+}
+
+function knownKeys(path: readonly PropertyKey[]): string[] {
+  let at: unknown = schema;
+  for (const key of path) at = unwrap((unwrap(at) as z.ZodObject).shape[String(key)]);
+  const own = Object.keys((unwrap(at) as z.ZodObject).shape);
+  return path.length === 0 ? [...own, ...SECRET_KEYS] : own;
+}
+
+function unwrap(at: unknown): unknown {
+  let inner = at as { unwrap?: () => unknown };
+  while (!(inner instanceof z.ZodObject) && typeof inner.unwrap === 'function') {
+    inner = inner.unwrap() as { unwrap?: () => unknown };
+  }
+  return inner;
+}
+
+function crossFieldFaults(settings: Settings): string[] {
+  const faults: string[] = [];
+  for (const name of ['api', 'database', 'gateway', 'prometheus', 'grafana'] as const) {
+    const { interval, timeout } = settings[name].healthcheck;
+    if (timeout > interval) faults.push(`${name}.healthcheck.timeout: ${timeout}s is longer than the interval of ${interval}s`);
+  }
+  const ports = Object.entries(settings.gateway.ports).filter(([, value]) => value !== undefined);
+  for (const [index, [name, value]] of ports.entries()) {
+    const earlier = ports.slice(0, index).find(([, other]) => other === value);
+    if (earlier) faults.push(`gateway.ports.${name}: ${String(value)} is taken by gateway.ports.${earlier[0]}`);
+  }
+  // During a deploy the old and the new containers hold their connections at the same time.
+  const { replicas, poolSize, cpus: cores } = settings.api;
+  const needed = 2 * replicas * Math.ceil(cores) * poolSize;
+  const usable = settings.database.maxConnections - 10;
+  if (needed > usable) {
+    faults.push(
+      `database.maxConnections: ${settings.database.maxConnections} is too few: a deploy needs ${needed} ` +
+        `(2 x ${replicas} replicas x ${Math.ceil(cores)} processes x a pool of ${poolSize}) and 10 are kept free`,
+    );
+  }
+  return faults;
+}
+
+function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
+  const { https, http, api: apiPort } = s.gateway.ports;
+  const host = s.gateway.host ?? s.domain;
+  return {
+    stack,
+    prefix: s.prefix ?? `${project}-${stack}`,
+    domain: s.domain,
+    url: `https://${host}${https === 443 ? '' : `:${https}`}`,
+    sampleLoans: s.sampleLoans,
+    commit: s.commit,
+    images: { ...defaultImages, ...definedOnly(s.images) },
+    api: {
+      ...toService(s.api),
+      image: s.image,
+      buildNetwork: s.buildNetwork,
+      replicas: s.api.replicas,
+      drainSeconds: s.api.drain,
+      shutdownSeconds: s.api.shutdown,
+      readyWithinSeconds: s.api.readyWithin,
+      poolSize: s.api.poolSize,
+      maxAmount: s.api.maxAmount,
+      logLevel: s.api.logLevel,
+    },
+    database: {
+      ...toService(s.database),
+      volume: s.database.volume.startsWith('./')
+        ? { kind: 'volume', name: s.database.volume.slice(2) }
+        : { kind: 'directory', path: s.database.volume },
+      name: s.database.name,
+      user: s.database.user,
+      maxConnections: s.database.maxConnections,
+    },
+    gateway: {
+      ...toService(s.gateway),
+      address: s.gateway.address,
+      ports: { https, http, api: apiPort },
+      certificate: s.gateway.certificate,
+    },
+    prometheus: {
+      ...toService(s.prometheus),
+      retentionDays: s.prometheus.retentionDays,
+      retentionMib: s.prometheus.retentionSize,
+    },
+    grafana: toService(s.grafana),
+  };
+}
+
+function toService(s: Pick<Settings['api'], 'cpus' | 'memory' | 'healthcheck'>): Service {
+  return {
+    limits: { cpus: s.cpus, memoryMib: s.memory },
+    healthcheck: {
+      intervalSeconds: s.healthcheck.interval,
+      timeoutSeconds: s.healthcheck.timeout,
+      retries: s.healthcheck.retries,
+    },
+  };
+}
+
+function definedOnly<T extends object>(values: T): Partial<{ [K in keyof T]: NonNullable<T[K]> }> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<{
+    [K in keyof T]: NonNullable<T[K]>;
+  }>;
+}

@@ -1,0 +1,72 @@
+import * as pulumi from '@pulumi/pulumi';
+import type * as docker from '@pulumi/docker';
+
+/**
+ * What may never be deployed, whoever asks for it. One set of rules over the resolved arguments of a container,
+ * applied while the program runs, so that a preview fails already.
+ */
+type Resolved = pulumi.Unwrap<docker.ContainerArgs>;
+
+interface Rule {
+  readonly says: string;
+  readonly broken: (container: Resolved) => boolean;
+}
+
+const RULES: readonly Rule[] = [
+  { says: 'has no memory limit', broken: (c) => !c.memory || c.memorySwap !== c.memory },
+  { says: 'has no CPU limit', broken: (c) => !c.cpuQuota || !c.cpuPeriod },
+  { says: 'has no health check', broken: (c) => !c.healthcheck?.tests?.length || c.healthcheck.tests[0] === 'NONE' },
+  {
+    says: 'runs an image by a tag that moves: give an exact version or a digest',
+    broken: (c) => /:latest$/.test(c.image) || !/[:@]/.test(c.image),
+  },
+  { says: 'runs as root: give a numeric uid:gid', broken: (c) => !/^[1-9]\d*:\d+$/.test(c.user ?? '') },
+  { says: 'is privileged', broken: (c) => c.privileged === true },
+  {
+    says: 'keeps or adds capabilities',
+    broken: (c) => c.capabilities?.drops?.join() !== 'ALL' || (c.capabilities.adds ?? []).length > 0,
+  },
+  { says: 'may gain privileges', broken: (c) => !c.securityOpts?.includes('no-new-privileges:true') },
+  { says: 'has a writable root file system', broken: (c) => c.readOnly !== true },
+  {
+    says: 'shares a namespace of the host',
+    broken: (c) => [c.networkMode, c.pidMode, c.ipcMode, c.usernsMode].includes('host'),
+  },
+  {
+    says: 'mounts the Docker socket',
+    broken: (c) => (c.mounts ?? []).some((mount) => mount.source?.includes('docker.sock')),
+  },
+  {
+    says: 'publishes a port without saying on which address',
+    broken: (c) => (c.ports ?? []).some((p) => !p.ip || !p.external),
+  },
+  {
+    says: 'publishes a port but is not the gateway',
+    broken: (c) =>
+      (c.ports ?? []).length > 0 &&
+      !(c.labels ?? []).some(({ label, value }) => label.endsWith('.component') && value === 'gateway'),
+  },
+  { says: 'would be killed without grace', broken: (c) => !c.destroyGraceSeconds },
+  { says: 'has logs without a limit', broken: (c) => !c.logOpts?.['max-size'] || !c.logOpts['max-file'] },
+  {
+    says: 'has no restart policy',
+    broken: (c) => c.restart !== 'unless-stopped',
+  },
+  {
+    says: 'carries a secret in its environment: hand it over as a file',
+    broken: (c) => (c.envs ?? []).some((env) => /^[^=]*(PASSWORD|SECRET|TOKEN)[^=]*=(?!\$__file\{)./i.test(env) && !/^[^=]*_FILE=/.test(env)),
+  },
+];
+
+/** Faults of one container, as sentences without a subject. */
+export function violations(container: Resolved): string[] {
+  return RULES.filter((rule) => rule.broken(container)).map((rule) => rule.says);
+}
+
+/** Ends the program when a container breaks a rule, as soon as its arguments are known. */
+export function refuse(name: string, args: docker.ContainerArgs): void {
+  pulumi.output(args).apply((container) => {
+    const faults = violations(container as Resolved);
+    if (faults.length > 0) throw new pulumi.RunError(`guardrail: container ${name} ${faults.join('; it ')}`);
+  });
+}

@@ -1,0 +1,73 @@
+import { resolve } from 'node:path';
+import * as docker from '@pulumi/docker';
+import * as pulumi from '@pulumi/pulumi';
+import { CertificateError, ensureCertificate, readCertificate } from '../ssl/certificates';
+import { Api } from './components/api';
+import type { Context } from './components/context';
+import { Database } from './components/database';
+import { Gateway } from './components/gateway';
+import { Images } from './components/images';
+import { Monitoring } from './components/monitoring';
+import { Network } from './components/network';
+import { StepError } from './deploy/engine';
+import { EnvironmentError, readEnvironment, type EnvironmentSpec } from './environment';
+import { preflight } from './preflight';
+
+/** Everything is checked first; a fault ends the program before the first resource, with a message and no trace. */
+async function checked() {
+  try {
+    const project = pulumi.getProject();
+    const settings = pulumi.runtime.allConfig();
+    const spec = readEnvironment(project, pulumi.getStack(), settings, (key) => isSecret(`${project}:${key}`));
+    const certificate = await certificateOf(spec);
+    const host = await preflight(spec, new pulumi.Config('docker').get('host'));
+    return { spec, certificate, host };
+  } catch (error) {
+    const readable = [EnvironmentError, StepError, CertificateError].some((kind) => error instanceof kind);
+    throw readable ? new pulumi.RunError((error as Error).message) : error;
+  }
+}
+
+/** The SDK knows which settings are encrypted, but leaves the question out of its public types. */
+function isSecret(key: string): boolean {
+  return (pulumi.runtime as unknown as { isConfigSecret(key: string): boolean }).isConfigSecret(key);
+}
+
+async function certificateOf({ domain, gateway }: EnvironmentSpec) {
+  const own = gateway.certificate;
+  const files = own ?? (await ensureCertificate({ directory: resolve(__dirname, '../ssl'), domain }));
+  return readCertificate({ certificateFile: files.certificateFile, keyFile: files.keyFile, domain });
+}
+
+export = async () => {
+  const { spec, certificate, host } = await checked();
+  for (const warning of host.warnings) await pulumi.log.warn(warning);
+
+  const config = new pulumi.Config();
+  const context: Context = { spec, engine: host.engine, configuredSecret: (key) => config.getSecret(key) };
+  const provider = new docker.Provider('engine', { host: host.engine });
+  const opts = { providers: { docker: provider } };
+  const named = (component: string) => `${spec.prefix}-${component}`;
+
+  const images = new Images(named('images'), context, opts);
+  const network = new Network(named('network'), context, opts);
+  const database = new Database(named('database'), context, { images, network }, opts);
+  const api = new Api(named('api'), context, { images, network, database: database.connection }, opts);
+  const monitoring = new Monitoring(named('monitoring'), context, { images, network }, opts);
+  const gateway = new Gateway(
+    named('gateway'),
+    context,
+    { images, network, certificate, api: api.active, prometheusPassword: monitoring.prometheusPassword },
+    opts,
+  );
+
+  return {
+    url: gateway.url,
+    image: api.active.apply(({ release }) => release['image']),
+    release: api.active.apply(({ release }) => release),
+    prometheusUser: monitoring.prometheusUser,
+    prometheusPassword: monitoring.prometheusPassword,
+    grafanaUser: monitoring.grafanaUser,
+    grafanaPassword: monitoring.grafanaPassword,
+  };
+};

@@ -1,0 +1,155 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { LABEL } from './labels';
+import { docker, StepError, tryDocker } from './deploy/engine';
+import {
+  missingFor,
+  outputsOf,
+  pulumi,
+  requirePassphrase,
+  ROOT,
+  stackExists,
+  stackNamed,
+} from './operator';
+
+/** The operator's commands behind the Makefile: `main.ts <verb> [stack]`. */
+const verbs: Record<string, (stack: string) => Promise<void>> = {
+  up,
+  down,
+  status,
+  logs,
+  seed,
+  'pin-images': pinImages,
+};
+
+async function up(stack: string): Promise<void> {
+  const missing = await missingFor(stack);
+  if (missing.length > 0) {
+    if (stack !== 'development') {
+      throw new StepError(`${stack} runs in containers only, nothing was changed:\n${list(missing)}`);
+    }
+    await embedded('up', ...missing.flatMap((reason) => ['--reason', reason]));
+    return;
+  }
+  await embedded('down');
+  requirePassphrase(stack);
+  if (!stackExists(stack)) await pulumi(stack, ['stack', 'init', stack]);
+  const unattended = stack === 'development' || !process.stdin.isTTY;
+  await pulumi(stack, ['up', '-s', stack, ...(unattended ? ['--yes', '--skip-preview'] : [])]);
+  printAccess(stack);
+}
+
+async function down(stack: string): Promise<void> {
+  if (stack === 'development') await embedded('down');
+  if ((await missingFor(stack)).length > 0 || !stackExists(stack)) return;
+  await pulumi(stack, ['destroy', '-s', stack, ...(stack === 'development' ? ['--yes', '--skip-preview'] : [])]);
+  console.log(`${stack} is down. Its database volume is kept.`);
+}
+
+async function status(stack: string): Promise<void> {
+  const containers = await ourContainers(stack, ['--all', '--format', 'table {{.Names}}\t{{.Status}}\t{{.Ports}}']);
+  if (containers.split('\n').length > 1) {
+    console.log(containers);
+    printAccess(stack);
+  } else if (stack === 'development') {
+    await embedded('status');
+  } else {
+    throw new StepError(`${stack} is not running here`);
+  }
+}
+
+/** All containers of the stack, each line with its container's name; follows until interrupted. */
+async function logs(stack: string): Promise<void> {
+  const names = (await ourContainers(stack, ['--format', '{{.Names}}'])).split('\n').filter(Boolean);
+  if (names.length === 0) {
+    await embedded('logs');
+    return;
+  }
+  const width = Math.max(...names.map((name) => name.length));
+  await Promise.all(
+    names.map(
+      (name) =>
+        new Promise<void>((done) => {
+          const child = spawn('docker', ['logs', '--tail', '50', '--follow', name], { stdio: ['ignore', 'pipe', 'pipe'] });
+          for (const stream of [child.stdout, child.stderr]) {
+            stream.on('data', (chunk: Buffer) => {
+              for (const line of chunk.toString('utf8').trimEnd().split('\n')) console.log(`${name.padEnd(width)} | ${line}`);
+            });
+          }
+          child.on('close', () => done());
+        }),
+    ),
+  );
+}
+
+async function seed(stack: string): Promise<void> {
+  const [api] = (await ourContainers(stack, ['--filter', `label=${LABEL}.component=api`, '--quiet'])).split('\n');
+  if (!api) throw new StepError(`${stack} is not running: make up STACK=${stack}`);
+  console.log(await docker('Loading the sample loans', ['exec', api, 'node', '/app/main.js', 'seed']));
+}
+
+/** Asks the registry for the digest of every default image and writes it beside the version. */
+async function pinImages(): Promise<void> {
+  const file = resolve(ROOT, 'infra/images.json');
+  const images = JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>;
+  const pinned = await Promise.all(
+    Object.entries(images).map(async ([name, reference]) => {
+      const tag = reference.replace(/@sha256:.*/, '');
+      await docker(`Asking the registry for ${tag}`, ['pull', '--quiet', tag]);
+      const digests = await docker('Reading its digest', ['image', 'inspect', '--format', '{{json .RepoDigests}}', tag]);
+      const digest = /@(sha256:[0-9a-f]{64})/.exec(digests)?.[1];
+      if (digest === undefined) throw new StepError(`${tag} came from no registry: it has no digest, nothing was written`);
+      return [name, `${tag}@${digest}`];
+    }),
+  );
+  writeFileSync(file, `${JSON.stringify(Object.fromEntries(pinned), null, 2)}\n`);
+  console.log(list(pinned.map(([, reference]) => reference ?? '')));
+}
+
+async function ourContainers(stack: string, args: readonly string[]): Promise<string> {
+  const { stdout } = await tryDocker(['ps', '--filter', `label=${LABEL}.stack=${stack}`, ...args]).catch(() => ({
+    stdout: '',
+  }));
+  return stdout.trim();
+}
+
+/** The environment without containers is a program of its own: it must run where the Docker parts cannot. */
+async function embedded(...args: string[]): Promise<void> {
+  const { status: code } = spawnSync(process.execPath, ['--import', 'tsx', 'infra/embedded/main.ts', ...args], {
+    cwd: ROOT,
+    stdio: 'inherit',
+  });
+  if (code !== 0) throw new StepError(`The embedded environment: ${args[0] ?? ''} failed`);
+  await Promise.resolve();
+}
+
+function printAccess(stack: string): void {
+  const url = outputsOf(stack)?.['url'];
+  if (typeof url !== 'string') return;
+  const secret = (name: string) => `pulumi stack output ${name} --show-secrets -s ${stack}`;
+  const environment = stack === 'development' ? 'PULUMI_CONFIG_PASSPHRASE= ' : '';
+  console.log(`
+${stack} is up:
+  API          ${url}/api/loans        health ${url}/health        documents ${url}/docs
+  Grafana      ${url}/grafana/         user admin, password: ${environment}${secret('grafanaPassword')}
+  Prometheus   ${url}/prometheus/      user admin, password: ${environment}${secret('prometheusPassword')}
+  trust        ssl/ca.pem is the authority of the certificate: curl --cacert ssl/ca.pem ${url}/health
+`);
+}
+
+function list(lines: readonly string[]): string {
+  return lines.map((line) => `  - ${line}`).join('\n');
+}
+
+async function main(): Promise<void> {
+  const [verb = '', stack] = process.argv.slice(2);
+  const run = verbs[verb];
+  if (run === undefined) throw new StepError(`usage: main.ts ${Object.keys(verbs).join('|')} [stack]`);
+  await run(stackNamed(stack));
+}
+
+main().catch((error: unknown) => {
+  console.error(error instanceof StepError ? error.message : error);
+  process.exitCode = 1;
+});

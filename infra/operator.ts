@@ -1,0 +1,121 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { resolve } from 'node:path';
+import { parse } from 'yaml';
+import { StepError, tryDocker } from './deploy/engine';
+import defaultImages from './images.json';
+
+/**
+ * What an operator's commands have in common: which stacks there are, what this machine lacks to run one, and how
+ * Pulumi is called. Nothing here does what plain `pulumi` could not do by hand.
+ */
+export const ROOT = resolve(__dirname, '..');
+
+/** The stack an operator asked for. @throws StepError when there is no such environment */
+export function stackNamed(name: string | undefined): string {
+  const stacks = readdirSync(ROOT).flatMap((file) => /^Pulumi\.([a-z0-9-]+)\.yaml$/.exec(file)?.[1] ?? []);
+  const stack = name === undefined || name === '' ? 'development' : name;
+  if (!stacks.includes(stack)) throw new StepError(`There is no environment "${stack}": choose one of ${stacks.join(', ')}`);
+  return stack;
+}
+
+/** What this machine lacks to run the stack in containers, each with its remedy; empty when nothing is missing. */
+export async function missingFor(stack: string): Promise<string[]> {
+  const [pulumi, engine] = await Promise.all([missingPulumi(), missingEngine()]);
+  const missing = [...pulumi, ...engine];
+  return engine.length > 0 ? missing : [...missing, ...(await missingImages(stack))];
+}
+
+function missingPulumi(): string[] {
+  const { error } = spawnSync('pulumi', ['version'], { stdio: 'ignore', env: pulumiEnvironment() });
+  return error ? ['Pulumi is not installed: https://www.pulumi.com/docs/install'] : [];
+}
+
+async function missingEngine(): Promise<string[]> {
+  try {
+    const { code, stderr } = await tryDocker(['info', '--format', '{{.ServerVersion}}']);
+    if (code === 0) return [];
+    const reason = stderr.trim().split('\n').at(-1) ?? '';
+    return [`no Docker engine answers (${reason}): start it, or name one by DOCKER_HOST=ssh://user@host`];
+  } catch (error) {
+    return [`${(error as Error).message}, and an engine: https://docs.docker.com/engine/install`];
+  }
+}
+
+/** Pulls what the engine lacks, all at once, so that a stack is not half built when a registry is out of reach. */
+async function missingImages(stack: string): Promise<string[]> {
+  const pulled = await Promise.all(
+    imagesOf(stack).map(async (image) => {
+      if ((await tryDocker(['image', 'inspect', image])).code === 0) return [];
+      const { code, stderr } = await tryDocker(['pull', '--quiet', image]);
+      return code === 0 ? [] : [`the image ${image} cannot be pulled: ${stderr.trim().split('\n').at(-1) ?? ''}`];
+    }),
+  );
+  return pulled.flat();
+}
+
+function imagesOf(stack: string): string[] {
+  const file = parse(readFileSync(resolve(ROOT, `Pulumi.${stack}.yaml`), 'utf8')) as {
+    config?: Record<string, unknown>;
+  };
+  const images = { ...defaultImages, ...(file.config?.['branchloans:images'] as Record<string, string> | undefined) };
+  const api = file.config?.['branchloans:image'];
+  const { node, ...rest } = images;
+  return [...Object.values(rest), typeof api === 'string' ? api : node];
+}
+
+/**
+ * The environment that Pulumi is called with. Development has no secret worth a passphrase; every other stack
+ * names its own.
+ */
+export function pulumiEnvironment(stack?: string): NodeJS.ProcessEnv {
+  const environment: NodeJS.ProcessEnv = { ...process.env, PULUMI_SKIP_UPDATE_CHECK: 'true' };
+  const { PULUMI_CONFIG_PASSPHRASE: phrase, PULUMI_CONFIG_PASSPHRASE_FILE: file } = process.env;
+  if (stack === 'development' && phrase === undefined && file === undefined) {
+    environment['PULUMI_CONFIG_PASSPHRASE'] = '';
+  }
+  // Plugins go into the project's folder unless this user has a place for them already.
+  if (process.env['PULUMI_HOME'] === undefined && !existsSync(resolve(homedir(), '.pulumi'))) {
+    environment['PULUMI_HOME'] = resolve(ROOT, '.pulumi/home');
+  }
+  return environment;
+}
+
+/** @throws StepError when the stack's secrets could be neither written nor read */
+export function requirePassphrase(stack: string): void {
+  const { PULUMI_CONFIG_PASSPHRASE: phrase, PULUMI_CONFIG_PASSPHRASE_FILE: file } = process.env;
+  const settings = readFileSync(resolve(ROOT, `Pulumi.${stack}.yaml`), 'utf8');
+  const otherProvider = /^secretsprovider:/m.test(settings);
+  if (stack === 'development' || phrase || file || otherProvider) return;
+  throw new StepError(
+    `${stack} keeps its secrets encrypted and no key was given, nothing was changed:\n` +
+      '  set PULUMI_CONFIG_PASSPHRASE (or PULUMI_CONFIG_PASSPHRASE_FILE), or choose another secrets provider:\n' +
+      `  pulumi stack init ${stack} --secrets-provider=…`,
+  );
+}
+
+/** Runs `pulumi` with the terminal of the caller. @throws StepError when it fails */
+export function pulumi(stack: string, args: readonly string[]): Promise<void> {
+  return new Promise((done, fail) => {
+    const child = spawn('pulumi', args, { cwd: ROOT, stdio: 'inherit', env: pulumiEnvironment(stack) });
+    child.on('error', fail);
+    child.on('close', (code) =>
+      code === 0 ? done() : fail(new StepError(`pulumi ${args.join(' ')} ended with exit code ${code ?? 1}`)),
+    );
+  });
+}
+
+/** Stack outputs, secrets hidden; undefined when the stack does not exist. */
+export function outputsOf(stack: string): Record<string, unknown> | undefined {
+  const { status, stdout } = spawnSync('pulumi', ['stack', 'output', '--json', '-s', stack], {
+    cwd: ROOT,
+    encoding: 'utf8',
+    env: pulumiEnvironment(stack),
+  });
+  return status === 0 ? (JSON.parse(stdout) as Record<string, unknown>) : undefined;
+}
+
+export function stackExists(stack: string): boolean {
+  return outputsOf(stack) !== undefined;
+}
