@@ -26,8 +26,7 @@ export interface Service {
 
 /** Where the database's files lie. Changing it starts an empty database; the old files stay where they are. */
 export type DataVolume =
-  | { readonly kind: 'volume'; readonly name: string }
-  | { readonly kind: 'directory'; readonly path: string };
+  { readonly kind: 'volume'; readonly name: string } | { readonly kind: 'directory'; readonly path: string };
 
 export interface EnvironmentSpec {
   readonly stack: string;
@@ -266,7 +265,9 @@ function describe(issue: z.core.$ZodIssue, settings: Record<string, unknown>): s
     settings,
   );
   const path = issue.path.join('.');
-  return [value === undefined ? `${path}: not set` : `${path}: ${JSON.stringify(value)} is not valid: ${issue.message}`];
+  return [
+    value === undefined ? `${path}: not set` : `${path}: ${JSON.stringify(value)} is not valid: ${issue.message}`,
+  ];
 }
 
 function knownKeys(path: readonly PropertyKey[]): string[] {
@@ -288,7 +289,8 @@ function crossFieldFaults(settings: Settings): string[] {
   const faults: string[] = [];
   for (const name of ['api', 'database', 'gateway', 'prometheus', 'grafana'] as const) {
     const { interval, timeout } = settings[name].healthcheck;
-    if (timeout > interval) faults.push(`${name}.healthcheck.timeout: ${timeout}s is longer than the interval of ${interval}s`);
+    if (timeout > interval)
+      faults.push(`${name}.healthcheck.timeout: ${timeout}s is longer than the interval of ${interval}s`);
   }
   const ports = Object.entries(settings.gateway.ports).filter(([, value]) => value !== undefined);
   for (const [index, [name, value]] of ports.entries()) {

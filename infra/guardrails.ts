@@ -54,7 +54,10 @@ const RULES: readonly Rule[] = [
   },
   {
     says: 'carries a secret in its environment: hand it over as a file',
-    broken: (c) => (c.envs ?? []).some((env) => /^[^=]*(PASSWORD|SECRET|TOKEN)[^=]*=(?!\$__file\{)./i.test(env) && !/^[^=]*_FILE=/.test(env)),
+    broken: (c) =>
+      (c.envs ?? []).some(
+        (env) => /^[^=]*(PASSWORD|SECRET|TOKEN)[^=]*=(?!\$__file\{)./i.test(env) && !/^[^=]*_FILE=/.test(env),
+      ),
   },
 ];
 

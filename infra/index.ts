@@ -18,7 +18,7 @@ async function checked() {
   try {
     const project = pulumi.getProject();
     const settings = pulumi.runtime.allConfig();
-    const spec = readEnvironment(project, pulumi.getStack(), settings, (key) => isSecret(`${project}:${key}`));
+    const spec = readEnvironment(project, pulumi.getStack(), settings, isSecret);
     const certificate = await certificateOf(spec);
     const host = await preflight(spec, new pulumi.Config('docker').get('host'));
     return { spec, certificate, host };

@@ -3,15 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { LABEL } from './labels';
 import { docker, StepError, tryDocker } from './deploy/engine';
-import {
-  missingFor,
-  outputsOf,
-  pulumi,
-  requirePassphrase,
-  ROOT,
-  stackExists,
-  stackNamed,
-} from './operator';
+import { missingFor, outputsOf, pulumi, requirePassphrase, ROOT, stackExists, stackNamed } from './operator';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack]`. */
 const verbs: Record<string, (stack: string) => Promise<void>> = {
@@ -71,10 +63,13 @@ async function logs(stack: string): Promise<void> {
     names.map(
       (name) =>
         new Promise<void>((done) => {
-          const child = spawn('docker', ['logs', '--tail', '50', '--follow', name], { stdio: ['ignore', 'pipe', 'pipe'] });
+          const child = spawn('docker', ['logs', '--tail', '50', '--follow', name], {
+            stdio: ['ignore', 'pipe', 'pipe'],
+          });
           for (const stream of [child.stdout, child.stderr]) {
             stream.on('data', (chunk: Buffer) => {
-              for (const line of chunk.toString('utf8').trimEnd().split('\n')) console.log(`${name.padEnd(width)} | ${line}`);
+              for (const line of chunk.toString('utf8').trimEnd().split('\n'))
+                console.log(`${name.padEnd(width)} | ${line}`);
             });
           }
           child.on('close', () => done());
@@ -97,9 +92,16 @@ async function pinImages(): Promise<void> {
     Object.entries(images).map(async ([name, reference]) => {
       const tag = reference.replace(/@sha256:.*/, '');
       await docker(`Asking the registry for ${tag}`, ['pull', '--quiet', tag]);
-      const digests = await docker('Reading its digest', ['image', 'inspect', '--format', '{{json .RepoDigests}}', tag]);
+      const digests = await docker('Reading its digest', [
+        'image',
+        'inspect',
+        '--format',
+        '{{json .RepoDigests}}',
+        tag,
+      ]);
       const digest = /@(sha256:[0-9a-f]{64})/.exec(digests)?.[1];
-      if (digest === undefined) throw new StepError(`${tag} came from no registry: it has no digest, nothing was written`);
+      if (digest === undefined)
+        throw new StepError(`${tag} came from no registry: it has no digest, nothing was written`);
       return [name, `${tag}@${digest}`];
     }),
   );

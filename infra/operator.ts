@@ -16,7 +16,8 @@ export const ROOT = resolve(__dirname, '..');
 export function stackNamed(name: string | undefined): string {
   const stacks = readdirSync(ROOT).flatMap((file) => /^Pulumi\.([a-z0-9-]+)\.yaml$/.exec(file)?.[1] ?? []);
   const stack = name === undefined || name === '' ? 'development' : name;
-  if (!stacks.includes(stack)) throw new StepError(`There is no environment "${stack}": choose one of ${stacks.join(', ')}`);
+  if (!stacks.includes(stack))
+    throw new StepError(`There is no environment "${stack}": choose one of ${stacks.join(', ')}`);
   return stack;
 }
 

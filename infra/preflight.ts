@@ -23,7 +23,9 @@ export async function preflight(spec: EnvironmentSpec, configuredEngine: string 
   const wanted = Math.max(spec.api.limits.cpus, spec.database.limits.cpus);
   const warnings =
     wanted > cores
-      ? [`The settings allow ${wanted} cores per container, the Docker host has ${cores}: it works, with less headroom.`]
+      ? [
+          `The settings allow ${wanted} cores per container, the Docker host has ${cores}: it works, with less headroom.`,
+        ]
       : [];
   return { engine, warnings };
 }
@@ -58,7 +60,9 @@ async function portFaults(spec: EnvironmentSpec, engine: string): Promise<string
       const holder = await holderOf(port, address, ours, engine);
       return holder === undefined
         ? []
-        : [`gateway.ports.${name}: port ${port} is in use by ${holder}: stop it, or set another port in Pulumi.${spec.stack}.yaml`];
+        : [
+            `gateway.ports.${name}: port ${port} is in use by ${holder}: stop it, or set another port in Pulumi.${spec.stack}.yaml`,
+          ];
     }),
   );
   return faults.flat();
@@ -71,7 +75,9 @@ async function holderOf(port: number, address: string, ours: string, engine: str
   if (names.includes(ours)) return undefined;
   if (names[0] !== undefined) return `the container ${names[0]}`;
   const local = /^(unix|npipe):/.test(engine);
-  return local && (await isTaken(port, address)) ? `another program of this machine (ss -ltnp sport = :${port})` : undefined;
+  return local && (await isTaken(port, address))
+    ? `another program of this machine (ss -ltnp sport = :${port})`
+    : undefined;
 }
 
 function isTaken(port: number, address: string): Promise<boolean> {

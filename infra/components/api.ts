@@ -141,7 +141,10 @@ function settings(spec: EnvironmentSpec, database: Connection) {
 /** A release is its image and its containers: a short id, the image's digest and the commit it says it is from. */
 function release(spec: EnvironmentSpec, image: pulumi.Output<string>, containers: docker.Container[]) {
   return pulumi.all([image, ...containers.map(({ id }) => id)]).apply(([reference, ...ids]) => ({
-    id: createHash('sha256').update([reference, ...ids].join()).digest('hex').slice(0, 12),
+    id: createHash('sha256')
+      .update([reference, ...ids].join())
+      .digest('hex')
+      .slice(0, 12),
     image: reference ?? '',
     commit: spec.commit,
   }));

@@ -88,7 +88,14 @@ export class Gateway extends pulumi.ComponentResource {
         limits: spec.gateway.limits,
         healthcheck: {
           ...spec.gateway.healthcheck,
-          test: ['curl', '--silent', '--fail', '--output', '/dev/null', `http://127.0.0.1:${PORTS.http}/gateway/health`],
+          test: [
+            'curl',
+            '--silent',
+            '--fail',
+            '--output',
+            '/dev/null',
+            `http://127.0.0.1:${PORTS.http}/gateway/health`,
+          ],
           startPeriodSeconds: 5,
         },
         networks: [{ name: args.network.front, alias: 'gateway' }],

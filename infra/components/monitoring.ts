@@ -43,7 +43,12 @@ export class Monitoring extends pulumi.ComponentResource {
   }
 }
 
-function createPrometheus(name: string, context: Context, { images, network }: Args, opts: { parent: pulumi.Resource }) {
+function createPrometheus(
+  name: string,
+  context: Context,
+  { images, network }: Args,
+  opts: { parent: pulumi.Resource },
+) {
   const { spec } = context;
   const mount = '/etc/branchloans';
   const configFile = `${mount}/current/prometheus.yml`;

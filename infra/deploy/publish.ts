@@ -29,7 +29,18 @@ export interface Check {
   readonly command: readonly string[];
 }
 
-const HELPER = ['run', '--rm', '--interactive', '--network', 'none', '--read-only', '--user', '0:0', '--cap-drop', 'ALL']
+const HELPER = [
+  'run',
+  '--rm',
+  '--interactive',
+  '--network',
+  'none',
+  '--read-only',
+  '--user',
+  '0:0',
+  '--cap-drop',
+  'ALL',
+]
   .concat(['--cap-add', 'CHOWN', '--cap-add', 'FOWNER', '--cap-add', 'DAC_OVERRIDE'])
   .concat(['--security-opt', 'no-new-privileges:true', '--entrypoint', 'sh']);
 

@@ -1,0 +1,160 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { parse } from 'yaml';
+import { EnvironmentError, readEnvironment } from './environment';
+
+type Settings = Record<string, unknown>;
+
+/** What Pulumi hands to the program: every value as text. */
+function configurationOf(stack: string, change: (config: Settings) => void = () => undefined): Record<string, string> {
+  const file = parse(readFileSync(resolve(__dirname, `../Pulumi.${stack}.yaml`), 'utf8')) as { config: Settings };
+  change(file.config);
+  return Object.fromEntries(
+    Object.entries(file.config).map(([key, value]) => [key, typeof value === 'string' ? value : JSON.stringify(value)]),
+  );
+}
+
+const read = (stack: string, change?: (config: Settings) => void) =>
+  readEnvironment(
+    'branchloans',
+    stack,
+    configurationOf(stack, change),
+    (key) => key !== 'branchloans:prometheusPassword',
+  );
+
+function faultsOf(change: (config: Settings) => void, stack = 'development'): readonly string[] {
+  try {
+    read(stack, change);
+  } catch (error) {
+    if (error instanceof EnvironmentError) return error.faults;
+    throw error;
+  }
+  return [];
+}
+
+/** Changes one setting inside an object such as `branchloans:api`. */
+const set = (name: string, key: string, value: unknown) => (config: Settings) => {
+  (config[`branchloans:${name}`] as Settings)[key] = value;
+};
+
+describe('the environments that ship', () => {
+  const numbers = {
+    development: { cpus: 1, memoryMib: 512, healthcheck: [30, 5, 3], replicas: 1, https: 8443 },
+    staging: { cpus: 2, memoryMib: 1024, healthcheck: [20, 4, 4], replicas: 2, https: 443 },
+    production: { cpus: 4, memoryMib: 2048, healthcheck: [15, 3, 5], replicas: 2, https: 443 },
+  };
+
+  it.each(Object.entries(numbers))(
+    '%s has the numbers of the core system, for the API and the database',
+    (stack, n) => {
+      const spec = read(stack);
+      for (const service of [spec.api, spec.database]) {
+        expect(service.limits).toEqual({ cpus: n.cpus, memoryMib: n.memoryMib });
+        const { intervalSeconds, timeoutSeconds, retries } = service.healthcheck;
+        expect([intervalSeconds, timeoutSeconds, retries]).toEqual(n.healthcheck);
+      }
+      expect(spec.api.replicas).toBe(n.replicas);
+      expect(spec.gateway.ports.https).toBe(n.https);
+    },
+  );
+
+  it('keep their databases where the core system kept them', () => {
+    expect(read('development').database.volume).toEqual({ kind: 'volume', name: 'postgres_data_dev' });
+    expect(read('staging').database.volume).toEqual({ kind: 'volume', name: 'postgres_data_staging' });
+    expect(read('production').database.volume).toEqual({ kind: 'directory', path: '/var/lib/postgresql/data' });
+  });
+
+  it('name the URL that a browser opens', () => {
+    expect(read('development').url).toBe('https://localhost:8443');
+    expect(read('staging').url).toBe('https://branchloans.com');
+  });
+
+  it('publish the clear-text API in development only, and development on loopback only', () => {
+    expect(read('development').gateway.ports.api).toBe(8000);
+    expect(read('development').gateway.address).toBe('127.0.0.1');
+    expect(read('staging').gateway.ports.api).toBeUndefined();
+    expect(read('production').gateway.ports.api).toBeUndefined();
+  });
+});
+
+describe('wrong settings', () => {
+  it.each<[string, (config: Settings) => void, RegExp]>([
+    ['a typo in a key', set('api', 'memroy', '512m'), /^api\.memroy: unknown setting; known here: .*memory/],
+    [
+      'a typo in a top-level key',
+      (c) => (c['branchloans:gatway'] = {}),
+      /^gatway: unknown setting; known here: .*gateway/,
+    ],
+    [
+      'a typo in a nested key',
+      set('api', 'healthcheck', { interval: '9s', timeout: '1s', retries: 1, intervall: '30s' }),
+      /^api\.healthcheck\.intervall: unknown/,
+    ],
+    ['a typo in the namespace', (c) => (c['branchloan:api'] = 'x'), /^branchloan:api: unknown namespace/],
+    ['a wrong unit of memory', set('api', 'memory', '512x'), /^api\.memory: "512x" is not valid: .*512m or 2g/],
+    ['memory without a unit', set('api', 'memory', 512), /^api\.memory: 512 is not valid: .*unit/],
+    ['negative replicas', set('api', 'replicas', -1), /^api\.replicas: -1 is not valid: must be at least 1/],
+    ['half a replica', set('api', 'replicas', 1.5), /^api\.replicas: 1\.5 is not valid: must be a whole number/],
+    ['no CPU', set('database', 'cpus', 0), /^database\.cpus: 0 is not valid: must be at least 0\.1/],
+    ['CPUs as text', set('database', 'cpus', 'two'), /^database\.cpus: "two" is not valid: must be a number of cores/],
+    ['a time without unit', set('api', 'drain', '30'), /^api\.drain: "30" is not valid: must be a time/],
+    ['a port that is none', set('gateway', 'ports', { https: 99999 }), /^gateway\.ports\.https: 99999 is not valid/],
+    [
+      'one port twice',
+      set('gateway', 'ports', { https: 8443, http: 8443 }),
+      /http: 8443 is taken by gateway\.ports\.https/,
+    ],
+    ['a volume that is neither', set('database', 'volume', 'data'), /^database\.volume: "data" is not valid/],
+    ['an image that moves', (c) => (c['branchloans:image'] = 'loans:latest'), /^image: "loans:latest" .*exact version/],
+    [
+      'a major-only image',
+      (c) => (c['branchloans:images'] = { postgres: 'postgres:18' }),
+      /^images\.postgres: .*moves/,
+    ],
+    ['the superuser for the service', set('database', 'user', 'postgres'), /^database\.user: .*superuser/],
+    ['a missing setting', (c) => delete c['branchloans:domain'], /^domain: not set/],
+    [
+      'a probe slower than its interval',
+      set('api', 'healthcheck', { interval: '5s', timeout: '9s', retries: 1 }),
+      /9s is longer/,
+    ],
+    [
+      'more connections than the database has',
+      set('api', 'replicas', 40),
+      /^database\.maxConnections: 100 is too few: a deploy needs 800/,
+    ],
+    [
+      'a password in clear',
+      (c) => (c['branchloans:prometheusPassword'] = 'x'),
+      /^prometheusPassword: must be secret: pulumi config set --secret/,
+    ],
+  ])('%s is refused', (_name, change, message) => {
+    expect(faultsOf(change)).toEqual([expect.stringMatching(message)]);
+  });
+
+  it('are all told in one message that names the stack', () => {
+    expect(() =>
+      read('staging', (c) => {
+        set('api', 'memory', '512x')(c);
+        set('api', 'replicas', 0)(c);
+        delete c['branchloans:domain'];
+      }),
+    ).toThrow(/^Pulumi\.staging\.yaml: 3 setting\(s\) are wrong, nothing was changed:\n {2}- .*\n {2}- .*\n {2}- /);
+  });
+});
+
+describe('images', () => {
+  it.each([
+    'nginx:1.30.5',
+    'me/repo-staging:9f3c2ab',
+    `nginx@sha256:${'a'.repeat(64)}`,
+    `nginx:1.30.5@sha256:${'a'.repeat(64)}`,
+  ])('accepts %s', (image) => {
+    expect(faultsOf((c) => (c['branchloans:image'] = image))).toEqual([]);
+  });
+
+  it('takes an override and leaves the others', () => {
+    const spec = read('staging', (c) => (c['branchloans:images'] = { nginx: 'nginx:1.31.0' }));
+    expect(spec.images).toMatchObject({ nginx: 'nginx:1.31.0', postgres: expect.stringMatching(/^postgres:18\./) });
+  });
+});
