@@ -1,0 +1,52 @@
+import { Problem } from '../errors';
+
+/** SQLSTATE of a statement that may succeed when it is simply tried again: a lost race, not a fault of the data. */
+const LOST_RACE = new Set(['40001', '40P01']);
+/** The server closed or refused the connection, or is a copy that can't write: another try later may succeed. */
+const UNAVAILABLE = /^(08...|57P0[1-5]|28...|3D000|25006|42P01|42703)$/;
+/** Too many connections, or a lock or statement that took longer than its budget. */
+const OVERLOADED = new Set(['53200', '53300', '53400', '55P03', '57014']);
+const STORAGE_FULL = new Set(['53100', '58030']);
+/** Messages of the client library, which gives these no code. */
+const CLIENT_TIMEOUT = /^(Query read timeout|timeout exceeded when trying to connect)/;
+const CLIENT_CONNECTION = /^(Connection terminated|Client (was closed|has encountered a connection error))/;
+
+/** SQLSTATE, or the operating system's name of a connection fault such as ECONNREFUSED. */
+export function codeOf(error: unknown): string | undefined {
+  const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' ? code : undefined;
+}
+
+export function isLostRace(error: unknown): boolean {
+  return LOST_RACE.has(codeOf(error) ?? '');
+}
+
+/** Whether the connection can't be trusted with a next statement. */
+export function breaksConnection(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === undefined || !/^[0-9A-Z]{5}$/.test(code) || /^(08|57P)/.test(code);
+}
+
+/**
+ * A failure of the database as a problem that a client may be told about; any other error as it is.
+ * @param waiting whether requests queue for a connection: a connection that is late then means too much work.
+ */
+export function asProblem(error: unknown, waiting: boolean): unknown {
+  if (!(error instanceof Error)) return error;
+  const code = codeOf(error) ?? '';
+  if (STORAGE_FULL.has(code)) return unavailable('storage-full', 'Nothing was written. Try again later.', error);
+  const timedOut = CLIENT_TIMEOUT.test(error.message);
+  if (OVERLOADED.has(code) || isLostRace(error) || (timedOut && waiting)) {
+    return unavailable('overloaded', 'The database did not finish this in time. Try again.', error);
+  }
+  const networkFault = /^E[A-Z_]+$/.test(code) && 'syscall' in error;
+  if (timedOut || networkFault || UNAVAILABLE.test(code) || CLIENT_CONNECTION.test(error.message)) {
+    return unavailable('db-unavailable', 'The database is not available at the moment. Try again.', error);
+  }
+  return error;
+}
+
+function unavailable(slug: 'db-unavailable' | 'overloaded' | 'storage-full', detail: string, cause: Error): Problem {
+  const retryAfterSeconds = slug === 'storage-full' ? '30' : '1';
+  return new Problem(slug, detail, { cause, headers: { 'Retry-After': retryAfterSeconds } });
+}

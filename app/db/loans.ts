@@ -1,0 +1,117 @@
+import type { Loan, LoanGroup, LoanStatus } from '../domain/loan';
+import { type Amount, formatAmount, parseAmount } from '../domain/money';
+import type { Database, Statement } from './pool';
+
+/** Where a page ends: the next one starts with the loan after this one, newest first. */
+export interface Position {
+  /** ISO 8601, UTC, to the microsecond as stored. */
+  readonly createdAt: string;
+  readonly id: string;
+}
+
+export interface Loans {
+  insert(loan: Loan): Promise<void>;
+  find(id: string): Promise<Loan | undefined>;
+  /** Newest first. */
+  list(limit: number, after: Position | undefined): Promise<Loan[]>;
+  groups(): Promise<LoanGroup[]>;
+}
+
+interface LoanRow {
+  readonly id: string;
+  readonly borrower_id: string;
+  readonly amount: string;
+  readonly currency: string;
+  readonly term_months: string | null;
+  readonly interest_rate_apr: string | null;
+  readonly status: LoanStatus;
+  readonly created_at: string;
+  readonly updated_at: string;
+}
+
+interface GroupRow {
+  readonly currency: string;
+  readonly status: LoanStatus;
+  readonly loans: string;
+  readonly total: string;
+}
+
+const COLUMNS =
+  'id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at' as const;
+
+const INSERT: Statement<never> = {
+  name: 'loan_insert',
+  text: `INSERT INTO loans (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+};
+const BY_ID: Statement<LoanRow> = { name: 'loan_by_id', text: `SELECT ${COLUMNS} FROM loans WHERE id = $1` };
+const FIRST_PAGE: Statement<LoanRow> = {
+  name: 'loan_list',
+  text: `SELECT ${COLUMNS} FROM loans ORDER BY created_at DESC, id DESC LIMIT $1`,
+};
+const NEXT_PAGE: Statement<LoanRow> = {
+  name: 'loan_list_after',
+  text: `SELECT ${COLUMNS} FROM loans WHERE (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $1`,
+};
+const GROUPS: Statement<GroupRow> = {
+  name: 'loan_groups',
+  text: 'SELECT currency, status, count(*) AS loans, sum(amount) AS total FROM loans GROUP BY currency, status',
+};
+
+export function createLoans(database: Database): Loans {
+  return {
+    async insert(loan) {
+      await database.query(INSERT, toValues(loan));
+    },
+    async find(id) {
+      const [row] = await database.query(BY_ID, [id]);
+      return row === undefined ? undefined : toLoan(row);
+    },
+    async list(limit, after) {
+      const rows = await (after === undefined
+        ? database.query(FIRST_PAGE, [limit])
+        : database.query(NEXT_PAGE, [limit, after.createdAt, after.id]));
+      return rows.map(toLoan);
+    },
+    async groups() {
+      const rows = await database.query(GROUPS);
+      return rows.map(({ currency, status, loans, total }) => {
+        return { currency, status, loans: BigInt(loans), total: parseAmount(total) };
+      });
+    },
+  };
+}
+
+/** The columns of a loan in the order of COLUMNS, each as text. */
+export function toValues(loan: Loan): (string | null)[] {
+  return [
+    loan.id,
+    loan.borrowerId,
+    formatAmount(loan.amount),
+    loan.currency,
+    loan.termMonths === null ? null : String(loan.termMonths),
+    loan.interestRateApr === null ? null : formatAmount(loan.interestRateApr),
+    loan.status,
+    loan.createdAt,
+    loan.updatedAt,
+  ];
+}
+
+function toLoan(row: LoanRow): Loan {
+  return {
+    id: row.id,
+    borrowerId: row.borrower_id,
+    amount: parseAmount(row.amount),
+    currency: row.currency,
+    termMonths: row.term_months === null ? null : Number(row.term_months),
+    interestRateApr: row.interest_rate_apr === null ? null : (parseAmount(row.interest_rate_apr) satisfies Amount),
+    status: row.status,
+    createdAt: isoTimestamp(row.created_at),
+    updatedAt: isoTimestamp(row.updated_at),
+  };
+}
+
+/** "2026-11-21 05:20:44.5+00" as "2026-11-21T05:20:44.500Z": at least milliseconds, and microseconds where stored. */
+function isoTimestamp(text: string): string {
+  const [seconds = '', fraction = ''] = text.slice(0, -'+00'.length).replace(' ', 'T').split('.');
+  return `${seconds}.${fraction.padEnd(3, '0')}Z`;
+}

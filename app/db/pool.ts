@@ -1,0 +1,175 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Pool, type PoolClient } from 'pg';
+import type { Config, Secrets } from '../config';
+import type { Logger } from '../telemetry/logger';
+import { type Metrics, sqlstateClass } from '../telemetry/metrics';
+import { asProblem, breaksConnection, codeOf, isLostRace } from './faults';
+
+/** One operation on the database. The name is that of the prepared statement, and its label on the metrics. */
+export interface Statement<Row> {
+  readonly name: string;
+  readonly text: string;
+  /** Never set: it ties the type of the rows to the statement. */
+  readonly row?: Row;
+}
+
+export type Value = string | number | null | readonly (string | number | null)[];
+
+export interface Queryable {
+  /** Every column of a row is text or null, as the database writes it, so that no decimal passes through a float. */
+  query<Row>(statement: Statement<Row>, values?: readonly Value[]): Promise<Row[]>;
+}
+
+export interface Database extends Queryable {
+  /**
+   * Runs the work in one transaction: commits when it resolves, rolls back when it throws. Work that lost a race
+   * (serialization failure, deadlock) runs again, up to three times, so it must have no other effect.
+   */
+  transaction<T>(work: (connection: Queryable) => Promise<T>): Promise<T>;
+  /** Asks the database over a connection of its own, so that a full pool does not delay the answer. */
+  ping(statement: Statement<{ ready: string }>): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+type DatabaseConfig = Config['database'];
+
+interface Telemetry {
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+const MAX_ATTEMPTS = 4;
+const BEGIN: Statement<never> = { name: 'begin', text: 'BEGIN' };
+const COMMIT: Statement<never> = { name: 'commit', text: 'COMMIT' };
+const ROLLBACK: Statement<never> = { name: 'rollback', text: 'ROLLBACK' };
+
+/** How to connect, for the pool and for whoever needs one plain connection. All values come as text. */
+export function connectionOptions(config: DatabaseConfig, secrets: Secrets, applicationName: string) {
+  return {
+    host: config.host,
+    port: config.port,
+    database: config.name,
+    user: config.user,
+    password: secrets.databasePassword,
+    application_name: applicationName,
+    options: '-c TimeZone=UTC -c DateStyle=ISO',
+    connectionTimeoutMillis: config.connectTimeoutMs,
+    keepAlive: true,
+    types: { getTypeParser: () => (text: string) => text },
+  };
+}
+
+/**
+ * The pool of one process. Nothing is connected before the first query.
+ *
+ * Four timeouts bound every wait: for a connection, for the server to finish a statement, for the client to hear of
+ * it (500 ms more, so that the server's own error is the one seen), and for a transaction that its owner forgot.
+ * @throws (from every method) a Problem when the database is away, full or too slow.
+ */
+export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry: Telemetry): Database {
+  const budgets = {
+    ...connectionOptions(config, secrets, 'branchloans'),
+    statement_timeout: config.statementTimeoutMs,
+    query_timeout: config.statementTimeoutMs === 0 ? 0 : config.statementTimeoutMs + 500,
+    idle_in_transaction_session_timeout: 10_000,
+    idleTimeoutMillis: 30_000,
+  };
+  // One connection of the size is kept aside for the probes.
+  const pool = watched(new Pool({ ...budgets, max: Math.max(1, config.poolSize - 1) }), telemetry.logger);
+  const probes = watched(
+    new Pool({ ...budgets, max: 1, statement_timeout: 1_000, query_timeout: 1_000 }),
+    telemetry.logger,
+  );
+  telemetry.metrics.watchPool(pool);
+
+  const run = async <T>(from: Pool, work: (connection: Queryable) => Promise<T>): Promise<T> => {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await withConnection(from, telemetry.metrics, work);
+      } catch (error) {
+        if (!isLostRace(error) || attempt === MAX_ATTEMPTS) throw asProblem(error, from.waitingCount > 0);
+        await sleep(Math.random() * 10 * 2 ** attempt);
+      }
+    }
+  };
+  return {
+    query: (statement, values) => run(pool, (connection) => connection.query(statement, values)),
+    transaction: (work) => run(pool, (connection) => inTransaction(connection, work)),
+    ping: (statement) =>
+      run(probes, async (connection) => (await connection.query(statement)).every((row) => row.ready === 't')),
+    async close() {
+      await Promise.all([pool.end(), probes.end()]);
+    },
+  };
+}
+
+async function withConnection<T>(
+  pool: Pool,
+  metrics: Metrics,
+  work: (connection: Queryable) => Promise<T>,
+): Promise<T> {
+  const client = await pool.connect().catch((error: unknown) => {
+    metrics.dbQueryErrors.inc({ sqlstate_class: sqlstateClass(codeOf(error)) });
+    throw error;
+  });
+  let broken = false;
+  const connection: Queryable = {
+    async query<Row>(statement: Statement<Row>, values: readonly Value[] = []): Promise<Row[]> {
+      try {
+        return await timedQuery<Row>(client, statement, values, metrics);
+      } catch (error) {
+        broken ||= breaksConnection(error);
+        throw error;
+      }
+    },
+  };
+  try {
+    return await work(connection);
+  } finally {
+    client.release(broken);
+  }
+}
+
+async function timedQuery<Row>(
+  client: PoolClient,
+  { name, text }: Statement<Row>,
+  values: readonly Value[],
+  metrics: Metrics,
+): Promise<Row[]> {
+  const startedAt = performance.now();
+  try {
+    const { rows } = await client.query({ name, text, values: values as unknown[] });
+    return rows as Row[];
+  } catch (error) {
+    metrics.dbQueryErrors.inc({ sqlstate_class: sqlstateClass(codeOf(error)) });
+    throw error;
+  } finally {
+    metrics.observeQuery(name, (performance.now() - startedAt) / 1_000);
+  }
+}
+
+async function inTransaction<T>(connection: Queryable, work: (connection: Queryable) => Promise<T>): Promise<T> {
+  await connection.query(BEGIN);
+  let result: T;
+  try {
+    result = await work(connection);
+  } catch (error) {
+    // The first error is the one to report; a connection that can't even roll back is thrown away.
+    await connection.query(ROLLBACK).catch(() => undefined);
+    throw error;
+  }
+  await connection.query(COMMIT);
+  return result;
+}
+
+/**
+ * A client that is checked out reports a lost connection as an 'error' event of its own; without a listener that
+ * ends the whole process. The query in flight fails as well, so the event only needs to be written down.
+ */
+function watched(pool: Pool, logger: Logger): Pool {
+  const note = (error: Error) =>
+    logger.log('warn', 'database connection lost', { code: codeOf(error), reason: error.message });
+  pool.on('error', note);
+  pool.on('connect', (client) => void client.on('error', note));
+  return pool;
+}

@@ -1,0 +1,75 @@
+import { type Amount, average, sum } from './money';
+
+/** A new loan is pending. */
+export const LOAN_STATUSES = ['pending', 'approved', 'rejected', 'disbursed', 'repaid', 'defaulted'] as const;
+export type LoanStatus = (typeof LOAN_STATUSES)[number];
+
+/** What a client says of a loan it asks for. */
+export interface LoanRequest {
+  readonly borrowerId: string;
+  readonly amount: Amount;
+  /** Three letters, upper case. */
+  readonly currency: string;
+  readonly termMonths: number | null;
+  /** Percent a year. */
+  readonly interestRateApr: Amount | null;
+}
+
+export interface Loan extends LoanRequest {
+  /** A UUID. */
+  readonly id: string;
+  readonly status: LoanStatus;
+  /** ISO 8601, UTC. */
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}
+
+/** Opens a loan at the given moment, under the given UUID. */
+export function openLoan(request: LoanRequest, id: string, now: Date): Loan {
+  const moment = now.toISOString();
+  return { ...request, id, status: 'pending', createdAt: moment, updatedAt: moment };
+}
+
+/** The loans of one currency in one status. */
+export interface LoanGroup {
+  readonly currency: string;
+  readonly status: LoanStatus;
+  readonly loans: bigint;
+  readonly total: Amount;
+}
+
+export interface CurrencyStatistics {
+  readonly loans: bigint;
+  readonly total: Amount;
+  readonly average: Amount;
+}
+
+export interface Statistics {
+  readonly totalLoans: bigint;
+  readonly byStatus: Readonly<Record<LoanStatus, bigint>>;
+  /** By currency, in alphabetical order. Amounts are only ever added up within one currency. */
+  readonly byCurrency: ReadonlyMap<string, CurrencyStatistics>;
+}
+
+export function summarize(groups: readonly LoanGroup[]): Statistics {
+  const byStatus = Object.fromEntries(LOAN_STATUSES.map((status) => [status, 0n])) as Record<LoanStatus, bigint>;
+  for (const group of groups) byStatus[group.status] += group.loans;
+  const currencies = [...new Set(groups.map((group) => group.currency))].sort();
+  return {
+    totalLoans: countLoans(groups),
+    byStatus,
+    byCurrency: new Map(
+      currencies.map((currency) => [currency, ofCurrency(groups.filter((group) => group.currency === currency))]),
+    ),
+  };
+}
+
+function ofCurrency(groups: readonly LoanGroup[]): CurrencyStatistics {
+  const loans = countLoans(groups);
+  const total = sum(groups.map((group) => group.total));
+  return { loans, total, average: average(total, loans) };
+}
+
+function countLoans(groups: readonly LoanGroup[]): bigint {
+  return groups.reduce((count, group) => count + group.loans, 0n);
+}

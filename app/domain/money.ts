@@ -1,0 +1,102 @@
+/**
+ * Exact decimals. An amount is a whole number of ten-thousandths of its unit, which holds every value of the
+ * database's numeric(19,4), and more for totals. No floating point anywhere: a float can't hold 0.1.
+ */
+export type Amount = bigint & { readonly unit: 'ten-thousandth' };
+
+/** What is wrong with an amount, in words that a client may read. */
+export class AmountFault extends RangeError {}
+
+const SCALE = 4;
+const UNITS = 10n ** BigInt(SCALE);
+const PLAIN_DECIMAL = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?$/;
+const JSON_NUMBER = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?[eE]([+-]?\d+)$/;
+/** Longer exponents only describe values far outside every range, and would cost memory to write out. */
+const MAX_EXPONENT = 30;
+
+/** The outward rule for one value: digits after the point, and the range it must lie in. */
+export interface DecimalRule {
+  readonly fractionDigits: number;
+  readonly min: Amount;
+  readonly max: Amount;
+  /** Whether the lower bound itself is refused. */
+  readonly aboveMin: boolean;
+}
+
+/**
+ * Reads a plain decimal such as "12500", "-0.5" or "12500.0000": no exponent, no sign "+", no spaces, no leading zeros.
+ * @throws AmountFault if it is none, or has more than four digits after the point.
+ */
+export function parseAmount(text: string): Amount {
+  const match = PLAIN_DECIMAL.exec(text);
+  if (match === null) throw new AmountFault('must be a decimal number such as 12500.00');
+  const [, sign, whole = '', fraction = ''] = match;
+  if (fraction.length > SCALE) throw new AmountFault(`must have at most ${SCALE} digits after the point`);
+  const units = BigInt(whole + fraction.padEnd(SCALE, '0'));
+  return (sign === '-' ? -units : units) as Amount;
+}
+
+/**
+ * Reads a value that a client sent, and holds it to the rule. Digits are counted as written, so nothing is ever rounded.
+ * @throws AmountFault that names the broken part of the rule.
+ */
+export function readDecimal(text: string, rule: DecimalRule): Amount {
+  const digits = PLAIN_DECIMAL.exec(text)?.[3]?.length ?? 0;
+  if (digits > rule.fractionDigits) {
+    throw new AmountFault(`must have at most ${rule.fractionDigits} digits after the point`);
+  }
+  const amount = parseAmount(text);
+  if (amount < rule.min || (rule.aboveMin && amount === rule.min)) {
+    throw new AmountFault(`must be ${rule.aboveMin ? 'greater than' : 'at least'} ${formatPlain(rule.min)}`);
+  }
+  if (amount > rule.max) throw new AmountFault(`must be at most ${formatPlain(rule.max)}`);
+  return amount;
+}
+
+/**
+ * Writes the source text of a JSON number without its exponent: "1.25e4" becomes "12500". Other text comes back as it is.
+ * @throws AmountFault if the exponent is beyond any amount.
+ */
+export function withoutExponent(source: string): string {
+  const match = JSON_NUMBER.exec(source);
+  if (match === null) return source;
+  const [, sign = '', whole = '', fraction = '', exponentText = ''] = match;
+  const exponent = Number(exponentText);
+  if (Math.abs(exponent) > MAX_EXPONENT) throw new AmountFault('is out of range');
+  const point = whole.length + exponent;
+  const digits = (whole + fraction).padStart(whole.length + fraction.length + Math.max(0, 1 - point), '0');
+  const at = Math.max(1, point);
+  const wholePart = digits
+    .slice(0, at)
+    .padEnd(at, '0')
+    .replace(/^0+(?=\d)/, '');
+  const fractionPart = digits.slice(at);
+  return sign + wholePart + (fractionPart === '' ? '' : `.${fractionPart}`);
+}
+
+/** "12500.00": two digits after the point, and more only where the value has them. */
+export function formatAmount(amount: Amount): string {
+  const sign = amount < 0n ? '-' : '';
+  const digits = (amount < 0n ? 0n - amount : amount).toString().padStart(SCALE + 1, '0');
+  const point = digits.length - SCALE;
+  return `${sign}${digits.slice(0, point)}.${digits.slice(point, point + 2)}${digits.slice(point + 2).replace(/0+$/, '')}`;
+}
+
+export function sum(amounts: Iterable<Amount>): Amount {
+  let total = 0n;
+  for (const amount of amounts) total += amount;
+  return total as Amount;
+}
+
+/** The mean of `count` non-negative amounts, rounded half up to two digits; zero of none. The only place that rounds. */
+export function average(total: Amount, count: bigint): Amount {
+  if (count === 0n) return 0n as Amount;
+  const hundredths = 10n ** BigInt(SCALE - 2);
+  const divisor = count * hundredths;
+  return (((total + divisor / 2n) / divisor) * hundredths) as Amount;
+}
+
+/** 50000 rather than 50000.00: the way a bound is written in a sentence. */
+function formatPlain(amount: Amount): string {
+  return amount % UNITS === 0n ? (amount / UNITS).toString() : formatAmount(amount);
+}

@@ -1,0 +1,85 @@
+import Router from '@koa/router';
+import Koa from 'koa';
+import { Problem } from '../errors';
+import type { Logger } from '../telemetry/logger';
+import type { Metrics } from '../telemetry/metrics';
+import type { Context, RequestState, Step } from './context';
+import { OPERATIONS, type OperationId } from './contract';
+import { observe, requestContext } from './observe';
+import { problemDocuments, securityHeaders } from './problem';
+
+export type Handlers = Readonly<Record<OperationId, (ctx: Context) => Promise<void> | void>>;
+
+interface Parts {
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  readonly isDraining: () => boolean;
+  readonly handlers: Handlers;
+}
+
+/** The way of a request through the service, from the outside in. */
+export function createApp({ metrics, logger, isDraining, handlers }: Parts): Koa<RequestState> {
+  const app = new Koa<RequestState>();
+  app.on('error', (error: Error) => logger.log('debug', 'response not delivered', { reason: error.message }));
+  app.use(requestContext);
+  app.use(observe(metrics, logger));
+  app.use(securityHeaders);
+  app.use(closeWhileDraining(isDraining));
+  app.use(problemDocuments(logger));
+  app.use(wellFormedTarget);
+  app.use(routes(handlers));
+  app.use(noSuchOperation);
+  return app;
+}
+
+/** A client that keeps its connection learns with its next answer to open another, elsewhere. */
+function closeWhileDraining(isDraining: () => boolean): Step {
+  return function closeWhileDraining(ctx, next) {
+    if (isDraining()) ctx.res.setHeader('Connection', 'close');
+    return next();
+  };
+}
+
+/** One Host, and a path of ours: what says otherwise was meant for a proxy, or means to confuse one. */
+const wellFormedTarget: Step = function wellFormedTarget(ctx, next) {
+  const { rawHeaders, httpVersion } = ctx.req;
+  let hosts = 0;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index];
+    if (name?.length === 4 && name.toLowerCase() === 'host') hosts++;
+  }
+  if (hosts > 1 || (hosts === 0 && httpVersion === '1.1')) {
+    throw new Problem('malformed-request', 'Send exactly one Host header field.');
+  }
+  if (!ctx.originalUrl.startsWith('/')) throw new Problem('malformed-request', 'The target must be a path.');
+  return next();
+};
+
+function routes(handlers: Handlers) {
+  const router = new Router<RequestState>({ strict: true, sensitive: true });
+  for (const { id, method, paths } of OPERATIONS) {
+    for (const path of paths) {
+      router.register(path, [method], (ctx) => {
+        ctx.state.route = path;
+        return handlers[id](ctx);
+      });
+    }
+  }
+  return router.routes();
+}
+
+/** Nothing below answered: the path is unknown, or does not know the method. */
+const noSuchOperation: Step = function noSuchOperation(
+  ctx: Context & { matched?: readonly { path: string | RegExp; methods: string[] }[] },
+) {
+  const layers = ctx.matched ?? [];
+  const [first] = layers;
+  if (first === undefined) throw new Problem('not-found', 'There is no such path.');
+  ctx.state.route = String(first.path);
+  const allow = [...new Set(layers.flatMap((layer) => layer.methods))].sort().join(', ');
+  if (ctx.method !== 'OPTIONS') {
+    throw new Problem('method-not-allowed', `Use ${allow}.`, { headers: { Allow: allow } });
+  }
+  ctx.set('Allow', allow);
+  ctx.status = 204;
+};

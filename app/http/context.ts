@@ -1,0 +1,15 @@
+import type { Middleware, ParameterizedContext } from 'koa';
+
+/** What our middleware puts on `ctx.state`. */
+export interface RequestState {
+  requestId: string;
+  /** Milliseconds on a clock that never goes back. */
+  startedAt: number;
+  /** The pattern of the route that was found, such as /api/loans/:id; a bounded set. */
+  route: string;
+  /** Why the request failed, for the log. */
+  failure?: unknown;
+}
+
+export type Context = ParameterizedContext<RequestState>;
+export type Step = Middleware<RequestState>;

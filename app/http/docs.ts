@@ -1,0 +1,110 @@
+import { PROBLEMS } from '../errors';
+import type { OpenApiDocument, OperationObject, SchemaObject } from './openapi';
+
+/** The OpenAPI document as one page for people: plain HTML, no script, readable on a phone. */
+export function docsPage(document: OpenApiDocument): string {
+  const { title, version, description } = document.info;
+  const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => operationSection(method, path, operation)),
+  );
+  const schemas = Object.entries(document.components.schemas).map(([name, schema]) => schemaSection(name, schema));
+  const problems = Object.entries(PROBLEMS).map(
+    ([slug, problem]) =>
+      `<tr><td><code>${slug}</code></td><td>${problem.status}</td><td>${escape(problem.title)}</td></tr>`,
+  );
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>${escape(title)} API</title>
+<link rel="stylesheet" href="/docs/style.css">
+</head>
+<body>
+<header><h1>${escape(title)} API <small>${escape(version)}</small></h1>
+<p>${escape(description)} The same as a document for programs: <a href="/openapi.json">openapi.json</a>.</p></header>
+<main>
+<section><h2>Operations</h2>${operations.join('\n')}</section>
+<section><h2>Shapes</h2>${schemas.join('\n')}</section>
+<section><h2>Problems</h2>
+<p>Content type <code>application/problem+json</code>; the type is <code>urn:problem:</code> and the name below.</p>
+<div class="scroll"><table><thead><tr><th>Name</th><th>Status</th><th>Meaning</th></tr></thead>
+<tbody>${problems.join('\n')}</tbody></table></div></section>
+</main>
+</body>
+</html>
+`;
+}
+
+function operationSection(method: string, path: string, operation: OperationObject): string {
+  const parameters = (operation.parameters ?? []).map(
+    ({ name, in: place, description = '', schema }) =>
+      `<tr><td><code>${escape(name)}</code></td><td>${place}</td><td>${typeOf(schema)} ${escape(description)}</td></tr>`,
+  );
+  const body = operation.requestBody?.content['application/json']?.schema;
+  const responses = Object.entries(operation.responses).map(([status, { description, content = {} }]) => {
+    const schema = Object.values(content)[0]?.schema;
+    return `<tr><td>${status}</td><td>${escape(description)}</td><td>${schema === undefined ? '' : typeOf(schema)}</td></tr>`;
+  });
+  return `<details id="${escape(operation.operationId)}">
+<summary><code><b class="${method}">${method.toUpperCase()}</b> ${escape(path)}</code> <span>${escape(operation.summary)}</span></summary>
+${parameters.length === 0 ? '' : table(['Parameter', 'In', 'Value'], parameters)}
+${body === undefined ? '' : `<p>Body: ${typeOf(body)}</p>`}
+${table(['Status', 'When', 'Body'], responses)}
+</details>`;
+}
+
+function schemaSection(name: string, schema: SchemaObject): string {
+  const rows = Object.entries(schema.properties ?? {}).map(([property, value]) => {
+    const required = schema.required?.includes(property) === true ? 'required' : '';
+    return `<tr><td><code>${escape(property)}</code></td><td>${typeOf(value)} ${required}</td><td>${escape(value.description ?? '')}</td></tr>`;
+  });
+  const content = rows.length === 0 ? `<p>${typeOf(schema)}</p>` : table(['Property', 'Type', 'Meaning'], rows);
+  return `<h3 id="schema-${name}">${name}</h3>${content}`;
+}
+
+function table(headings: readonly string[], rows: readonly string[]): string {
+  const head = headings.map((heading) => `<th>${heading}</th>`).join('');
+  return `<div class="scroll"><table><thead><tr>${head}</tr></thead><tbody>${rows.join('\n')}</tbody></table></div>`;
+}
+
+/** A schema in a few words, with links to the named ones. */
+function typeOf(schema: SchemaObject): string {
+  const { $ref, anyOf, items, type, format } = schema;
+  if (typeof $ref === 'string') {
+    const name = $ref.split('/').at(-1) ?? '';
+    return `<a href="#schema-${name}">${name}</a>`;
+  }
+  if (Array.isArray(anyOf)) return anyOf.map((choice) => typeOf(choice as SchemaObject)).join(' or ');
+  if (type === 'array') return `list of ${typeOf(items as SchemaObject)}`;
+  if (Array.isArray(schema['enum']))
+    return schema['enum'].map((value) => `<code>${escape(String(value))}</code>`).join(' ');
+  const name = Array.isArray(type) ? type.join(' or ') : (type ?? 'any');
+  return escape(typeof format === 'string' ? `${name} (${format})` : name);
+}
+
+function escape(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
+}
+
+export const DOCS_STYLE = `:root { color-scheme: light dark; --ink: #1c2024; --paper: #fff; --line: #d9dde2; --soft: #f3f5f7; --link: #0b5cad; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8eaed; --paper: #15181b; --line: #353b41; --soft: #1f2428; --link: #7cb7ff; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 60rem; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
+h1 small { font-size: 1rem; font-weight: normal; }
+a { color: var(--link); }
+code { font-family: ui-monospace, monospace; font-size: 0.9em; overflow-wrap: anywhere; }
+details { border: 1px solid var(--line); border-radius: 0.5rem; margin: 0.5rem 0; padding: 0 0.75rem; }
+summary { cursor: pointer; padding: 0.6rem 0; }
+summary span { display: block; }
+.get { color: #0a7d4b; }
+.post { color: #b35300; }
+@media (prefers-color-scheme: dark) { .get { color: #5fd39c; } .post { color: #ffb066; } }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; margin: 0.5rem 0 1rem; }
+th, td { text-align: left; vertical-align: top; padding: 0.35rem 0.6rem; border-bottom: 1px solid var(--line); }
+th { background: var(--soft); }
+`;

@@ -1,0 +1,58 @@
+import { randomUUID } from 'node:crypto';
+import { Problem } from '../errors';
+import type { Logger, LogLevel } from '../telemetry/logger';
+import type { Metrics } from '../telemetry/metrics';
+import type { Context, Step } from './context';
+
+/** The route label of a request that no route matches. */
+export const UNMATCHED = 'unmatched';
+
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'OPTIONS', 'PUT', 'PATCH', 'DELETE']);
+/** Asked every few seconds by machines: their success is no news. */
+const QUIET_ROUTES = new Set(['/health', '/health/live', '/health/ready', '/health-db', '/metrics']);
+/** What other servers log for a client that went away before the answer. */
+const CLIENT_CLOSED = 499;
+const MAX_LOGGED_PATH = 256;
+
+/** Names the request: by its X-Request-ID where that is safe to repeat, else by a new UUID. The answer carries it. */
+export const requestContext: Step = function requestContext(ctx, next) {
+  const given = ctx.req.headers['x-request-id'];
+  ctx.state.requestId = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+  ctx.state.startedAt = performance.now();
+  ctx.state.route = UNMATCHED;
+  ctx.res.setHeader('X-Request-ID', ctx.state.requestId);
+  return next();
+};
+
+/** Counts, times and logs every request once its answer has left, or its client has. */
+export function observe(metrics: Metrics, logger: Logger): Step {
+  return function observe(ctx, next) {
+    metrics.httpRequestsInFlight.inc();
+    ctx.res.once('close', () => {
+      metrics.httpRequestsInFlight.dec();
+      const milliseconds = performance.now() - ctx.state.startedAt;
+      const status = ctx.res.writableFinished ? ctx.res.statusCode : CLIENT_CLOSED;
+      const method = METHODS.has(ctx.method) ? ctx.method : 'other';
+      metrics.observeRequest(method, ctx.state.route, status, milliseconds / 1_000);
+      logAccess(logger, ctx, status, milliseconds);
+    });
+    return next();
+  };
+}
+
+function logAccess(logger: Logger, ctx: Context, status: number, milliseconds: number): void {
+  const { requestId, route, failure } = ctx.state;
+  const level: LogLevel = QUIET_ROUTES.has(route) && failure === undefined ? 'debug' : 'info';
+  if (logger.writes(level)) {
+    logger.log(level, 'request', {
+      request_id: requestId,
+      method: ctx.method,
+      path: ctx.path.slice(0, MAX_LOGGED_PATH),
+      route,
+      status,
+      duration_ms: Math.round(milliseconds * 1_000) / 1_000,
+      problem: failure instanceof Problem ? failure.slug : undefined,
+    });
+  }
+}

@@ -1,0 +1,137 @@
+import { z } from 'zod';
+import { PROBLEMS } from '../errors';
+import {
+  databaseHealthSchema,
+  healthSchema,
+  loanSchema,
+  newLoanSchema,
+  type Operation,
+  OPERATIONS,
+  problemSchema,
+  statisticsSchema,
+  statusSchema,
+} from './contract';
+
+export interface SchemaObject {
+  readonly [key: string]: unknown;
+  readonly type?: string | string[];
+  readonly description?: string;
+  readonly properties?: Record<string, SchemaObject>;
+  readonly required?: string[];
+}
+
+interface ContentObject {
+  readonly description: string;
+  readonly headers?: Record<string, unknown>;
+  readonly content?: Record<string, { schema: SchemaObject }>;
+}
+
+export interface OperationObject {
+  readonly operationId: string;
+  readonly summary: string;
+  readonly parameters?: { name: string; in: string; required: boolean; description?: string; schema: SchemaObject }[];
+  readonly requestBody?: { required: true; content: Record<string, { schema: SchemaObject }> };
+  readonly responses: Record<string, ContentObject>;
+}
+
+export interface OpenApiDocument {
+  readonly openapi: string;
+  readonly info: { readonly title: string; readonly version: string; readonly description: string };
+  readonly paths: Record<string, Record<string, OperationObject>>;
+  readonly components: { readonly schemas: Record<string, SchemaObject> };
+}
+
+/** The OpenAPI 3.1 document of the service, made from the contract alone. */
+export function openApiDocument(maxAmount: string): OpenApiDocument {
+  const paths: Record<string, Record<string, OperationObject>> = {};
+  for (const operation of OPERATIONS) {
+    for (const path of operation.paths) {
+      const described = (paths[path.replace(/:(\w+)/g, '{$1}')] ??= {});
+      described[operation.method.toLowerCase()] = describe(operation, path);
+    }
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'Branch Loans',
+      version: '1.0.0',
+      description:
+        'Loans in several currencies. Amounts are exact decimals. Every failure is an RFC 9457 problem document. ' +
+        '/api and /api/v1 are the same.',
+    },
+    paths,
+    components: {
+      schemas: {
+        NewLoan: jsonSchema(newLoanSchema(maxAmount), 'input'),
+        Loan: jsonSchema(loanSchema, 'output'),
+        LoanList: { type: 'array', items: reference('Loan') },
+        Statistics: jsonSchema(statisticsSchema, 'output'),
+        Health: jsonSchema(healthSchema, 'output'),
+        Status: jsonSchema(statusSchema, 'output'),
+        DatabaseHealth: jsonSchema(databaseHealthSchema, 'output'),
+        Problem: jsonSchema(problemSchema, 'output'),
+      },
+    },
+  };
+}
+
+function describe(operation: Operation, path: string): OperationObject {
+  const { answer, body } = operation;
+  const unversioned = path.startsWith('/api/') && !path.startsWith('/api/v1/');
+  const parameters = parametersOf(operation, path);
+  const schema: SchemaObject = answer.schema === undefined ? { type: 'string' } : reference(answer.schema);
+  return {
+    operationId: unversioned ? `${operation.id}Unversioned` : operation.id,
+    summary: operation.summary,
+    ...(parameters.length > 0 && { parameters }),
+    ...(body !== undefined && {
+      requestBody: { required: true, content: { 'application/json': { schema: reference(body) } } },
+    }),
+    responses: {
+      [answer.status]: {
+        description: operation.summary,
+        ...(answer.status === 201 && {
+          headers: { Location: { schema: { type: 'string', format: 'uri-reference' } } },
+        }),
+        content: { [answer.mediaType ?? 'application/json']: { schema } },
+      },
+      ...problemResponses(operation),
+    },
+  };
+}
+
+function parametersOf({ query }: Operation, path: string): NonNullable<OperationObject['parameters']> {
+  const inPath = [...path.matchAll(/:(\w+)/g)].map(([, name = '']) => {
+    return { name, in: 'path', required: true, schema: { type: 'string', format: 'uuid' } };
+  });
+  const properties = query === undefined ? {} : (jsonSchema(query, 'input').properties ?? {});
+  const inQuery = Object.entries(properties).map(([name, { description, ...schema }]) => {
+    return { name, in: 'query', required: false, ...(description !== undefined && { description }), schema };
+  });
+  return [...inPath, ...inQuery];
+}
+
+/** One response for each status: several problems may share one. */
+function problemResponses({ problems }: Operation): Record<string, ContentObject> {
+  const responses: Record<string, ContentObject> = {};
+  for (const slug of [...problems, 'internal'] as const) {
+    const { status, title } = PROBLEMS[slug];
+    const before = responses[status]?.description;
+    const description = `${slug}: ${title}`;
+    responses[status] = {
+      description: before === undefined ? description : `${before}; ${description}`,
+      content: { 'application/problem+json': { schema: reference('Problem') } },
+    };
+  }
+  return responses;
+}
+
+function reference(name: string): SchemaObject {
+  return { $ref: `#/components/schemas/${name}` };
+}
+
+function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): SchemaObject {
+  const { $schema, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any' });
+  void $schema; // The document says once which dialect it uses.
+  return rest as SchemaObject;
+}

@@ -1,0 +1,59 @@
+import type { Loans } from '../../db/loans';
+import { openLoan, summarize } from '../../domain/loan';
+import { Problem } from '../../errors';
+import type { Events } from '../../telemetry/events';
+import { readJson } from '../body';
+import type { Context } from '../context';
+import { emptyQuery, loanListQuery, newLoanSchema, readId, writeCursor } from '../contract';
+import { presentLoan, presentStatistics } from '../present';
+import { validateBody, validateQuery } from '../validate';
+import { sendJson } from './send';
+
+interface Parts {
+  readonly loans: Loans;
+  readonly events: Events;
+  readonly maxAmount: string;
+  readonly now: () => Date;
+  /** A new UUID. */
+  readonly newId: () => string;
+}
+
+export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
+  const newLoan = newLoanSchema(maxAmount);
+  return {
+    async listLoans(ctx: Context) {
+      const { limit, cursor } = validateQuery(loanListQuery, ctx);
+      const found = await loans.list(limit + 1, cursor); // One more, to know whether there is a next page.
+      const page = found.slice(0, limit);
+      const last = page.at(-1);
+      if (found.length > limit && last !== undefined) {
+        ctx.set('Link', `<${ctx.path}?limit=${limit}&cursor=${writeCursor(last)}>; rel="next"`);
+      }
+      sendJson(ctx, 200, page.map(presentLoan));
+    },
+
+    async getLoan(ctx: Context) {
+      validateQuery(emptyQuery, ctx);
+      const id = readId((ctx.params as { id?: string }).id);
+      if (id === undefined) throw new Problem('invalid-id', 'A loan is named by a UUID.');
+      const loan = await loans.find(id);
+      if (loan === undefined) throw new Problem('not-found', 'There is no loan with this id.');
+      sendJson(ctx, 200, presentLoan(loan));
+    },
+
+    async createLoan(ctx: Context) {
+      validateQuery(emptyQuery, ctx);
+      const request = validateBody(newLoan, await readJson(ctx));
+      const loan = openLoan(request, newId(), now());
+      await loans.insert(loan);
+      events.loanCreated(loan, ctx.state.requestId);
+      ctx.set('Location', `${ctx.path}/${loan.id}`);
+      sendJson(ctx, 201, presentLoan(loan));
+    },
+
+    async statistics(ctx: Context) {
+      validateQuery(emptyQuery, ctx);
+      sendJson(ctx, 200, presentStatistics(summarize(await loans.groups())));
+    },
+  };
+}

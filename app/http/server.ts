@@ -1,0 +1,72 @@
+import { randomUUID } from 'node:crypto';
+import { createServer as createHttpServer, type RequestListener, type Server, type ServerOptions } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import type { Duplex } from 'node:stream';
+import { Problem } from '../errors';
+import { rawProblemAnswer } from './problem';
+
+/** Bounds on what one connection may take; stated, since a library's defaults are for nobody in particular. */
+const LIMITS = {
+  maxHeaderSize: 16 * 1024,
+  /** A client that sends its header fields, or its whole request, more slowly than this is cut off. */
+  headersTimeout: 10_000,
+  requestTimeout: 30_000,
+  connectionsCheckingInterval: 5_000,
+  /** Longer than any gateway keeps its side, so that it is the gateway that closes, never between two requests. */
+  keepAliveTimeout: 75_000,
+  /** Answered by us, as a problem document. */
+  requireHostHeader: false,
+} satisfies ServerOptions;
+
+type OnRefused = (problem: Problem, requestId: string) => void;
+
+interface Tls {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+/**
+ * A server, not yet listening, that answers even what is no request: every refusal is a problem document.
+ * @param onRefused hears of requests that never reach the handler.
+ */
+export function createServer(handler: RequestListener, tls: Tls | undefined, onRefused: OnRefused): Server {
+  const server =
+    tls === undefined
+      ? createHttpServer(LIMITS, handler)
+      : createHttpsServer({ ...LIMITS, minVersion: 'TLSv1.2', cert: tls.certificate, key: tls.key }, handler);
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuse(socket, problemOf(error), onRefused));
+  server.on('connect', (_request, socket: Duplex) => refuse(socket, methodNotAllowed(), onRefused));
+  // What is expected besides 100-continue is not known to us, and may be ignored.
+  server.on('checkExpectation', handler);
+  return server;
+}
+
+function refuse(socket: Duplex, problem: Problem | undefined, onRefused: OnRefused): void {
+  // An answer that is on its way already must not be mixed with a second one.
+  const answering = (socket as Duplex & { _httpMessage?: { headersSent: boolean } })._httpMessage?.headersSent === true;
+  if (problem === undefined || !socket.writable || answering) return void socket.destroy();
+  const requestId = randomUUID();
+  onRefused(problem, requestId);
+  socket.end(rawProblemAnswer(problem, requestId), () => socket.destroy());
+}
+
+function problemOf({ code }: NodeJS.ErrnoException): Problem | undefined {
+  switch (code) {
+    case 'ECONNRESET':
+    case 'EPIPE':
+      return undefined;
+    case 'HPE_HEADER_OVERFLOW':
+      return new Problem('headers-too-large', `Header fields may take ${LIMITS.maxHeaderSize} bytes in all.`);
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new Problem('request-timeout', 'Send the whole request without long pauses.');
+    case 'HPE_INVALID_METHOD':
+      return methodNotAllowed();
+    default:
+      return new Problem('malformed-request', 'This is not HTTP/1.1 as RFC 9112 has it.');
+  }
+}
+
+function methodNotAllowed(): Problem {
+  const allow = 'GET, HEAD, POST';
+  return new Problem('method-not-allowed', `Use ${allow}.`, { headers: { Allow: allow } });
+}

@@ -1,0 +1,68 @@
+import type { z } from 'zod';
+import { Problem, type ProblemSlug, type RequestFault } from '../errors';
+import type { Context } from './context';
+
+const MAX_FAULTS = 20;
+const MAX_NAME = 100;
+
+/**
+ * Holds a body to its schema.
+ * @throws Problem with a JSON pointer for every fault. Its type is that of the faults when they are all of one kind
+ * (invalid-amount, unknown-property, invalid-text), else validation-error.
+ */
+export function validateBody<T>(schema: z.ZodType<T>, body: unknown): T {
+  const parsed = schema.safeParse(body);
+  if (parsed.success) return parsed.data;
+  const { issues } = parsed.error;
+  const kinds = new Set(issues.map(kindOf));
+  const [kind = 'validation-error'] = kinds;
+  const faults = issues.flatMap(bodyFaults).slice(0, MAX_FAULTS);
+  throw new Problem(kinds.size === 1 ? kind : 'validation-error', summaryOf(faults), { faults });
+}
+
+/**
+ * Holds the query string to its schema; every parameter may occur once.
+ * @throws Problem invalid-parameter
+ */
+export function validateQuery<T>(schema: z.ZodType<T>, ctx: Context): T {
+  const faults: RequestFault[] = [];
+  const values: Record<string, string> = Object.create(null) as Record<string, string>;
+  if (ctx.querystring !== '') {
+    for (const [name, value] of new URLSearchParams(ctx.querystring)) {
+      if (name in values) faults.push({ parameter: name.slice(0, MAX_NAME), detail: 'is given more than once' });
+      values[name] = value;
+    }
+  }
+  const parsed = schema.safeParse({ ...values });
+  if (parsed.success && faults.length === 0) return parsed.data;
+  for (const issue of parsed.error?.issues ?? []) {
+    const names = issue.code === 'unrecognized_keys' ? issue.keys : [String(issue.path[0])];
+    const detail = issue.code === 'unrecognized_keys' ? 'is not a parameter of this resource' : issue.message;
+    faults.push(...names.map((name) => ({ parameter: name.slice(0, MAX_NAME), detail })));
+  }
+  const reported = faults.slice(0, MAX_FAULTS);
+  throw new Problem('invalid-parameter', summaryOf(reported), { faults: reported });
+}
+
+type Issue = z.core.$ZodIssue;
+
+/** Schemas name the kind of a fault in `params.problem`. */
+function kindOf(issue: Issue): ProblemSlug {
+  if (issue.code === 'unrecognized_keys') return 'unknown-property';
+  const named: unknown = issue.code === 'custom' ? issue.params?.['problem'] : undefined;
+  return named === 'invalid-amount' || named === 'invalid-text' ? named : 'validation-error';
+}
+
+function bodyFaults(issue: Issue): RequestFault[] {
+  if (issue.code !== 'unrecognized_keys') return [{ pointer: pointer(issue.path), detail: issue.message }];
+  return issue.keys.map((key) => ({ pointer: pointer([...issue.path, key]), detail: 'is not a known property' }));
+}
+
+/** RFC 6901. */
+function pointer(path: readonly PropertyKey[]): string {
+  return path.map((part) => `/${String(part).slice(0, MAX_NAME).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('');
+}
+
+function summaryOf(faults: readonly RequestFault[]): string {
+  return faults.map(({ pointer, parameter, detail }) => `${pointer || parameter || 'The body'} ${detail}`).join('; ');
+}

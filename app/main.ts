@@ -1,0 +1,180 @@
+import { availableParallelism } from 'node:os';
+import { parseArgs } from 'node:util';
+import { isWorker, joinCluster, leaveCluster, runPrimary } from './cluster';
+import { type Config, ConfigError, readConfig, type Secrets } from './config';
+import { migrate } from './db/migrate';
+import { type Database, openDatabase } from './db/pool';
+import { generate, seed } from './db/samples';
+import { Problem } from './errors';
+import { createService, type Service } from './service';
+import { createLogger, type Logger } from './telemetry/logger';
+import { createMetrics } from './telemetry/metrics';
+
+const USAGE = `usage: main [command]
+
+  serve                          serve the API until SIGTERM (default)
+  migrate                        bring the database schema to the newest version
+  seed                           insert the five sample loans
+  generate --count N [--seed S]  insert N made-up loans; the same seed gives the same loans
+
+Settings come from the environment; see app/config.ts.
+`;
+
+type Samples = { readonly name: 'seed' } | { readonly name: 'generate'; readonly count: number; readonly seed: number };
+type OneShot = { readonly name: 'migrate' } | Samples;
+type Command = { readonly name: 'serve' } | OneShot;
+
+/** This is the only file that touches the process: arguments, environment, streams, signals and exit code. */
+async function main(): Promise<number> {
+  const command = readCommand(process.argv.slice(2));
+  if (command === undefined) {
+    process.stderr.write(USAGE);
+    return 2;
+  }
+  try {
+    const { config, secrets } = readConfig(process.env);
+    return await (command.name === 'serve' ? serve(config, secrets) : runOnce(command, config, secrets));
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return 1;
+  }
+}
+
+function readCommand(args: readonly string[]): Command | undefined {
+  try {
+    const { positionals, values } = parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: { count: { type: 'string' }, seed: { type: 'string' } },
+    });
+    const [name = 'serve', ...rest] = positionals;
+    if (rest.length > 0) return undefined;
+    if (name === 'generate') return readGenerate(values.count, values.seed ?? '1');
+    const plain = Object.keys(values).length === 0;
+    return plain && (name === 'serve' || name === 'migrate' || name === 'seed') ? { name } : undefined;
+  } catch {
+    return undefined; // An option that does not exist.
+  }
+}
+
+function readGenerate(count: string | undefined, seedText: string): Command | undefined {
+  if (count === undefined || !/^[1-9]\d{0,7}$/.test(count) || !/^\d{1,9}$/.test(seedText)) return undefined;
+  return { name: 'generate', count: Number(count), seed: Number(seedText) };
+}
+
+async function serve(config: Config, secrets: Secrets): Promise<number> {
+  const processes = Math.min(config.processes, availableParallelism());
+  if (isWorker()) return serveAsWorker(config, secrets);
+  return processes > 1 ? servePrimary(config, processes) : serveAlone(config, secrets);
+}
+
+async function serveAlone(config: Config, secrets: Secrets): Promise<number> {
+  const stopRequested = signalled();
+  const service = createService(config, secrets, { logDestination: process.stdout });
+  return runUntil(stopRequested, service);
+}
+
+async function serveAsWorker(config: Config, secrets: Secrets): Promise<number> {
+  let stop: () => void = () => undefined;
+  const told = new Promise<void>((resolve) => (stop = resolve));
+  const stopRequested = Promise.race([signalled(), told]);
+  const service: Service = createService(config, secrets, {
+    logDestination: process.stdout,
+    metricsText: () => membership.metricsText(),
+  });
+  const membership = joinCluster(service.metrics.registry, stop);
+  const code = await runUntil(stopRequested, service);
+  leaveCluster();
+  return code;
+}
+
+async function servePrimary(config: Config, processes: number): Promise<number> {
+  const stopRequested = signalled();
+  const logger = createLogger(config.logLevel, process.stdout);
+  const primary = runPrimary(processes, logger);
+  try {
+    await Promise.race([stopRequested, primary.failed]);
+  } catch (error) {
+    logger.log('error', 'cannot start', { reason: messageOf(error) });
+    await primary.stop(0);
+    return 1;
+  }
+  // A little longer than a worker gives itself.
+  const well = await primary.stop(config.drainMs + config.shutdownTimeoutMs + 2_000);
+  return well ? 0 : 1;
+}
+
+async function runUntil(stopRequested: Promise<void>, service: Service): Promise<number> {
+  try {
+    await service.start();
+  } catch (error) {
+    service.logger.log('error', 'cannot start', { reason: messageOf(error) });
+    await service.stop();
+    return 1;
+  }
+  await stopRequested;
+  await service.stop();
+  return 0;
+}
+
+function signalled(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve());
+  });
+}
+
+/** Runs a command that ends, and logs its result in one line. */
+async function runOnce(command: OneShot, config: Config, secrets: Secrets): Promise<number> {
+  const logger = createLogger(config.logLevel, process.stdout);
+  const startedAt = performance.now();
+  try {
+    const result = await (command.name === 'migrate'
+      ? migrate(config.database, secrets)
+      : withDatabase(config, secrets, logger, (database) => insertSamples(command, database)));
+    logger.log('info', `${command.name} done`, { ...result, duration_ms: Math.round(performance.now() - startedAt) });
+    return 0;
+  } catch (error) {
+    logger.log('error', `${command.name} failed`, {
+      reason: messageOf(error instanceof Problem ? error.cause : error),
+    });
+    return 1;
+  }
+}
+
+async function withDatabase<T>(
+  config: Config,
+  secrets: Secrets,
+  logger: Logger,
+  work: (database: Database) => Promise<T>,
+): Promise<T> {
+  const patient = { ...config.database, statementTimeoutMs: 0, poolSize: 1 };
+  const database = openDatabase(patient, secrets, { metrics: createMetrics(config), logger });
+  try {
+    return await work(database);
+  } finally {
+    await database.close();
+  }
+}
+
+async function insertSamples(command: Samples, database: Database): Promise<object> {
+  const now = new Date();
+  if (command.name === 'seed') return { inserted: await seed(database, now) };
+  return { inserted: await generate(database, command.count, command.seed, now), seed: command.seed };
+}
+
+function messageOf(error: unknown): string {
+  // Several addresses of one host, none of which answered.
+  if (error instanceof AggregateError) return error.errors.map(messageOf).join('; ');
+  return error instanceof Error ? error.message : String(error);
+}
+
+void main().then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    process.exitCode = 1;
+  },
+);

@@ -1,0 +1,131 @@
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import type { RequestListener, Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Config, Secrets } from './config';
+import { createLoans } from './db/loans';
+import { openDatabase } from './db/pool';
+import { createApp } from './http/app';
+import { UNMATCHED } from './http/observe';
+import { docsHandlers } from './http/routes/docs';
+import { healthHandlers } from './http/routes/health';
+import { loanHandlers } from './http/routes/loans';
+import { createServer } from './http/server';
+import { createEvents } from './telemetry/events';
+import { createLogger, type Logger } from './telemetry/logger';
+import { createMetrics, type Metrics } from './telemetry/metrics';
+
+export interface Service {
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /**
+   * Resolves when every listener accepts connections; the database may still be away.
+   * @throws the system's error when an address is taken.
+   */
+  start(): Promise<void>;
+  /** Ports that are listened on, the clear-text one first. */
+  ports(): number[];
+  /**
+   * Not ready from now on, but serving, for DRAIN_MS; then accepts nothing more, finishes what is in flight within
+   * SHUTDOWN_TIMEOUT_MS and closes the database. May be called more than once.
+   */
+  stop(): Promise<void>;
+}
+
+type AppCallback = ReturnType<ReturnType<typeof createApp>['callback']>;
+
+/** The only seam for tests and for a cluster: parts that come from outside. */
+export interface Overrides {
+  readonly now?: () => Date;
+  readonly newId?: () => string;
+  readonly logDestination: Writable;
+  /** The metrics of all processes, where there are several; else this one's. */
+  readonly metricsText?: () => Promise<string>;
+}
+
+/** Puts the service together. Nothing runs before start(). */
+export function createService(config: Config, secrets: Secrets, overrides: Overrides): Service {
+  const { now = () => new Date(), newId = randomUUID, logDestination } = overrides;
+  const logger = createLogger(config.logLevel, logDestination);
+  const metrics = createMetrics(config);
+  const metricsText = overrides.metricsText ?? (() => metrics.registry.metrics());
+  const database = openDatabase(config.database, secrets, { metrics, logger });
+  const loans = createLoans(database);
+  const events = createEvents(metrics, logger);
+  const { maxAmount, version } = config;
+  let draining = false;
+  const isDraining = () => draining;
+
+  const app = createApp({
+    metrics,
+    logger,
+    isDraining,
+    handlers: {
+      ...loanHandlers({ loans, events, maxAmount, now, newId }),
+      ...healthHandlers({ database, version, now, isDraining, metricsText }),
+      ...docsHandlers(maxAmount),
+    },
+  });
+  const handler = app.callback();
+  const inFlight = { count: 0 };
+  const listeners = [
+    { port: config.port, tls: undefined },
+    ...(config.tls === undefined ? [] : [{ port: config.tls.port, tls: config.tls }]),
+  ].map(({ port, tls }) => {
+    const server = createServer(counted(inFlight, handler), tls, (problem, requestId) => {
+      metrics.observeRequest('other', UNMATCHED, problem.status, 0);
+      logger.log('info', 'request refused', { request_id: requestId, status: problem.status, problem: problem.slug });
+    });
+    return { server, port };
+  });
+
+  let stopping: Promise<void> | undefined;
+  const stop = async () => {
+    draining = true;
+    logger.log('info', 'shutting down', { drain_ms: config.drainMs, in_flight: inFlight.count });
+    await sleep(config.drainMs);
+    const finished = await Promise.all(listeners.map(({ server }) => close(server, config.shutdownTimeoutMs)));
+    await database.close();
+    logger.log(finished.every(Boolean) ? 'info' : 'warn', 'stopped', { cut_off: inFlight.count });
+  };
+  return {
+    logger,
+    metrics,
+    async start() {
+      for (const { server, port } of listeners) {
+        server.listen(port, config.host);
+        await once(server, 'listening');
+      }
+      logger.log('info', 'listening', { ports: listeners.map(({ server }) => portOf(server)), version });
+    },
+    ports: () => listeners.map(({ server }) => portOf(server)),
+    stop: () => (stopping ??= stop()),
+  };
+}
+
+function counted(inFlight: { count: number }, handler: AppCallback): RequestListener {
+  return (request, response) => {
+    inFlight.count++;
+    response.once('close', () => inFlight.count--);
+    void handler(request, response); // Its failures end in a problem document.
+  };
+}
+
+/** Whether everything in flight was answered in time; what was not is cut off. */
+async function close(server: Server, timeoutMs: number): Promise<boolean> {
+  if (!server.listening) return true;
+  const closed = new Promise((resolve) => server.close(resolve)).then(() => true);
+  const patience = new AbortController();
+  const late = sleep(timeoutMs, false, { signal: patience.signal }).catch(() => false);
+  const finished = await Promise.race([closed, late]);
+  patience.abort();
+  server.closeAllConnections();
+  await closed;
+  return finished;
+}
+
+function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port;
+}

@@ -1,0 +1,26 @@
+import type { Loan } from '../domain/loan';
+import { formatAmount } from '../domain/money';
+import type { Logger } from './logger';
+import type { Metrics } from './metrics';
+
+/**
+ * What happened in the business: one helper for each event, so that its metric and its log line cannot drift apart.
+ * Call them after the commit, never before.
+ */
+export interface Events {
+  loanCreated(loan: Loan, requestId: string): void;
+}
+
+export function createEvents(metrics: Metrics, logger: Logger): Events {
+  return {
+    loanCreated(loan, requestId) {
+      metrics.countLoan(loan.currency);
+      logger.log('info', 'loan created', {
+        request_id: requestId,
+        loan_id: loan.id,
+        amount: formatAmount(loan.amount),
+        currency: loan.currency,
+      });
+    },
+  };
+}

@@ -1,0 +1,108 @@
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { METRICS, type MetricDefinition } from './names';
+
+/** The service's own registry and the typed handles of every metric in METRICS. */
+export interface Metrics {
+  readonly registry: Registry;
+  readonly httpRequestsInFlight: Gauge;
+  readonly dbQueryErrors: Counter;
+  /** The state of the connection pool, read whenever the metrics are collected. */
+  watchPool(pool: PoolState): void;
+  /** Seconds. The route is a pattern of ours, never a path that a client made up. */
+  observeRequest(method: string, route: string, status: number, seconds: number): void;
+  observeQuery(operation: string, seconds: number): void;
+  countLoan(currency: string): void;
+}
+
+interface PoolState {
+  readonly totalCount: number;
+  readonly idleCount: number;
+  readonly waitingCount: number;
+}
+
+interface BuildInformation {
+  readonly version: string;
+  readonly commit: string;
+  readonly environment: string;
+}
+
+/** SQLSTATE classes that do happen; they start at 0, so that a first error is a rise and not a new series. */
+const SQLSTATE_CLASSES = ['connection', '08', '22', '23', '40', '42', '53', '55', '57', 'other'] as const;
+const KNOWN_CURRENCIES = ['INR', 'KES', 'NGN', 'PHP', 'VND'] as const;
+/** A client chooses the currency of a loan; real ones only may become label values, so that their number is bounded. */
+const LABEL_CURRENCIES = new Set(Intl.supportedValuesOf('currency'));
+
+export function createMetrics({ version, commit, environment }: BuildInformation): Metrics {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const requestDuration = histogram(registry, METRICS.httpRequestDuration);
+  const queryDuration = histogram(registry, METRICS.dbQueryDuration);
+  const loansCreated = new Counter({ ...METRICS.loansCreated, ...own(registry, METRICS.loansCreated) });
+  const dbQueryErrors = new Counter({ ...METRICS.dbQueryErrors, ...own(registry, METRICS.dbQueryErrors) });
+  for (const sqlstate_class of SQLSTATE_CLASSES) dbQueryErrors.inc({ sqlstate_class }, 0);
+  for (const currency of KNOWN_CURRENCIES) loansCreated.inc({ currency }, 0);
+  // The same in every process of a cluster: adding it up would make it the number of processes.
+  new Gauge({ ...METRICS.appInfo, ...own(registry, METRICS.appInfo), aggregator: 'first' }).set(
+    { version, commit, environment },
+    1,
+  );
+
+  const observers = new Map<string, { observe(seconds: number): void }>();
+  return {
+    registry,
+    httpRequestsInFlight: gauge(registry, METRICS.httpRequestsInFlight),
+    dbQueryErrors,
+    watchPool(pool) {
+      gauge(registry, METRICS.dbPoolConnections, () => pool.totalCount);
+      gauge(registry, METRICS.dbPoolIdle, () => pool.idleCount);
+      gauge(registry, METRICS.dbPoolWaiting, () => pool.waitingCount);
+    },
+    observeRequest(method, route, status, seconds) {
+      const key = `${method} ${route} ${status}`;
+      let observer = observers.get(key);
+      if (observer === undefined) {
+        observer = requestDuration.labels(method, route, String(status));
+        observers.set(key, observer);
+      }
+      observer.observe(seconds);
+    },
+    observeQuery(operation, seconds) {
+      let observer = observers.get(operation);
+      if (observer === undefined) {
+        observer = queryDuration.labels(operation);
+        observers.set(operation, observer);
+      }
+      observer.observe(seconds);
+    },
+    countLoan(currency) {
+      loansCreated.inc({ currency: LABEL_CURRENCIES.has(currency) ? currency : 'other' });
+    },
+  };
+}
+
+/** The class of an error for the metric: from SQLSTATE, or "connection" where the database gave no code. */
+export function sqlstateClass(code: string | undefined): string {
+  if (code === undefined || !/^[0-9A-Z]{5}$/.test(code)) return 'connection';
+  const known: readonly string[] = SQLSTATE_CLASSES;
+  return known.includes(code.slice(0, 2)) ? code.slice(0, 2) : 'other';
+}
+
+function own(registry: Registry, definition: MetricDefinition) {
+  return { labelNames: definition.labels, registers: [registry] };
+}
+
+function gauge(registry: Registry, definition: MetricDefinition, read?: () => number): Gauge {
+  return new Gauge({
+    name: definition.name,
+    help: definition.help,
+    ...own(registry, definition),
+    collect() {
+      if (read !== undefined) this.set(read());
+    },
+  });
+}
+
+function histogram(registry: Registry, definition: MetricDefinition): Histogram {
+  const { name, help, buckets = [] } = definition;
+  return new Histogram({ name, help, buckets: [...buckets], ...own(registry, definition) });
+}
