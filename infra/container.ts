@@ -94,10 +94,8 @@ export function createContainer(
     readOnly: true,
     capabilities: { drops: ['ALL'] },
     securityOpts: ['no-new-privileges:true'],
-    ulimits: [
-      { name: 'core', soft: 0, hard: 0 },
-      { name: 'nofile', soft: 65_536, hard: 65_536 },
-    ],
+    // Open files are left to the engine: a host may not allow what another one needs.
+    ulimits: [{ name: 'core', soft: 0, hard: 0 }],
     ...(spec.sharedMemoryMib === undefined ? {} : { shmSize: spec.sharedMemoryMib }),
     ...(spec.stopSignal === undefined ? {} : { stopSignal: spec.stopSignal }),
     // on-failure with a limit gives up for ever after a few seconds of a database that is away.

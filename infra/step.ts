@@ -22,7 +22,8 @@ export function createStep<Name extends keyof Steps>(
   return new command.local.Command(
     name,
     {
-      create: `node --import tsx infra/deploy/main.ts ${step}`,
+      // Relative to infra/, where Pulumi runs the program and its commands; an absolute path would stand in the state.
+      create: `node --import tsx deploy/main.ts ${step}`,
       stdin: pulumi.output(input).apply((resolved) => JSON.stringify(resolved)),
       environment: { DOCKER_HOST: engine },
       triggers: triggers ?? [],
