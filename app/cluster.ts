@@ -68,7 +68,7 @@ export function runPrimary(count: number, logger: Logger): Primary {
     failed,
     async stop(timeoutMs) {
       stopping = true;
-      const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
+      const workers = liveWorkers();
       const codes = await Promise.all(workers.map((worker) => stopWorker(worker, timeoutMs)));
       return codes.every((code) => code === 0);
     },
@@ -99,7 +99,7 @@ function collectMetrics() {
   let lastId = 0;
 
   const askAll = async (): Promise<void> => {
-    const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker?.isConnected() === true);
+    const workers = liveWorkers();
     const id = ++lastId;
     const patience = new AbortController();
     const late = sleep(ANSWER_TIMEOUT_MS, undefined, { signal: patience.signal }).catch(() => undefined);
@@ -135,6 +135,10 @@ function collectMetrics() {
         .then((sum) => (retired = sum));
     },
   };
+}
+
+function liveWorkers(): Worker[] {
+  return Object.values(cluster.workers ?? {}).filter((worker): worker is Worker => worker?.isDead() === false);
 }
 
 /** A worker's side: hears of the shutdown, tells its own metrics, and can ask for those of all. */

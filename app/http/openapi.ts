@@ -131,7 +131,7 @@ function reference(name: string): SchemaObject {
 }
 
 function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): SchemaObject {
-  const { $schema, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any' });
-  void $schema; // The document says once which dialect it uses.
-  return rest as SchemaObject;
+  const described = z.toJSONSchema(schema, { io, unrepresentable: 'any' });
+  delete described.$schema; // The document as a whole says which dialect it uses.
+  return described as SchemaObject;
 }
