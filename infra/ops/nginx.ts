@@ -1,0 +1,466 @@
+import { createHash } from 'node:crypto';
+
+/**
+ * The gateway's configuration as text, for nginx >= 1.27.4 (`resolve` in upstreams, `keepalive_min_timeout`), run as
+ * any user with a read-only root file system: everything it writes is under /tmp.
+ */
+export interface GatewayOptions {
+  /** The public name. `localhost` and `127.0.0.1` are answered too; any other name gets 421. */
+  readonly domain: string;
+  /** Further names to answer to. */
+  readonly names?: readonly string[];
+  /** Ports inside the container. `api` is a clear-text way to the API alone: publish it on loopback or not at all. */
+  readonly listen: { readonly https: number; readonly http: number; readonly api?: number };
+  /** Where users reach `listen.https`; redirects lead there. */
+  readonly publicHttpsPort: number;
+  /** Paths inside the container. `upstream` holds what `renderUpstream` returned, `htpasswd` lines of `htpasswd`. */
+  readonly files: {
+    readonly certificate: string;
+    readonly key: string;
+    readonly htpasswd: string;
+    readonly upstream: string;
+  };
+  /** How long an old worker may finish requests after a reload; must exceed the 10 s that an answer may take. */
+  readonly workerShutdownTimeoutSeconds: number;
+  /** Largest request body in bytes; the API's own limit. */
+  readonly bodyLimitBytes?: number;
+  /** Requests at one time from one address. Behind NAT (or Docker's port proxy) many clients share an address. */
+  readonly connectionsPerAddress?: number;
+  /** nginx's `auto` counts the host's cores, not the container's share of them. */
+  readonly workerProcesses?: number;
+}
+
+/** What the gateway waits for, in seconds. The API gives up by itself after about 2 s, and a client's body after 30 s. */
+const ANSWER_SECONDS = 10;
+const CLIENT_SECONDS = 10;
+
+/** A reload leaves an idle connection open this long, so that a POST which is on its way is not reset. */
+const KEEPALIVE_MIN_SECONDS = 5;
+
+/** On every answer that does not bring its own; HSTS is apart because clear text must not carry it (RFC 6797, 7.2). */
+const SECURITY_HEADERS = {
+  'X-Content-Type-Options': 'nosniff',
+  'X-Frame-Options': 'DENY',
+  'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
+  'Referrer-Policy': 'strict-origin-when-cross-origin',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+  'Permissions-Policy': 'camera=(), geolocation=(), microphone=()',
+  'Cache-Control': 'no-store',
+} as const;
+const HSTS = 'max-age=31536000; includeSubDomains';
+
+/** Prometheus' page sets its paths in an inline script and sends no policy of its own. */
+const PROMETHEUS_POLICY =
+  "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
+  "font-src 'self' data:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'";
+
+/** The problem documents that the gateway makes itself: status -> last part of the type, title, detail. */
+export const GATEWAY_PROBLEMS: Readonly<Record<number, readonly [slug: string, title: string, detail: string]>> = {
+  400: ['malformed-request', 'The request is not well-formed HTTP', 'The gateway could not read the request.'],
+  401: ['unauthorized', 'Credentials are missing or wrong', 'This page asks for a user name and a password.'],
+  403: ['encryption-required', 'Clear text is refused', 'Use https. What was sent with this request is now exposed.'],
+  404: ['not-found', 'There is nothing here', 'The gateway serves nothing at this address.'],
+  405: ['method-not-allowed', 'The resource does not support this method', 'The gateway does not forward this method.'],
+  408: ['request-timeout', 'The request took too long to arrive', 'The rest of the request did not arrive in time.'],
+  411: ['length-required', 'The length of the body is missing', 'Send Content-Length.'],
+  413: ['payload-too-large', 'The body is too large', 'Send a smaller body.'],
+  414: ['uri-too-long', 'The address is too long', 'Send a shorter path and query.'],
+  421: ['misdirected-request', 'This gateway does not serve that name', 'Check the host name of the request.'],
+  429: ['too-many-connections', 'Too many requests at one time', 'Wait for some of your requests to finish.'],
+  431: ['headers-too-large', 'The header fields are too large', 'Send fewer or shorter header fields.'],
+  500: ['internal', 'Something went wrong on our side', 'The failure was recorded under this request_id.'],
+  501: ['not-implemented', 'The gateway does not know this transfer coding', 'Send the body plain or chunked.'],
+  502: ['upstream-unavailable', 'The service behind the gateway does not answer', 'Try again in a moment.'],
+  503: ['service-unavailable', 'No instance of the service is in operation', 'Try again in a moment.'],
+  504: ['upstream-timeout', 'The service behind the gateway answers too slowly', 'Try again in a moment.'],
+  505: ['version-not-supported', 'The gateway does not speak this version of HTTP', 'Use HTTP/1.1 or HTTP/2.'],
+};
+
+/** nginx's own numbers for faults of a request -> the status they leave with. 499 never reaches anybody. */
+const INTERNAL_STATUSES = { 494: 431, 495: 400, 496: 400, 497: 403 };
+
+/** Pages that a person types without https. Everything else may carry a key, which a redirect would not reveal. */
+const PAGES = '^/(?:docs|grafana|prometheus|status|sre/dashboard-ui)(?:/|$)';
+
+/** The API's router ignores case and a final slash, so the gateway has to. */
+const METRICS = '^/(?:grafana/)?metrics/?$';
+
+/** @throws Error when a value could not stand in the configuration as one word. */
+export function renderGateway(options: GatewayOptions): string {
+  const names = [options.domain, 'localhost', '127.0.0.1', ...(options.names ?? [])];
+  const { listen, files } = options;
+  for (const value of [...names, ...Object.values(files)]) {
+    if (!/^[A-Za-z0-9._/-]+$/.test(value)) throw new Error(`"${value}" cannot stand in the gateway's configuration`);
+  }
+  const servers = [
+    renderStrangers(listen),
+    renderPublic(listen.https, names, options),
+    renderClearText(listen.http, names, options.publicHttpsPort),
+    ...(listen.api === undefined ? [] : [renderApiListener(listen.api)]),
+  ];
+  return `# Generated. Change infra/ops/nginx.ts instead.
+${renderProcess(options)}
+http {
+${indent([renderClients(options), renderTls(files), renderLog(), renderAnswers(), renderForwarding(files.upstream), ...servers].join('\n'))}
+}
+`;
+}
+
+/**
+ * The containers that the API's requests go to, by name. nginx resolves a name again and again, so it starts and
+ * stays up when one is gone. A name that was not listed before is resolved only after the reload that adds it: until
+ * then its requests would fail with 502 if it stood alone. So a switch goes old -> old and new -> new.
+ * @param servers names on the gateway's network; none makes the gateway answer 503.
+ */
+export function renderUpstream(servers: readonly string[], port = 8000): string {
+  for (const server of servers) {
+    if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(server)) throw new Error(`"${server}" is not the name of a container`);
+  }
+  const lines =
+    servers.length > 0
+      ? servers.map((server) => `server ${server}:${port} resolve max_fails=3 fail_timeout=2s;`)
+      : ['server 127.0.0.1:1 down;'];
+  return `# Generated. Change infra/ops/nginx.ts instead.
+map $server_port $api_is_absent {
+    default ${servers.length > 0 ? '""' : '1'};
+}
+upstream api {
+    zone api 64k;
+${indent(lines.join('\n'))}
+    keepalive 32;
+    # Shorter than the API keeps an idle connection (75 s): whoever closes first must be the one who sends.
+    keepalive_timeout 60s;
+}
+`;
+}
+
+/**
+ * One line of a password file, salted SHA-1. That hash is fast, so it protects only passwords that cannot be guessed:
+ * ours are generated with 192 random bits. The salt comes from the input, so that the same input gives the same text.
+ */
+export function htpasswd(user: string, password: string): string {
+  if (!/^[A-Za-z0-9._-]+$/.test(user)) throw new Error(`"${user}" is not a user name`);
+  const salt = createHash('sha256').update(`${user}\0${password}`).digest().subarray(0, 8);
+  const digest = createHash('sha1').update(password).update(salt).digest();
+  return `${user}:{SSHA}${Buffer.concat([digest, salt]).toString('base64')}`;
+}
+
+function renderProcess({ workerProcesses = 2, workerShutdownTimeoutSeconds }: GatewayOptions): string {
+  return `worker_processes ${workerProcesses};
+worker_shutdown_timeout ${workerShutdownTimeoutSeconds}s;
+pid /tmp/nginx.pid;
+error_log stderr warn;
+
+events {
+    worker_connections 1024;
+}
+`;
+}
+
+/** Time and space that a client may take. */
+function renderClients({ bodyLimitBytes = 65_536, connectionsPerAddress = 256 }: GatewayOptions): string {
+  return `server_tokens off;
+absolute_redirect off;
+client_body_temp_path /tmp/client;
+proxy_temp_path /tmp/proxy;
+fastcgi_temp_path /tmp/fastcgi;
+uwsgi_temp_path /tmp/uwsgi;
+scgi_temp_path /tmp/scgi;
+
+client_header_timeout ${CLIENT_SECONDS}s;
+client_body_timeout ${CLIENT_SECONDS}s;
+send_timeout ${CLIENT_SECONDS}s;
+large_client_header_buffers 4 8k;
+client_max_body_size ${bodyLimitBytes};
+# A whole body fits in memory.
+client_body_buffer_size ${bodyLimitBytes};
+keepalive_timeout 65s;
+keepalive_min_timeout ${KEEPALIVE_MIN_SECONDS}s;
+limit_conn_zone $binary_remote_addr zone=addresses:1m;
+limit_conn_status 429;
+limit_conn_log_level warn;
+limit_conn addresses ${connectionsPerAddress};
+`;
+}
+
+/** Mozilla's intermediate guideline 5.7 without DHE. At http level: a handshake is the default server's business. */
+function renderTls({ certificate, key }: GatewayOptions['files']): string {
+  const suites = [
+    ...['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-RSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384'],
+    ...['ECDHE-RSA-AES256-GCM-SHA384', 'ECDHE-ECDSA-CHACHA20-POLY1305', 'ECDHE-RSA-CHACHA20-POLY1305'],
+  ];
+  return `ssl_certificate ${certificate};
+ssl_certificate_key ${key};
+ssl_protocols TLSv1.2 TLSv1.3;
+ssl_ciphers ${suites.join(':')};
+ssl_ecdh_curve X25519:prime256v1:secp384r1;
+ssl_prefer_server_ciphers on;
+ssl_session_timeout 1d;
+ssl_session_cache shared:tls:2m;
+ssl_session_tickets off;
+`;
+}
+
+/** One JSON line a request. Without the query and without header fields of the client: both may hold secrets. */
+function renderLog(): string {
+  const fields = {
+    time: '$time_iso8601',
+    request_id: '$edge_request_id',
+    client: '$remote_addr',
+    method: '$request_method',
+    host: '$host',
+    path: '$path_without_query',
+    protocol: '$server_protocol',
+    tls: '$ssl_protocol',
+    status: '$status',
+    bytes: '$body_bytes_sent',
+    request_time: '$request_time',
+    upstream: '$upstream_addr',
+    upstream_status: '$upstream_status',
+    upstream_time: '$upstream_response_time',
+  };
+  const line = Object.entries(fields).map(([name, value]) => `"${name}":"${value}"`);
+  return `map $request_uri $path_without_query {
+    "~^(?<path_part>[^?]*)" $path_part;
+}
+log_format json escape=json '{${line.join(',')}}';
+access_log /dev/stdout json;
+`;
+}
+
+/** Problem documents, request ids and header fields. An added field whose value is empty is not sent. */
+function renderAnswers(): string {
+  const documents = Object.entries(GATEWAY_PROBLEMS).map(([status, [slug, title, detail]]) => {
+    const members = JSON.stringify({ type: `urn:problem:${slug}`, title, status: Number(status), detail });
+    return `${status} '${members.slice(0, -1)}$problem_instance,"request_id":"$edge_request_id"}';`;
+  });
+  const same = Object.keys(GATEWAY_PROBLEMS).map((status) => `error_page ${status} /.problem;`);
+  const other = Object.entries(INTERNAL_STATUSES).map(([own, status]) => `error_page ${own} =${status} /.problem;`);
+  const absent = Object.entries(SECURITY_HEADERS).map(
+    ([name, value]) => `map ${upstreamField(name)} ${addedField(name)} {\n    "" "${value}";\n}`,
+  );
+  return `map $http_x_request_id $edge_request_id {
+    "~^[A-Za-z0-9._-]{1,128}$" $http_x_request_id;
+    default $request_id;
+}
+# The path, where it needs no escaping in JSON.
+map $request_uri $problem_instance {
+    "~^(?<plain_path>/[A-Za-z0-9/._~%:@+,=-]*)(?:\\?|$)" ',"instance":"$plain_path"';
+}
+map $status $problem {
+${indent(documents.join('\n'))}
+}
+map $status $problem_retry_after {
+    "~^(?:429|50[234])$" 2;
+}
+map $status $problem_allow {
+    405 "GET, HEAD, POST";
+}
+${[...same, ...other].join('\n')}
+# nginx would write a page of its own under a redirect.
+error_page 301 308 /.redirect;
+
+map $https $hsts {
+    on "${HSTS}";
+}
+map "$https:$upstream_http_strict_transport_security" $added_strict_transport_security {
+    "on:" "${HSTS}";
+}
+${absent.join('\n')}
+${addAbsentHeaders()}
+`;
+}
+
+/** How requests are passed on. A request that may have had an effect is never sent twice (no `non_idempotent`). */
+function renderForwarding(upstreamFile: string): string {
+  const other = ['prometheus:9090', 'grafana:3000'].map((address) => {
+    const name = address.split(':')[0] ?? '';
+    return `upstream ${name} {\n    zone ${name} 64k;\n    server ${address} resolve;\n    keepalive 4;\n    keepalive_timeout 30s;\n}`;
+  });
+  return `# Docker's own; containers get new addresses.
+resolver 127.0.0.11 valid=2s ipv6=off;
+resolver_timeout 2s;
+include ${upstreamFile};
+${other.join('\n')}
+
+map $http_upgrade $connection_upgrade {
+    default upgrade;
+    "" "";
+}
+proxy_http_version 1.1;
+proxy_connect_timeout 1s;
+proxy_send_timeout ${ANSWER_SECONDS}s;
+proxy_read_timeout ${ANSWER_SECONDS}s;
+proxy_next_upstream error timeout;
+proxy_next_upstream_tries 2;
+proxy_next_upstream_timeout 3s;
+proxy_buffer_size 8k;
+proxy_buffers 16 8k;
+# A long answer is read at the client's pace instead of being stored.
+proxy_max_temp_file_size 0;
+proxy_redirect off;
+proxy_hide_header X-Request-ID;
+proxy_hide_header X-Powered-By;
+${forwardedFields('""')}
+`;
+}
+
+/** Whoever asks for another name, or none: an absolute address built from it would lead elsewhere. */
+function renderStrangers({ https, http }: GatewayOptions['listen']): string {
+  return server(`listen ${https} ssl default_server;
+listen ${http} default_server;
+http2 on;
+server_name _;
+location / {
+    return 421;
+}`);
+}
+
+function renderPublic(port: number, names: readonly string[], { files }: GatewayOptions): string {
+  return server(`listen ${port} ssl;
+http2 on;
+server_name ${names.join(' ')};
+location / {
+    if ($api_is_absent) {
+        return 503;
+    }
+    proxy_pass http://api;
+}
+location ~* ${METRICS} {
+    return 404;
+}
+location = /grafana {
+    return 301 /grafana/;
+}
+location = /prometheus {
+    return 301 /prometheus/;
+}
+# No address after the name of the upstream: with one, nginx would strip the prefix.
+location /grafana/ {
+    client_max_body_size 1m;
+    proxy_read_timeout 60s;
+${indent(forwardedFields('$connection_upgrade', { Upgrade: '$http_upgrade' }))}
+${indent(addAbsentHeaders({ 'Content-Security-Policy': undefined }))}
+    proxy_pass http://grafana;
+}
+location /prometheus/ {
+    auth_basic "Prometheus";
+    auth_basic_user_file ${files.htpasswd};
+    client_max_body_size 1m;
+    # A query may take Prometheus two minutes.
+    proxy_read_timeout 125s;
+${indent(forwardedFields('""', { Authorization: '""' }))}
+${indent(addAbsentHeaders({ 'Content-Security-Policy': PROMETHEUS_POLICY }))}
+    proxy_pass http://prometheus;
+}`);
+}
+
+function renderClearText(port: number, names: readonly string[], publicHttpsPort: number): string {
+  const suffix = publicHttpsPort === 443 ? '' : `:${publicHttpsPort}`;
+  return server(`listen ${port};
+server_name ${names.join(' ')};
+location / {
+    return 403;
+}
+location ~ ${PAGES} {
+    if ($request_method !~ ^(?:GET|HEAD)$) {
+        return 403;
+    }
+    return 308 https://$host${suffix}$request_uri;
+}
+# For the container's own health check.
+location = /gateway/health {
+    allow 127.0.0.1;
+    deny all;
+    access_log off;
+    default_type "text/plain; charset=utf-8";
+    return 200 "ok\\n";
+}`);
+}
+
+function renderApiListener(port: number): string {
+  return server(`listen ${port} default_server;
+server_name _;
+location / {
+    if ($api_is_absent) {
+        return 503;
+    }
+    proxy_pass http://api;
+}`);
+}
+
+/** A server with the two places that its own answers come from; the status is that of the fault, not the 200. */
+function server(body: string): string {
+  return `
+server {
+${indent(body)}
+    location = /.problem {
+        internal;
+        default_type "application/problem+json; charset=utf-8";
+${indent(addOwnHeaders({ 'Retry-After': '$problem_retry_after', Allow: '$problem_allow' }), 8)}
+        return 200 $problem;
+    }
+    location = /.redirect {
+        internal;
+        default_type "text/plain; charset=utf-8";
+${indent(addOwnHeaders(), 8)}
+        return 200 "";
+    }
+}`;
+}
+
+/** `proxy_set_header` is inherited only by a level that has none of its own, so this is always the whole list. */
+function forwardedFields(connection: string, further: Readonly<Record<string, string>> = {}): string {
+  const fields: Record<string, string> = {
+    Connection: connection,
+    Host: '$http_host',
+    'X-Request-ID': '$edge_request_id',
+    // Set, never appended to: what a client claims about itself ends here.
+    'X-Forwarded-For': '$remote_addr',
+    'X-Forwarded-Proto': '$scheme',
+    'X-Forwarded-Host': '$http_host',
+    'X-Real-IP': '$remote_addr',
+    Forwarded: '""',
+    Proxy: '""',
+    ...further,
+  };
+  return Object.entries(fields)
+    .map(([name, value]) => `proxy_set_header ${name} ${value};`)
+    .join('\n');
+}
+
+/** Adds what the service behind did not send. `add_header` is inherited like `proxy_set_header`. */
+function addAbsentHeaders(overrides: Readonly<Record<string, string | undefined>> = {}): string {
+  const values: Record<string, string | undefined> = {
+    ...Object.fromEntries(Object.keys(SECURITY_HEADERS).map((name) => [name, addedField(name)])),
+    'Strict-Transport-Security': addedField('Strict-Transport-Security'),
+    'X-Request-ID': '$edge_request_id',
+    ...overrides,
+  };
+  return addHeaders(values);
+}
+
+/** All of them, for an answer that nginx makes: what a failed upstream may have sent does not count. */
+function addOwnHeaders(further: Readonly<Record<string, string>> = {}): string {
+  return addHeaders({
+    ...SECURITY_HEADERS,
+    'Strict-Transport-Security': '$hsts',
+    'X-Request-ID': '$edge_request_id',
+    ...further,
+  });
+}
+
+function addHeaders(values: Readonly<Record<string, string | undefined>>): string {
+  return Object.entries(values)
+    .filter((entry) => entry[1] !== undefined)
+    .map(([name, value]) => `add_header ${name} "${value ?? ''}" always;`)
+    .join('\n');
+}
+
+const snakeCase = (name: string) => name.toLowerCase().replaceAll('-', '_');
+const upstreamField = (name: string) => `$upstream_http_${snakeCase(name)}`;
+const addedField = (name: string) => `$added_${snakeCase(name)}`;
+
+function indent(text: string, spaces = 4): string {
+  return text.replace(/^(?=.)/gm, ' '.repeat(spaces));
+}
