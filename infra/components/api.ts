@@ -16,7 +16,7 @@ import type { Network } from './network';
 const USER = { uid: 10_001, gid: 10_001 };
 const PORT = 8000;
 const PROBE = '/app/probe';
-const MAIN = ['node', '/app/main.js'] as const;
+const MAIN = ['node', '--enable-source-maps', '/app/main.js'] as const;
 const SECRETS = '/run/branchloans';
 
 /**

@@ -41,6 +41,7 @@ export class Gateway extends pulumi.ComponentResource {
 
     const configuration = renderGateway({
       domain: spec.domain,
+      names: [new URL(spec.url).hostname],
       listen: { https: PORTS.https, http: PORTS.http, ...(ports.api === undefined ? {} : { api: PORTS.api }) },
       publicHttpsPort: ports.https,
       files: {
