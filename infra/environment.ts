@@ -292,10 +292,10 @@ function crossFieldFaults(settings: Settings): string[] {
     if (timeout > interval)
       faults.push(`${name}.healthcheck.timeout: ${timeout}s is longer than the interval of ${interval}s`);
   }
-  const ports = Object.entries(settings.gateway.ports).filter(([, value]) => value !== undefined);
+  const ports = Object.entries(settings.gateway.ports) as [string, number | undefined][];
   for (const [index, [name, value]] of ports.entries()) {
-    const earlier = ports.slice(0, index).find(([, other]) => other === value);
-    if (earlier) faults.push(`gateway.ports.${name}: ${String(value)} is taken by gateway.ports.${earlier[0]}`);
+    const earlier = ports.slice(0, index).find(([, other]) => other === value && value !== undefined);
+    if (earlier) faults.push(`gateway.ports.${name}: ${value} is taken by gateway.ports.${earlier[0]}`);
   }
   // During a deploy the old and the new containers hold their connections at the same time.
   const { replicas, poolSize, cpus: cores } = settings.api;

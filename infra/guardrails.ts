@@ -69,7 +69,7 @@ export function violations(container: Resolved): string[] {
 /** Ends the program when a container breaks a rule, as soon as its arguments are known. */
 export function refuse(name: string, args: docker.ContainerArgs): void {
   pulumi.output(args).apply((container) => {
-    const faults = violations(container as Resolved);
+    const faults = violations(container);
     if (faults.length > 0) throw new pulumi.RunError(`guardrail: container ${name} ${faults.join('; it ')}`);
   });
 }

@@ -23,8 +23,8 @@ export function stackNamed(name: string | undefined): string {
 
 /** What this machine lacks to run the stack in containers, each with its remedy; empty when nothing is missing. */
 export async function missingFor(stack: string): Promise<string[]> {
-  const [pulumi, engine] = await Promise.all([missingPulumi(), missingEngine()]);
-  const missing = [...pulumi, ...engine];
+  const engine = await missingEngine();
+  const missing = [...missingPulumi(), ...engine];
   return engine.length > 0 ? missing : [...missing, ...(await missingImages(stack))];
 }
 

@@ -1,4 +1,4 @@
-import * as pulumi from '@pulumi/pulumi';
+import type * as pulumi from '@pulumi/pulumi';
 import type { EnvironmentSpec } from '../environment';
 
 /** What every component gets: the environment, the address of the engine, and secrets that the stack set itself. */

@@ -1,0 +1,258 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { parse, stringify } from 'yaml';
+import images from '../../infra/images.json';
+
+/** A real environment of its own: a copy of the program with its own state, names, ports and volumes. */
+
+const ROOT = resolve(__dirname, '../..');
+const PROGRAM = [
+  'infra',
+  'app',
+  'ssl',
+  'package.json',
+  'package-lock.json',
+  'tsconfig.json',
+  '.dockerignore',
+  'Pulumi.yaml',
+];
+
+type Settings = Record<string, unknown>;
+
+/** Why no real stack can run here; undefined where it can. */
+export function reasonToSkip(): string | undefined {
+  const runs = (command: string, args: string[]) => spawnSync(command, args, { encoding: 'utf8', timeout: 30_000 });
+  if (runs('docker', ['info']).status !== 0) return 'no Docker engine answers';
+  if (runs('pulumi', ['version']).status !== 0) return 'the pulumi command is not on the PATH';
+  for (const plugin of ['docker', 'command']) {
+    const onPath = runs(`pulumi-resource-${plugin}`, ['--version']).error === undefined;
+    const listed = runs('pulumi', ['plugin', 'ls', '--json']).stdout.includes(`"${plugin}"`);
+    if (!onPath && !listed) return `the Pulumi plugin "${plugin}" is not installed`;
+  }
+  const missing = Object.values(images).filter((image) => runs('docker', ['image', 'inspect', image]).status !== 0);
+  return missing.length > 0
+    ? `the engine lacks ${missing.join(', ')} (make images-offline makes stand-ins)`
+    : undefined;
+}
+
+export interface Run {
+  readonly code: number;
+  readonly output: string;
+}
+
+export class TestEnvironment {
+  private constructor(
+    readonly stack: string,
+    readonly directory: string,
+    readonly ports: { readonly https: number; readonly http: number; readonly api: number },
+  ) {}
+
+  readonly prefix = `bl-test-${process.pid}-${Math.random().toString(36).slice(2, 6)}`;
+
+  get url(): string {
+    return `https://localhost:${this.ports.https}`;
+  }
+
+  get authority(): string {
+    return readFileSync(join(this.directory, 'ssl/ca.pem'), 'utf8');
+  }
+
+  /** @param change alters the settings that ship, after names, ports and volume were made free of collisions */
+  static async create(stack: string, change: (settings: Settings) => void = () => undefined): Promise<TestEnvironment> {
+    const directory = mkdtempSync(join(tmpdir(), `branchloans-${stack}-`));
+    for (const entry of PROGRAM) {
+      cpSync(join(ROOT, entry), join(directory, entry), {
+        recursive: true,
+        filter: (source) => !/\.(pem|key)$/.test(source),
+      });
+    }
+    symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'));
+    const ports = { https: await freePort(), http: await freePort(), api: await freePort() };
+    const environment = new TestEnvironment(stack, directory, ports);
+    const file = parse(readFileSync(join(ROOT, `Pulumi.${stack}.yaml`), 'utf8')) as { config: Settings };
+    environment.write(file.config, change);
+    environment.pulumi(['stack', 'init', stack]);
+    return environment;
+  }
+
+  private write(settings: Settings, change: (settings: Settings) => void): void {
+    const { https, http, api } = this.ports;
+    const gateway = settings['branchloans:gateway'] as Settings;
+    const database = settings['branchloans:database'] as Settings;
+    const relative = String(database['volume']).startsWith('./');
+    settings['branchloans:prefix'] = this.prefix;
+    settings['branchloans:buildNetwork'] = 'host';
+    settings['branchloans:gateway'] = {
+      ...gateway,
+      host: 'localhost',
+      address: '127.0.0.1',
+      ports: { https, http, ...(this.stack === 'development' ? { api } : {}) },
+    };
+    settings['branchloans:database'] = {
+      ...database,
+      volume: relative ? `./${this.volume}` : join(this.directory, 'postgres-data'),
+    };
+    change(settings);
+    writeFileSync(this.settingsFile, stringify({ config: settings }));
+  }
+
+  private get settingsFile(): string {
+    return join(this.directory, `Pulumi.${this.stack}.yaml`);
+  }
+
+  get volume(): string {
+    return `${this.prefix}-postgres`;
+  }
+
+  /** Changes the settings of the environment; nothing happens until the next `up`. */
+  configure(change: (settings: Settings) => void): void {
+    const file = parse(readFileSync(this.settingsFile, 'utf8')) as { config: Settings };
+    change(file.config);
+    writeFileSync(this.settingsFile, stringify(file));
+  }
+
+  private get processEnvironment(): NodeJS.ProcessEnv {
+    return {
+      ...process.env,
+      PULUMI_CONFIG_PASSPHRASE: 'a passphrase of the tests',
+      PULUMI_SKIP_UPDATE_CHECK: 'true',
+      NODE_OPTIONS: '',
+    };
+  }
+
+  /** Runs `pulumi` and waits, blocking; for short commands. */
+  pulumi(args: string[], environment: NodeJS.ProcessEnv = {}): Run {
+    const { status, stdout, stderr } = spawnSync('pulumi', [...args, '--non-interactive'], {
+      cwd: this.directory,
+      encoding: 'utf8',
+      env: { ...this.processEnvironment, ...environment },
+    });
+    return { code: status ?? 1, output: stdout + stderr };
+  }
+
+  /** Runs `pulumi` in the background of whatever else the test does. */
+  run(args: string[], environment: NodeJS.ProcessEnv = {}): Promise<Run> {
+    return new Promise((done, fail) => {
+      const child = spawn('pulumi', [...args, '-s', this.stack, '--non-interactive'], {
+        cwd: this.directory,
+        env: { ...this.processEnvironment, ...environment },
+      });
+      let output = '';
+      for (const stream of [child.stdout, child.stderr])
+        stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
+      child.on('error', fail);
+      child.on('close', (code) => done({ code: code ?? 1, output }));
+    });
+  }
+
+  up(): Promise<Run> {
+    return this.run(['up', '--yes', '--skip-preview']);
+  }
+
+  refresh(): Promise<Run> {
+    return this.run(['refresh', '--yes', '--skip-preview']);
+  }
+
+  /** Whatever the second `up` or a refresh would change; empty when all is as described. */
+  async changes(): Promise<string> {
+    const preview = await this.run(['preview', '--expect-no-changes', '--diff']);
+    const refresh = await this.run(['refresh', '--preview-only', '--expect-no-changes', '--diff']);
+    return [preview, refresh].map(({ code, output }) => (code === 0 ? '' : output)).join('');
+  }
+
+  output(name: string): string {
+    return this.pulumi(['stack', 'output', name, '--show-secrets', '-s', this.stack]).output.trim();
+  }
+
+  state(): string {
+    return this.pulumi(['stack', 'export', '-s', this.stack]).output;
+  }
+
+  /** Containers of this environment: name -> what `docker inspect` says. */
+  containers(): Record<string, Inspected> {
+    const names = docker(['ps', '--all', '--filter', `name=${this.prefix}-`, '--format', '{{.Names}}'])
+      .split('\n')
+      .filter(Boolean);
+    if (names.length === 0) return {};
+    const inspected = JSON.parse(docker(['inspect', ...names])) as Inspected[];
+    return Object.fromEntries(inspected.map((container) => [container.Name.slice(1), container]));
+  }
+
+  /** Everything that carries this environment's name on the engine. */
+  leftovers(): string[] {
+    const kinds = [
+      docker(['ps', '--all', '--filter', `name=${this.prefix}-`, '--format', 'container {{.Names}}']),
+      docker(['network', 'ls', '--filter', `name=${this.prefix}-`, '--format', 'network {{.Name}}']),
+      docker(['volume', 'ls', '--filter', `name=${this.prefix}-`, '--format', 'volume {{.Name}}']),
+    ];
+    return kinds.flatMap((text) => text.split('\n').filter(Boolean));
+  }
+
+  async destroy(): Promise<Run> {
+    return this.run(['destroy', '--yes', '--skip-preview']);
+  }
+
+  /** Destroys what is there and removes database and files too. */
+  async remove(): Promise<void> {
+    await this.destroy();
+    const names = Object.keys(this.containers());
+    if (names.length > 0) docker(['rm', '--force', ...names]);
+    spawnSync('docker', ['volume', 'rm', this.volume]);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+export interface Inspected {
+  readonly Name: string;
+  readonly Id: string;
+  readonly State: { readonly Status: string; readonly Health?: { readonly Status: string } };
+  readonly Config: {
+    readonly User: string;
+    readonly Env: string[];
+    readonly Labels: Record<string, string>;
+    readonly Healthcheck?: { Test: string[]; Interval: number; Timeout: number; Retries: number };
+  };
+  readonly HostConfig: {
+    readonly Memory: number;
+    readonly MemorySwap: number;
+    readonly CpuQuota: number;
+    readonly CpuPeriod: number;
+    readonly ReadonlyRootfs: boolean;
+    readonly Privileged: boolean;
+    readonly CapAdd: string[] | null;
+    readonly CapDrop: string[] | null;
+    readonly SecurityOpt: string[] | null;
+    readonly RestartPolicy: { Name: string };
+    readonly LogConfig: { Type: string; Config: Record<string, string> };
+    readonly NetworkMode: string;
+    readonly PidMode: string;
+    readonly IpcMode: string;
+    readonly PortBindings: Record<string, { HostIp: string; HostPort: string }[]> | null;
+  };
+  readonly Mounts: { Type: string; Source: string; Destination: string; RW: boolean }[];
+  readonly NetworkSettings: { readonly Networks: Record<string, unknown> };
+}
+
+export function docker(args: string[], input?: string): string {
+  const { status, stdout, stderr } = spawnSync('docker', args, {
+    encoding: 'utf8',
+    input,
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  if (status !== 0) throw new Error(`docker ${args.join(' ')}: ${stderr}`);
+  return stdout;
+}
+
+export function freePort(): Promise<number> {
+  return new Promise((done, fail) => {
+    const server = createServer();
+    server.once('error', fail);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => done(typeof address === 'object' && address !== null ? address.port : 0));
+    });
+  });
+}
