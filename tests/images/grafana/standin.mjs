@@ -71,5 +71,7 @@ const server = createServer((request, response) => {
   response.writeHead(status, { 'content-type': json ? 'application/json' : 'text/html; charset=utf-8', ...headers });
   response.end(json ? JSON.stringify(body) : body);
 });
-server.listen(3000, () => console.log(`stand-in for Grafana on 3000${prefix}: Grafana did not run`));
+// Read once before listening, so that a dashboard that is no JSON stops it at start.
+const found = `${datasources().length} datasource files, ${dashboards().length} dashboards`;
+server.listen(3000, () => console.log(`stand-in for Grafana on 3000${prefix} (${found}): Grafana did not run`));
 process.on('SIGTERM', () => server.close(() => process.exit(0)));
