@@ -76,7 +76,7 @@ export function runPrimary(count: number, logger: Logger): Primary {
 }
 
 async function stopWorker(worker: Worker, timeoutMs: number): Promise<number | null> {
-  const exited = new Promise<number | null>((resolve) => worker.once('exit', (code) => resolve(code as number | null)));
+  const exited = new Promise<number | null>((resolve) => worker.once('exit', (code) => resolve(code)));
   tell(worker, { kind: 'stop' });
   const patience = new AbortController();
   sleep(timeoutMs, undefined, { signal: patience.signal }).then(

@@ -40,7 +40,7 @@ function closeWhileDraining(isDraining: () => boolean): Step {
   };
 }
 
-/** One Host, and a path of ours: what says otherwise was meant for a proxy, or means to confuse one. */
+/** HTTP/1, one Host, and a path of ours: what says otherwise was meant for a proxy, or means to confuse one. */
 const wellFormedTarget: Step = function wellFormedTarget(ctx, next) {
   const { rawHeaders, httpVersion } = ctx.req;
   let hosts = 0;
@@ -51,6 +51,7 @@ const wellFormedTarget: Step = function wellFormedTarget(ctx, next) {
   if (hosts > 1 || (hosts === 0 && httpVersion === '1.1')) {
     throw new Problem('malformed-request', 'Send exactly one Host header field.');
   }
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') throw new Problem('malformed-request', 'Speak HTTP/1.1.');
   if (!ctx.originalUrl.startsWith('/')) throw new Problem('malformed-request', 'The target must be a path.');
   return next();
 };

@@ -34,7 +34,7 @@ export function createServer(handler: RequestListener, tls: Tls | undefined, onR
     tls === undefined
       ? createHttpServer(LIMITS, handler)
       : createHttpsServer({ ...LIMITS, minVersion: 'TLSv1.2', cert: tls.certificate, key: tls.key }, handler);
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuse(socket, problemOf(error), onRefused));
+  server.on('clientError', (error: ParserError, socket) => refuse(socket, problemOf(error), onRefused));
   server.on('connect', (_request, socket: Duplex) => refuse(socket, methodNotAllowed(), onRefused));
   // What is expected besides 100-continue is not known to us, and may be ignored.
   server.on('checkExpectation', handler);
@@ -50,7 +50,12 @@ function refuse(socket: Duplex, problem: Problem | undefined, onRefused: OnRefus
   socket.end(rawProblemAnswer(problem, requestId), () => socket.destroy());
 }
 
-function problemOf({ code }: NodeJS.ErrnoException): Problem | undefined {
+/** A request line that is well-formed, except that Node does not know its method. */
+const UNKNOWN_METHOD = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+ \/\S* HTTP\/1\.[01]\r\n/;
+
+type ParserError = NodeJS.ErrnoException & { readonly rawPacket?: Buffer };
+
+function problemOf({ code, rawPacket }: ParserError): Problem | undefined {
   switch (code) {
     case 'ECONNRESET':
     case 'EPIPE':
@@ -60,10 +65,14 @@ function problemOf({ code }: NodeJS.ErrnoException): Problem | undefined {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return new Problem('request-timeout', 'Send the whole request without long pauses.');
     case 'HPE_INVALID_METHOD':
-      return methodNotAllowed();
+      return UNKNOWN_METHOD.test(rawPacket?.toString('latin1') ?? '') ? methodNotAllowed() : malformed();
     default:
-      return new Problem('malformed-request', 'This is not HTTP/1.1 as RFC 9112 has it.');
+      return malformed();
   }
+}
+
+function malformed(): Problem {
+  return new Problem('malformed-request', 'This is not HTTP/1.1 as RFC 9112 has it.');
 }
 
 function methodNotAllowed(): Problem {

@@ -1,0 +1,74 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ConfigError, readConfig, SETTING_NAMES } from './config';
+
+const NEEDED = { DATABASE_NAME: 'loans', DATABASE_USER: 'api' };
+const faultsOf = (environment: Record<string, string>): readonly string[] => {
+  try {
+    readConfig(environment);
+    return [];
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError);
+    return (error as ConfigError).faults;
+  }
+};
+
+it('has defaults for everything but the database', () => {
+  const { config, secrets } = readConfig(NEEDED);
+  expect(config).toMatchObject({
+    port: 8000,
+    processes: 1,
+    maxAmount: '50000',
+    tls: undefined,
+    database: { name: 'loans', poolSize: 10 },
+  });
+  expect(secrets).toEqual({ databasePassword: '' });
+  expect(Object.isFrozen(config)).toBe(true);
+  expect(SETTING_NAMES).toContain('DATABASE_PASSWORD_FILE');
+});
+
+it('takes an empty value for one that is not set', () => {
+  expect(readConfig({ ...NEEDED, PORT: '', TLS_PORT: '' }).config).toMatchObject({ port: 8000, tls: undefined });
+});
+
+it('reads the password from its file, without the last line break, and keeps it out of the configuration', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'branchloans-')), 'password');
+  writeFileSync(file, ' secret canary \n');
+  const { config, secrets } = readConfig({ ...NEEDED, DATABASE_PASSWORD_FILE: file });
+  expect(secrets.databasePassword).toBe(' secret canary ');
+  expect(JSON.stringify(config)).not.toContain('canary');
+});
+
+it('names every fault at once', () => {
+  const faults = faultsOf({
+    PORT: '0',
+    LOG_LEVEL: 'loud',
+    MAX_AMOUNT: '1e5',
+    TLS_PORT: '8443',
+    DATABASE_PASSWORD_FILE: '/nowhere/password',
+  });
+  expect(faults.map((fault) => fault.split(':')[0]).sort()).toEqual(
+    [
+      'DATABASE_NAME',
+      'DATABASE_PASSWORD_FILE',
+      'DATABASE_USER',
+      'LOG_LEVEL',
+      'MAX_AMOUNT',
+      'PORT',
+      'TLS_CERTIFICATE_FILE, TLS_KEY_FILE',
+    ].sort(),
+  );
+  expect(faults).toContain('DATABASE_NAME: not set');
+});
+
+it.each([
+  ['PORT', '65536'],
+  ['PORT', '80.5'],
+  ['PROCESSES', '0'],
+  ['DATABASE_POOL_SIZE', '201'],
+  ['DRAIN_MS', '-1'],
+  ['ENVIRONMENT', 'Production!'],
+])('refuses %s=%s', (name, value) => {
+  expect(faultsOf({ ...NEEDED, [name]: value })).toEqual([expect.stringContaining(`${name}: "${value}"`)]);
+});
