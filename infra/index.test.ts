@@ -1,0 +1,186 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import * as pulumi from '@pulumi/pulumi';
+import { parse } from 'yaml';
+import { violations } from './guardrails';
+
+/** The whole program under mocks: what it would ask the engine for. What the engine does is in tests/stack. */
+
+jest.mock('./preflight', () => ({
+  preflight: () => Promise.resolve({ engine: 'unix:///var/run/docker.sock', warnings: [] }),
+}));
+
+interface Registered {
+  readonly type: string;
+  readonly name: string;
+  readonly inputs: Record<string, unknown>;
+}
+
+type Container = Parameters<typeof violations>[0] & { name?: string };
+
+const registered: Registered[] = [];
+
+/** Mocks get secrets wrapped, as the engine does. */
+function unwrap(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(unwrap);
+  if (typeof value !== 'object' || value === null) return value;
+  if ('4dabf18193072939515e22adb298388d' in value && 'value' in value) return unwrap(value.value);
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, unwrap(inner)]));
+}
+
+function stdoutOf({ create, stdin }: { create?: string; stdin?: string }): string {
+  if (create?.endsWith(' gate')) {
+    const { release, containers } = JSON.parse(stdin ?? '{}') as { release: object; containers: { name: string }[] };
+    return JSON.stringify({ release, containers: containers.map(({ name }) => name) });
+  }
+  return create?.startsWith('node -p') ? 'a-generated-secret' : '';
+}
+
+function install(stack: string, change: (config: Record<string, unknown>) => void = () => undefined): void {
+  registered.length = 0;
+  void pulumi.runtime.setMocks(
+    {
+      call: ({ inputs }) => inputs as Record<string, unknown>,
+      newResource: ({ type, name, inputs }) => {
+        const given = unwrap(inputs) as Record<string, unknown>;
+        registered.push({ type, name, inputs: given });
+        const outputs = { imageId: `sha256:${name}`, repoDigest: `sha256:${name}`, name: `${name}-a1b2c3d`, ...given };
+        return { id: `${name}-id`, state: { ...outputs, stdout: stdoutOf(given) } };
+      },
+    },
+    'branchloans',
+    stack,
+  );
+  const file = parse(readFileSync(resolve(__dirname, `../Pulumi.${stack}.yaml`), 'utf8')) as {
+    config: Record<string, unknown>;
+  };
+  change(file.config);
+  const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
+  pulumi.runtime.setAllConfig(
+    Object.fromEntries(Object.entries(file.config).map(([key, value]) => [key, text(value)])),
+    ['branchloans:databasePassword'],
+  );
+}
+
+async function run(): Promise<Record<string, unknown>> {
+  let program!: () => Promise<Record<string, unknown>>;
+  jest.isolateModules(() => {
+    // eslint-disable-next-line @typescript-eslint/no-require-imports
+    program = require('./index') as typeof program;
+  });
+  const outputs = await program();
+  const resolved = await new Promise<Record<string, unknown>>((done) => pulumi.output(outputs).apply(done));
+  for (let waited = 0; containers().length < 6 && waited < 100; waited += 1) {
+    if (containersOf('grafana').length > 0 && containersOf('gateway').length > 0) break;
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  return resolved;
+}
+
+const containers = (): Container[] =>
+  registered
+    .filter(({ type }) => type === 'docker:index/container:Container')
+    .map(({ inputs }) => inputs as unknown as Container);
+const containersOf = (component: string) =>
+  containers().filter(({ labels }) =>
+    labels?.some(({ label, value }) => label.endsWith('.component') && value === component),
+  );
+const commands = (step: string) =>
+  registered.filter(({ inputs }) => String(inputs['create'] ?? '').endsWith(` ${step}`));
+
+describe.each(['development', 'staging', 'production'])('the program for %s', (stack) => {
+  let outputs: Record<string, unknown>;
+
+  beforeAll(async () => {
+    install(stack);
+    outputs = await run();
+  });
+
+  it('asks for one container of each part, and for as many of the API as the stack says', () => {
+    expect(containersOf('api')).toHaveLength(stack === 'development' ? 1 : 2);
+    for (const part of ['database', 'gateway', 'prometheus', 'grafana']) expect(containersOf(part)).toHaveLength(1);
+  });
+
+  it('breaks no guardrail', () => {
+    for (const container of containers()) expect(violations(container)).toEqual([]);
+  });
+
+  it('leaves the names of API containers open and fixes those of the others', () => {
+    expect(containersOf('api').map(({ name }) => name)).toEqual(containersOf('api').map(() => undefined));
+    expect(containersOf('gateway')[0]?.name).toBe(`branchloans-${stack}-gateway`);
+  });
+
+  it('publishes ports of the gateway only', () => {
+    const ports = containersOf('gateway')[0]?.ports?.map(({ external, ip }) => [external, ip]);
+    expect(ports).toEqual(
+      stack === 'development'
+        ? [
+            [8443, '127.0.0.1'],
+            [8080, '127.0.0.1'],
+            [8000, '127.0.0.1'],
+          ]
+        : [
+            [443, '0.0.0.0'],
+            [80, '0.0.0.0'],
+          ],
+    );
+  });
+
+  it('hands no secret over in an environment', () => {
+    for (const { envs } of containers()) expect(JSON.stringify(envs)).not.toContain('a-generated-secret');
+  });
+
+  it('loads sample loans where the stack says so', () => {
+    const seeds = commands('run').filter(({ name }) => name.endsWith('-seed'));
+    expect(seeds).toHaveLength(stack === 'production' ? 0 : 1);
+  });
+
+  it('sends traffic to what the gate let through', () => {
+    const published = commands('publish').find(({ name }) => name.includes('gateway'));
+    const { files, check, reload } = JSON.parse(String(published?.inputs['stdin'])) as {
+      files: Record<string, string>;
+      check: { command: string[] };
+      reload: object;
+    };
+    for (const index of containersOf('api').keys()) {
+      expect(files['upstream.conf']).toContain(`branchloans-${stack}-api-${index + 1}-a1b2c3d:8000`);
+    }
+    expect(files['nginx.conf']).toContain('branchloans.com');
+    expect(check.command).toContain('-t');
+    expect(reload).toEqual({ container: `branchloans-${stack}-gateway`, signal: 'HUP' });
+  });
+
+  it('says where it is and what runs', () => {
+    expect(outputs).toMatchObject({
+      url: stack === 'development' ? 'https://localhost:8443' : 'https://branchloans.com',
+      image: `sha256:branchloans-${stack}-images-api`,
+      release: { image: `sha256:branchloans-${stack}-images-api`, id: expect.stringMatching(/^[0-9a-f]{12}$/) },
+      prometheusUser: 'admin',
+      grafanaUser: 'admin',
+    });
+  });
+});
+
+describe('the program', () => {
+  it('pulls an image that the settings name instead of building one', async () => {
+    install('staging', (config) => (config['branchloans:image'] = `me/loans@sha256:${'b'.repeat(64)}`));
+    await run();
+    expect(registered.filter(({ type }) => type === 'docker:index/image:Image')).toEqual([]);
+    expect(registered).toContainEqual(
+      expect.objectContaining({ inputs: expect.objectContaining({ name: `me/loans@sha256:${'b'.repeat(64)}` }) }),
+    );
+  });
+
+  it('takes a password that the stack sets itself', async () => {
+    install('staging', (config) => (config['branchloans:databasePassword'] = 'chosen-by-the-team'));
+    await run();
+    const roles = commands('roles')[0];
+    expect(String(roles?.inputs['stdin'])).toContain('chosen-by-the-team');
+  });
+
+  it('stops before the first resource when a setting is wrong', async () => {
+    install('staging', (config) => ((config['branchloans:api'] as Record<string, unknown>)['memory'] = '512x'));
+    await expect(run()).rejects.toThrow(/Pulumi\.staging\.yaml: 1 setting.*\n.*512x/);
+    expect(registered).toEqual([]);
+  });
+});
