@@ -1,0 +1,249 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { Client, escapeIdentifier, escapeLiteral } from 'pg';
+import { ensureCertificate } from '../../ssl/certificates';
+import { isHealthy, ROOT, runOnce, settingsFor, sizeOf, startApi, stopApi, untilHealthy } from './api';
+import { EmbeddedError } from './fault';
+import { freePort, portFault } from './ports';
+import { findPostgres, isOpenToAll, openDirectory, type PostgresServer, startPostgres } from './postgres';
+import { isRunning, type ProcessReference } from './processes';
+
+/**
+ * The development environment where containers can't be had: the API, with TLS of its own, on a real Postgres, both as plain
+ * processes of this machine. All it knows lies in one directory; whatever state a crash left there, `up` repairs it.
+ */
+export interface Place {
+  /** Of everything but the certificates. */
+  readonly directory: string;
+  readonly certificates: string;
+  readonly apiLog: string;
+  readonly postgresLog: string;
+}
+
+export interface State {
+  readonly ports: Ports;
+  readonly dataDirectory: string;
+  /** The authority that clients have to trust; absent with the user's own certificate. */
+  readonly caFile?: string;
+  readonly api?: ProcessReference & { readonly startedAt: string };
+}
+
+interface Ports {
+  readonly https: number;
+  readonly api: number;
+  readonly postgres: number;
+}
+
+export const DOMAIN = 'branchloans.com';
+/** Of the database and of the role that owns it. */
+const DATABASE = 'branchloans';
+const DEFAULT_PORTS = { https: 8443, api: 8000 };
+
+export function placeAt(chosen: string | undefined): Place {
+  const directory = resolve(chosen ?? join(ROOT, '.local'));
+  return {
+    directory,
+    certificates: join(chosen === undefined ? ROOT : directory, 'ssl'),
+    apiLog: join(directory, 'api.log'),
+    postgresLog: join(directory, 'postgres.log'),
+  };
+}
+
+/**
+ * Starts what does not run. Ports that are not given are those of the last time.
+ * @throws EmbeddedError, after stopping whatever this call started
+ */
+export async function up(
+  place: Place,
+  wanted: { readonly https?: number; readonly api?: number },
+): Promise<{ readonly state: State; readonly alreadyUp: boolean }> {
+  const old = readState(place);
+  const chosen = {
+    https: wanted.https ?? old?.ports.https ?? DEFAULT_PORTS.https,
+    api: wanted.api ?? old?.ports.api ?? DEFAULT_PORTS.api,
+  };
+  const running = old?.api !== undefined && isRunning(old.api) ? old : undefined;
+  await refuseTakenPorts(chosen, running?.ports);
+
+  const certificate = await ensureCertificate({ directory: place.certificates, domain: DOMAIN });
+  const { caFile } = certificate;
+  const stays = running?.ports.https === chosen.https && running.ports.api === chosen.api && !certificate.renewed;
+  if (running !== undefined && stays && (await isHealthy(chosen.https, caFile)))
+    return { state: running, alreadyUp: true };
+
+  makePlace(place);
+  const dataDirectory = old?.dataDirectory ?? dataDirectoryOf(place);
+  if (running?.api !== undefined) await stopApi(running.api);
+  const found = findPostgres(dataDirectory);
+  const postgres = found ?? (await startDatabase(place, dataDirectory, old?.ports.postgres));
+  let api: ProcessReference | undefined;
+  try {
+    const ports = { ...chosen, postgres: postgres.port };
+    writeState(place, { ports, dataDirectory, caFile });
+    await ensureDatabase(place, postgres);
+    const database = { name: DATABASE, passwordFile: passwordFile(place, 'database') };
+    const settings = settingsFor({ ports, certificate, database });
+    runOnce('migrate', settings);
+    runOnce('seed', settings);
+    const log = { file: place.apiLog, from: sizeOf(place.apiLog) };
+    api = startApi(settings, place.apiLog);
+    const state = { ports, dataDirectory, caFile, api: { ...api, startedAt: new Date().toISOString() } };
+    writeState(place, state);
+    await untilHealthy(api, ports.https, caFile, log);
+    return { state, alreadyUp: false };
+  } catch (error) {
+    if (api !== undefined) await stopApi(api);
+    if (found === undefined) await postgres.stop();
+    throw error;
+  }
+}
+
+/** Stops what runs, and nothing that is not ours; with `purge` its data goes too, but never the certificates. */
+export async function down(place: Place, options: { readonly purge: boolean }): Promise<readonly string[]> {
+  const state = readState(place);
+  const stopped: string[] = [];
+  if (state?.api !== undefined && isRunning(state.api)) {
+    await stopApi(state.api);
+    stopped.push('the API');
+  }
+  const dataDirectory = state?.dataDirectory ?? dataDirectoryOf(place);
+  const postgres = findPostgres(dataDirectory);
+  if (postgres !== undefined) {
+    await postgres.stop();
+    stopped.push('Postgres');
+  }
+  if (options.purge) purge(place, dataDirectory);
+  else if (state !== undefined) writeState(place, { ...state, api: undefined });
+  return stopped;
+}
+
+export interface Status {
+  readonly state: State | undefined;
+  readonly apiSince: Date | undefined;
+  readonly postgresSince: Date | undefined;
+  /** The API and the database behind it answer over TLS. */
+  readonly healthy: boolean;
+}
+
+export async function status(place: Place): Promise<Status> {
+  const state = readState(place);
+  const api = state?.api !== undefined && isRunning(state.api) ? state.api : undefined;
+  return {
+    state,
+    apiSince: api === undefined ? undefined : new Date(api.startedAt),
+    postgresSince: state === undefined ? undefined : findPostgres(state.dataDirectory)?.startedAt,
+    healthy: state !== undefined && api !== undefined && (await isHealthy(state.ports.https, state.caFile)),
+  };
+}
+
+async function refuseTakenPorts(chosen: Omit<Ports, 'postgres'>, ours: Ports | undefined): Promise<void> {
+  if (chosen.https === chosen.api) throw new EmbeddedError(`HTTPS and the API cannot share port ${chosen.api}`);
+  const free = [ours?.https, ours?.api];
+  const faults = await Promise.all(
+    (['https', 'api'] as const).map(async (name) => {
+      const fault = free.includes(chosen[name]) ? undefined : await portFault(chosen[name]);
+      return fault === undefined ? [] : [`  - ${fault}: stop it, or choose another port (--${name}-port)`];
+    }),
+  );
+  if (faults.flat().length === 0) return;
+  throw new EmbeddedError(`Development cannot start, nothing was changed:\n${faults.flat().join('\n')}`);
+}
+
+// ---- The database
+
+async function startDatabase(place: Place, directory: string, lastPort: number | undefined): Promise<PostgresServer> {
+  const file = passwordFile(place, 'postgres');
+  if (isOutside(place, directory)) openDirectory(dirname(directory));
+  // A new database takes a new password; an old one knows only the one that it was made with.
+  if (!existsSync(directory)) writeSecret(file, newPassword());
+  const isFree = lastPort !== undefined && (await portFault(lastPort)) === undefined;
+  return startPostgres({
+    directory,
+    port: isFree ? lastPort : await freePort(),
+    password: readSecret(file),
+    detachedLogFile: place.postgresLog,
+  });
+}
+
+/** The role gets its password anew each time, so that a lost file of it is no trouble. */
+async function ensureDatabase(place: Place, { port }: PostgresServer): Promise<void> {
+  const file = passwordFile(place, 'database');
+  if (!existsSync(file)) writeSecret(file, newPassword());
+  const password = readSecret(passwordFile(place, 'postgres'));
+  const client = new Client({ host: '127.0.0.1', port, user: 'postgres', database: 'postgres', password });
+  await client.connect();
+  try {
+    const name = escapeIdentifier(DATABASE);
+    const role = await client.query('SELECT 1 FROM pg_roles WHERE rolname = $1', [DATABASE]);
+    if (role.rowCount === 0) await client.query(`CREATE ROLE ${name}`);
+    await client.query(`ALTER ROLE ${name} LOGIN PASSWORD ${escapeLiteral(readSecret(file))}`);
+    const database = await client.query('SELECT 1 FROM pg_database WHERE datname = $1', [DATABASE]);
+    if (database.rowCount === 0) await client.query(`CREATE DATABASE ${name} OWNER ${name}`);
+  } finally {
+    await client.end();
+  }
+}
+
+/** Beside the rest, unless this is root's and Postgres, which must not be root, could not get there. */
+function dataDirectoryOf(place: Place): string {
+  if (isOpenToAll(place.directory)) return join(place.directory, 'postgres');
+  const mark = createHash('sha256').update(place.directory).digest('hex').slice(0, 12);
+  return join(tmpdir(), `branchloans-${mark}`, 'postgres');
+}
+
+export const isOutside = (place: Place, dataDirectory: string): boolean => dirname(dataDirectory) !== place.directory;
+
+// ---- Files
+
+function makePlace(place: Place): void {
+  if (existsSync(place.directory)) return;
+  mkdirSync(place.directory, { recursive: true });
+  // Whatever the umask: Postgres has to get to its data. The secrets in here have modes of their own.
+  chmodSync(place.directory, 0o755);
+}
+
+function purge(place: Place, dataDirectory: string): void {
+  const own = [stateFile(place), passwordFile(place, 'postgres'), passwordFile(place, 'database')];
+  for (const path of [dataDirectory, place.apiLog, place.postgresLog, ...own]) {
+    rmSync(path, { recursive: true, force: true });
+  }
+  if (isOutside(place, dataDirectory)) rmSync(dirname(dataDirectory), { recursive: true, force: true });
+}
+
+const stateFile = (place: Place): string => join(place.directory, 'state.json');
+const passwordFile = (place: Place, of: 'postgres' | 'database'): string => join(place.directory, `${of}.password`);
+const newPassword = (): string => randomBytes(24).toString('base64url');
+
+function readState(place: Place): State | undefined {
+  try {
+    return JSON.parse(readFileSync(stateFile(place), 'utf8')) as State;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new EmbeddedError(
+      `${stateFile(place)} cannot be read (${(error as Error).message}): remove it and run up again`,
+    );
+  }
+}
+
+const writeState = (place: Place, state: State): void =>
+  writeWhole(stateFile(place), `${JSON.stringify(state, null, 2)}\n`, 0o644);
+
+const writeSecret = (file: string, secret: string): void => writeWhole(file, `${secret}\n`, 0o600);
+
+function readSecret(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    throw new EmbeddedError(
+      `The password of the database cannot be read from ${file}: put it back, or start over with down --purge`,
+    );
+  }
+}
+
+function writeWhole(file: string, text: string, mode: number): void {
+  const temporary = `${file}.${process.pid}`;
+  writeFileSync(temporary, text, { mode, flush: true });
+  renameSync(temporary, file);
+}
