@@ -1,3 +1,4 @@
+import { isNativeError } from 'node:util/types';
 import { Problem } from '../errors';
 
 /** SQLSTATE of a statement that may succeed when it is simply tried again: a lost race, not a fault of the data. */
@@ -7,13 +8,16 @@ const UNAVAILABLE = /^(08...|57P0[1-5]|28...|3D000|25006|42P01|42703)$/;
 /** Too many connections, or a lock or statement that took longer than its budget. */
 const OVERLOADED = new Set(['53200', '53300', '53400', '55P03', '57014']);
 const STORAGE_FULL = new Set(['53100', '58030']);
-/** Messages of the client library, which gives these no code. */
-const CLIENT_TIMEOUT = /^(Query read timeout|timeout exceeded when trying to connect)/;
-const CLIENT_CONNECTION = /^(Connection terminated|Client (was closed|has encountered a connection error))/;
+/** Messages of the client library, which gives these no code. The first one: all connections are taken. */
+const POOL_EXHAUSTED = 'timeout exceeded when trying to connect';
+const CLIENT_FAULT =
+  /^(Query read timeout|Connection terminated|Client (was closed|has encountered a connection error))/;
+/** The operating system's names, such as ECONNREFUSED and EAI_AGAIN; those of Node itself begin with ERR_. */
+const NETWORK = /^E(?!RR_)[A-Z_]+$/;
 
-/** SQLSTATE, or the operating system's name of a connection fault such as ECONNREFUSED. */
+/** SQLSTATE, or the operating system's name of a connection fault. */
 export function codeOf(error: unknown): string | undefined {
-  const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
+  const code: unknown = isNativeError(error) && 'code' in error ? error.code : undefined;
   return typeof code === 'string' ? code : undefined;
 }
 
@@ -27,20 +31,15 @@ export function breaksConnection(error: unknown): boolean {
   return code === undefined || !/^[0-9A-Z]{5}$/.test(code) || /^(08|57P)/.test(code);
 }
 
-/**
- * A failure of the database as a problem that a client may be told about; any other error as it is.
- * @param waiting whether requests queue for a connection: a connection that is late then means too much work.
- */
-export function asProblem(error: unknown, waiting: boolean): unknown {
-  if (!(error instanceof Error)) return error;
+/** A failure of the database as a problem that a client may be told about; any other error as it is. */
+export function asProblem(error: unknown): unknown {
+  if (!isNativeError(error)) return error;
   const code = codeOf(error) ?? '';
   if (STORAGE_FULL.has(code)) return unavailable('storage-full', 'Nothing was written. Try again later.', error);
-  const timedOut = CLIENT_TIMEOUT.test(error.message);
-  if (OVERLOADED.has(code) || isLostRace(error) || (timedOut && waiting)) {
+  if (OVERLOADED.has(code) || isLostRace(error) || error.message === POOL_EXHAUSTED) {
     return unavailable('overloaded', 'The database did not finish this in time. Try again.', error);
   }
-  const networkFault = /^E[A-Z_]+$/.test(code) && 'syscall' in error;
-  if (timedOut || networkFault || UNAVAILABLE.test(code) || CLIENT_CONNECTION.test(error.message)) {
+  if (NETWORK.test(code) || UNAVAILABLE.test(code) || CLIENT_FAULT.test(error.message)) {
     return unavailable('db-unavailable', 'The database is not available at the moment. Try again.', error);
   }
   return error;

@@ -87,7 +87,7 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
       try {
         return await withConnection(from, telemetry.metrics, work);
       } catch (error) {
-        if (!isLostRace(error) || attempt === MAX_ATTEMPTS) throw asProblem(error, from.waitingCount > 0);
+        if (!isLostRace(error) || attempt === MAX_ATTEMPTS) throw asProblem(error);
         await sleep(Math.random() * 10 * 2 ** attempt);
       }
     }

@@ -1,4 +1,5 @@
 import { STATUS_CODES } from 'node:http';
+import { isNativeError } from 'node:util/types';
 import { Problem } from '../errors';
 import type { Logger } from '../telemetry/logger';
 import type { Step } from './context';
@@ -73,7 +74,7 @@ function asKnownProblem(error: unknown): Problem {
 
 /** Names and codes only: the text of a database error may repeat a client's data. */
 function logFailure(logger: Logger, requestId: string, problem: Problem): void {
-  const cause = problem.cause instanceof Error ? problem.cause : undefined;
+  const cause = isNativeError(problem.cause) ? problem.cause : undefined;
   const masked = problem.slug === 'internal';
   logger.log(masked ? 'error' : 'warn', 'request failed', {
     request_id: requestId,
