@@ -3,13 +3,19 @@ import { readdirSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { crashingRelease, nextRelease, removeReleases, silentRelease } from './images';
 import { ask, startLoad } from './load';
-import { docker, type Inspected, reasonToSkip, TestEnvironment } from './environment';
+import {
+  describeUnless,
+  docker,
+  type Inspected,
+  reasonWithoutEngine,
+  reasonWithoutPulumi,
+  TestEnvironment,
+} from './environment';
 
 /** The stacks on a real engine, by the real `pulumi`: what a user does, and what a user sees. */
 
-const skip = reasonToSkip();
-const suite = (name: string, tests: () => void) =>
-  skip === undefined ? describe(name, tests) : describe.skip(`${name} (skipped: ${skip})`, tests);
+const reason = reasonWithoutEngine() ?? reasonWithoutPulumi();
+const suite = (name: string, tests: () => void) => describeUnless(reason, name, tests);
 
 jest.setTimeout(300_000);
 

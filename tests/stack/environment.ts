@@ -22,20 +22,32 @@ const PROGRAM = [
 
 type Settings = Record<string, unknown>;
 
-/** Why no real stack can run here; undefined where it can. */
-export function reasonToSkip(): string | undefined {
-  const runs = (command: string, args: string[]) => spawnSync(command, args, { encoding: 'utf8', timeout: 30_000 });
+const runs = (command: string, args: string[]) => spawnSync(command, args, { encoding: 'utf8', timeout: 30_000 });
+
+/** Why no container can run here; undefined where it can. */
+export function reasonWithoutEngine(): string | undefined {
   if (runs('docker', ['info']).status !== 0) return 'no Docker engine answers';
+  const missing = Object.values(images).filter((image) => runs('docker', ['image', 'inspect', image]).status !== 0);
+  return missing.length > 0
+    ? `the engine lacks ${missing.join(', ')} (make images-offline makes stand-ins)`
+    : undefined;
+}
+
+/** Why no real stack can run here; undefined where it can. */
+export function reasonWithoutPulumi(): string | undefined {
   if (runs('pulumi', ['version']).status !== 0) return 'the pulumi command is not on the PATH';
   for (const plugin of ['docker', 'command']) {
     const onPath = runs(`pulumi-resource-${plugin}`, ['--version']).error === undefined;
     const listed = runs('pulumi', ['plugin', 'ls', '--json']).stdout.includes(`"${plugin}"`);
     if (!onPath && !listed) return `the Pulumi plugin "${plugin}" is not installed`;
   }
-  const missing = Object.values(images).filter((image) => runs('docker', ['image', 'inspect', image]).status !== 0);
-  return missing.length > 0
-    ? `the engine lacks ${missing.join(', ')} (make images-offline makes stand-ins)`
-    : undefined;
+  return undefined;
+}
+
+/** A suite that is skipped, with the reason in its name, where there is one. */
+export function describeUnless(reason: string | undefined, name: string, tests: () => void): void {
+  if (reason === undefined) describe(name, tests);
+  else describe.skip(`${name} (skipped: ${reason})`, tests);
 }
 
 export interface Run {
