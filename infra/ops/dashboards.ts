@@ -253,7 +253,7 @@ function build({ uid, title, description, rows }: DashboardSpec): dashboard.Dash
     .refresh('30s')
     .timezone('browser')
     .withVariable(new dashboard.DatasourceVariableBuilder('datasource').label('Data source').type('prometheus'))
-    .withVariable(variable('env', 'Env', `label_values(${select(METRICS.appInfo.name, '')}, env)`))
+    .withVariable(variable('env', 'Env', `label_values(${METRICS.appInfo.name}, env)`))
     .withVariable(variable('job', 'Job', `label_values(${select(METRICS.appInfo.name, 'env=~"$env"')}, job)`))
     .withVariable(
       variable(

@@ -108,8 +108,8 @@ ${indent([renderClients(options), renderTls(files), renderLog(), renderAnswers()
 
 /**
  * The containers that the API's requests go to, by name. nginx resolves a name again and again, so it starts and
- * stays up when one is gone. A name that was not listed before is resolved only after the reload that adds it: until
- * then its requests would fail with 502 if it stood alone. So a switch goes old -> old and new -> new.
+ * stays up when one is gone. A name that was not listed before is resolved only after the reload that adds it, while
+ * known ones keep their addresses: the safest switch lists old and new together in between.
  * @param servers names on the gateway's network; none makes the gateway answer 503.
  */
 export function renderUpstream(servers: readonly string[], port = 8000): string {
@@ -278,7 +278,7 @@ function renderForwarding(upstreamFile: string): string {
     return `upstream ${name} {\n    zone ${name} 64k;\n    server ${address} resolve;\n    keepalive 4;\n    keepalive_timeout 30s;\n}`;
   });
   return `# Docker's own; containers get new addresses.
-resolver 127.0.0.11 valid=2s ipv6=off;
+resolver 127.0.0.11 valid=5s ipv6=off;
 resolver_timeout 2s;
 include ${upstreamFile};
 ${other.join('\n')}
@@ -288,7 +288,8 @@ map $http_upgrade $connection_upgrade {
     "" "";
 }
 proxy_http_version 1.1;
-proxy_connect_timeout 1s;
+# Ample on one host. nginx gives up a retry when names change during it, so a dead server must be noticed fast.
+proxy_connect_timeout 500ms;
 proxy_send_timeout ${ANSWER_SECONDS}s;
 proxy_read_timeout ${ANSWER_SECONDS}s;
 proxy_next_upstream error timeout;
@@ -370,8 +371,9 @@ location ~ ${PAGES} {
 }
 # For the container's own health check.
 location = /gateway/health {
-    allow 127.0.0.1;
-    deny all;
+    if ($remote_addr != 127.0.0.1) {
+        return 403;
+    }
     access_log off;
     default_type "text/plain; charset=utf-8";
     return 200 "ok\\n";

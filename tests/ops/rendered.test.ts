@@ -1,0 +1,190 @@
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { parse } from 'yaml';
+import { renderDashboards } from '../../infra/ops/dashboards';
+import { htpasswd, renderGateway, renderUpstream } from '../../infra/ops/nginx';
+import { prometheusArguments, renderPrometheus } from '../../infra/ops/prometheus';
+import { ensureCertificate } from '../../ssl/certificates';
+import { describeIf, findProgram, image, missingForContainers, run } from './binaries';
+import { DOMAIN, gatewayOptions } from './stage';
+
+const nginx = findProgram('nginx', 'nginx', '-v', '1.27.4');
+const promtool = findProgram('prometheus', 'promtool', '--version', '3.0.0');
+
+let directory: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'rendered-'));
+  chmodSync(directory, 0o755);
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+function write(files: Readonly<Record<string, string>>): void {
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(directory, name)), { recursive: true });
+    writeFileSync(join(directory, name), text, { mode: 0o644 });
+  }
+}
+
+describeIf(
+  nginx !== undefined,
+  'no image and no nginx >= 1.27.4',
+  `the gateway's files, read by ${nginx?.label}`,
+  () => {
+    test.each([
+      ['two servers', {}, ['a1b2-c3', 'other.name']],
+      ['no server', {}, []],
+      ['no API listener, port 443', { listen: { https: 8443, http: 8080 }, publicHttpsPort: 443 }, ['api-1']],
+      [
+        'other limits',
+        { bodyLimitBytes: 1, connectionsPerAddress: 1, workerProcesses: 4, names: ['host.internal'] },
+        ['a'],
+      ],
+    ])('%s', async (_name, overrides, servers) => {
+      const { certificateFile, keyFile } = await ensureCertificate({
+        directory: join(directory, 'ssl'),
+        domain: DOMAIN,
+      });
+      write({
+        'tls.pem': readFileSync(certificateFile, 'utf8'),
+        'tls.key': readFileSync(keyFile, 'utf8'),
+        htpasswd: `${htpasswd('admin', 'x')}\n`,
+        'upstream.conf': renderUpstream(servers),
+        'nginx.conf': renderGateway(gatewayOptions(directory, overrides)),
+      });
+      const { status, output } = nginx!.run(directory, ['-t', '-c', join(directory, 'nginx.conf')]);
+      expect(output).not.toMatch(/\[(warn|emerg|crit)\]/);
+      expect(status).toBe(0);
+    });
+  },
+);
+
+describeIf(
+  promtool !== undefined,
+  'no image and no promtool >= 3',
+  `Prometheus' files, read by ${promtool?.label}`,
+  () => {
+    test('its configuration', () => {
+      write({ 'prometheus.yml': renderPrometheus({ environment: 'staging' }) });
+      const { status, output } = promtool!.run(directory, [
+        'check',
+        'config',
+        '--lint=all',
+        join(directory, 'prometheus.yml'),
+      ]);
+      expect({ status, output }).toEqual({ status: 0, output: expect.stringContaining('SUCCESS') });
+    });
+
+    test('every query of every panel and variable', () => {
+      const rules = Object.values(renderDashboards())
+        .flatMap(queriesOf)
+        .map((expr, index) => ({ record: `query:${index}`, expr: substitute(expr) }));
+      expect(rules.length).toBeGreaterThan(20);
+      write({ 'queries.yml': JSON.stringify({ groups: [{ name: 'queries', rules }] }) });
+      const { status, output } = promtool!.run(directory, [
+        'check',
+        'rules',
+        '--lint=none',
+        join(directory, 'queries.yml'),
+      ]);
+      expect({ status, output }).toEqual({ status: 0, output: expect.stringContaining(`${rules.length} rules found`) });
+    });
+
+    test('and a query with a fault is found', () => {
+      write({
+        'queries.yml': JSON.stringify({ groups: [{ name: 'q', rules: [{ record: 'q:1', expr: 'rate(up[5m]' }] }] }),
+      });
+      expect(
+        promtool!.run(directory, ['check', 'rules', '--lint=none', join(directory, 'queries.yml')]).status,
+      ).not.toBe(0);
+    });
+  },
+);
+
+const missing = missingForContainers(['prometheus']);
+
+describeIf(missing === undefined, missing ?? '', 'Prometheus with its arguments and files', () => {
+  const name = `prometheus-test-${process.pid}`;
+  beforeEach(() => run('docker', ['network', 'create', name]));
+  afterEach(() => {
+    run('docker', ['rm', '--force', '--volumes', name]);
+    run('docker', ['network', 'rm', name]);
+  });
+
+  test('starts under its path, is ready, scrapes itself with the label env, and has no way to be stopped', async () => {
+    write({ 'prometheus.yml': renderPrometheus({ environment: 'staging' }) });
+    const configFile = join(directory, 'prometheus.yml');
+    const options = { configFile, url: 'https://localhost:8443', retentionDays: 35, retentionMib: 512 };
+    const { status, output } = run('docker', [
+      ...[
+        'run',
+        '--detach',
+        '--name',
+        name,
+        '--network',
+        name,
+        '--publish',
+        '127.0.0.1::9090',
+        '--read-only',
+        '--cap-drop',
+        'ALL',
+      ],
+      ...['--user', '65534:65534', '--tmpfs', '/prometheus:mode=1777', '--volume', `${directory}:${directory}:ro`],
+      ...['--entrypoint', 'prometheus', image('prometheus'), ...prometheusArguments(options)],
+    ]);
+    if (status !== 0) throw new Error(output);
+    const port = run('docker', ['port', name, '9090']).output.trim().split(':').pop();
+    const base = `http://127.0.0.1:${port}/prometheus`;
+    const own = await eventually(async () => {
+      const response = await fetch(`${base}/api/v1/query?query=${encodeURIComponent('up{job="prometheus"}')}`);
+      const { data } = (await response.json()) as { data: { result: { metric: object; value: [number, string] }[] } };
+      return data.result[0];
+    });
+    expect(own).toMatchObject({ metric: { job: 'prometheus', env: 'staging' }, value: [expect.anything(), '1'] });
+    expect((await fetch(`${base}/-/ready`)).status).toBe(200);
+    expect((await fetch(`${base}/-/quit`, { method: 'POST' })).status).toBe(403);
+    expect((await fetch(`${base}/-/reload`, { method: 'POST' })).status).toBe(403);
+    expect((await fetch(`http://127.0.0.1:${port}/-/ready`)).status).toBe(404);
+    const flags = (await (await fetch(`${base}/api/v1/status/flags`)).json()) as { data: Record<string, string> };
+    expect(flags.data).toMatchObject({
+      'web.external-url': 'https://localhost:8443/prometheus/',
+      'storage.tsdb.retention.time': '5w',
+      'web.enable-lifecycle': 'false',
+      'web.enable-admin-api': 'false',
+    });
+  }, 90_000);
+});
+
+interface Model {
+  readonly panels: readonly { readonly targets?: readonly { readonly expr: string }[] }[];
+  readonly templating: { readonly list: readonly { readonly query: unknown }[] };
+}
+
+function queriesOf(text: string): string[] {
+  const { panels, templating } = parse(text) as Model;
+  const variables = templating.list.flatMap(({ query }) => {
+    const text = typeof query === 'object' && query !== null && 'query' in query ? String(query.query) : '';
+    return /^label_values\((.*), \w+\)$/.exec(text)?.slice(1, 2) ?? [];
+  });
+  return [...panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr)), ...variables];
+}
+
+/** What Grafana would put in place of its variables. */
+function substitute(expr: string): string {
+  return expr
+    .replaceAll('$__rate_interval', '5m')
+    .replaceAll('$__interval', '1m')
+    .replaceAll('$__range', '1h')
+    .replace(/\$\{?\w+\}?/g, 'word');
+}
+
+/** Prometheus scrapes for the first time within its interval of 15 s. */
+async function eventually<T>(attempt: () => Promise<T | undefined>): Promise<T | undefined> {
+  for (let tries = 0; tries < 120; tries += 1) {
+    const result = await attempt().catch(() => undefined);
+    if (result !== undefined) return result;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  return undefined;
+}
