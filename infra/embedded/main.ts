@@ -135,6 +135,12 @@ function followFile(file: string, from: number, show: (text: string) => void): v
   });
 }
 
+// Whoever reads may stop early, as `head` does.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
 main().catch((error: unknown) => {
   const isUsage = error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
   const known = error instanceof EmbeddedError || error instanceof CertificateError || isUsage;

@@ -12,7 +12,7 @@ import { createLogger } from '../../app/telemetry/logger';
 import { createMetrics } from '../../app/telemetry/metrics';
 import { connectionTo, createDatabase, type TestDatabase } from '../postgres/database';
 import { freePort } from '../postgres/port';
-import { startPostgres, type PostgresServer } from '../postgres/server';
+import { startPostgres, type PostgresServer } from '../../infra/embedded/postgres';
 import { ask, CONFIG, LOAN, startService, type TestService, until } from './harness';
 
 const post = (port: number) =>

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chmodSync } from 'node:fs';
 import { freePort } from './port';
-import { type PostgresServer, startPostgres } from './server';
+import { type PostgresServer, startPostgres } from '../../infra/embedded/postgres';
 
 declare global {
   var testPostgres: { readonly server: PostgresServer; readonly directory: string } | undefined;
