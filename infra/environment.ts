@@ -41,7 +41,7 @@ export interface EnvironmentSpec {
   readonly api: Service & {
     /** Image reference to run; undefined builds it from app/. */
     readonly image: string | undefined;
-    /** Network of the image build: `host` where the engine's own network has no way out. */
+    /** Network of the image build; `host` also works where the engine's own network has no way out. */
     readonly buildNetwork: 'default' | 'host';
     readonly replicas: number;
     readonly drainSeconds: number;
@@ -148,7 +148,7 @@ const schema = z.strictObject({
     .regex(/^[a-z0-9][a-z0-9-]*$/, 'must be lower-case letters, digits and hyphens')
     .optional(),
   image: imageReference.optional(),
-  buildNetwork: z.enum(['default', 'host']).default('default'),
+  buildNetwork: z.enum(['default', 'host']).default('host'),
   commit: z.string().default('unknown'),
   images: z
     .strictObject(

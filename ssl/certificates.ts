@@ -10,7 +10,7 @@ import type { KeyObject } from 'node:crypto';
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { basename, dirname, join } from 'node:path';
-import './reflection';
+import 'reflect-metadata';
 import * as x509 from '@peculiar/x509';
 
 /**

@@ -12,6 +12,8 @@ const USER = { uid: 101, gid: 101 };
 const MOUNT = '/etc/branchloans';
 const CURRENT = `${MOUNT}/current`;
 const COMMAND = ['nginx', '-c', `${CURRENT}/nginx.conf`] as const;
+/** How long a worker may finish what is in flight after a reload or a stop. Not a setting: a change replaces the container. */
+const FINISH_SECONDS = 30;
 /** Inside the container, where no right is needed for them. */
 const PORTS = { https: 8443, http: 8080, api: 8000 };
 
@@ -50,7 +52,7 @@ export class Gateway extends pulumi.ComponentResource {
         htpasswd: `${CURRENT}/htpasswd`,
         upstream: `${CURRENT}/upstream.conf`,
       },
-      workerShutdownTimeoutSeconds: spec.api.shutdownSeconds,
+      workerShutdownTimeoutSeconds: FINISH_SECONDS,
     });
     const files = new Files(
       `${name}-files`,
@@ -109,7 +111,7 @@ export class Gateway extends pulumi.ComponentResource {
         ],
         // Graceful: finish what is in flight.
         stopSignal: 'SIGQUIT',
-        stopGraceSeconds: spec.api.shutdownSeconds + 5,
+        stopGraceSeconds: FINISH_SECONDS + 5,
       },
       { parent: this, dependsOn: [files] },
     );

@@ -92,7 +92,7 @@ export async function reasonOfFailure(container: string): Promise<string | undef
   const state = await inspectState(container);
   if (state === undefined) return 'is gone';
   if (state.status === 'exited' || state.status === 'dead') return `ended with exit code ${state.exitCode}`;
-  if (state.restarts > 0 || state.status === 'restarting')
-    return `crashed (exit code ${state.exitCode}) and was restarted`;
+  // While it runs again the engine reports no exit code.
+  if (state.restarts > 0 || state.status === 'restarting') return 'crashed and was restarted';
   return state.health === 'unhealthy' ? 'is unhealthy' : undefined;
 }

@@ -96,7 +96,6 @@ export class TestEnvironment {
     const database = settings['branchloans:database'] as Settings;
     const relative = String(database['volume']).startsWith('./');
     settings['branchloans:prefix'] = this.prefix;
-    settings['branchloans:buildNetwork'] = 'host';
     settings['branchloans:gateway'] = {
       ...gateway,
       host: 'localhost',
