@@ -12,7 +12,7 @@ import { UNMATCHED } from './http/observe';
 import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
 import { loanHandlers } from './http/routes/loans';
-import { createServer } from './http/server';
+import { createServer, type HttpServer } from './http/server';
 import { createEvents } from './telemetry/events';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics, type Metrics } from './telemetry/metrics';
@@ -74,11 +74,11 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     { port: config.port, tls: undefined },
     ...(config.tls === undefined ? [] : [{ port: config.tls.port, tls: config.tls }]),
   ].map(({ port, tls }) => {
-    const server = createServer(counted(inFlight, handler), tls, (problem, requestId) => {
+    const http = createServer(counted(inFlight, handler), tls, (problem, requestId) => {
       metrics.observeRequest('other', UNMATCHED, problem.status, 0);
       logger.log('info', 'request refused', { request_id: requestId, status: problem.status, problem: problem.slug });
     });
-    return { server, port };
+    return { ...http, port };
   });
 
   let stopping: Promise<void> | undefined;
@@ -86,9 +86,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     draining = true;
     logger.log('info', 'shutting down', { drain_ms: config.drainMs, in_flight: inFlight.count });
     await sleep(config.drainMs);
-    const finished = await Promise.all(listeners.map(({ server }) => close(server, config.shutdownTimeoutMs)));
+    const cutOff = await closeServers(listeners, inFlight, config.shutdownTimeoutMs);
     await database.close();
-    logger.log(finished.every(Boolean) ? 'info' : 'warn', 'stopped', { cut_off: inFlight.count });
+    logger.log(cutOff === 0 ? 'info' : 'warn', 'stopped', { cut_off: cutOff });
   };
   return {
     logger,
@@ -113,17 +113,21 @@ function counted(inFlight: { count: number }, handler: AppCallback): RequestList
   };
 }
 
-/** Whether everything in flight was answered in time; what was not is cut off. */
-async function close(server: Server, timeoutMs: number): Promise<boolean> {
-  if (!server.listening) return true;
-  const closed = new Promise((resolve) => server.close(resolve)).then(() => true);
+/** Accepts nothing more, and resolves to how many requests were not answered in time and had to be cut off. */
+async function closeServers(
+  listeners: readonly HttpServer[],
+  inFlight: { count: number },
+  timeoutMs: number,
+): Promise<number> {
+  const closed = Promise.all(listeners.map((listener) => listener.close()));
   const patience = new AbortController();
   const late = sleep(timeoutMs, false, { signal: patience.signal }).catch(() => false);
-  const finished = await Promise.race([closed, late]);
+  const finished = await Promise.race([closed.then(() => true), late]);
   patience.abort();
-  server.closeAllConnections();
+  const cutOff = finished ? 0 : inFlight.count;
+  for (const { server } of listeners) server.closeAllConnections();
   await closed;
-  return finished;
+  return cutOff;
 }
 
 function portOf(server: Server): number {

@@ -32,11 +32,11 @@ export function createApp({ metrics, logger, isDraining, handlers }: Parts): Koa
   return app;
 }
 
-/** A client that keeps its connection learns with its next answer to open another, elsewhere. */
+/** A client that keeps its connection learns with its next answer, also one under way, to open another elsewhere. */
 function closeWhileDraining(isDraining: () => boolean): Step {
-  return function closeWhileDraining(ctx, next) {
+  return async function closeWhileDraining(ctx, next) {
+    await next();
     if (isDraining()) ctx.res.setHeader('Connection', 'close');
-    return next();
   };
 }
 

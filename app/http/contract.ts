@@ -85,7 +85,7 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
         term_months: integer(1, MAX_INTEGER)
           .nullish()
           .transform((value) => value ?? null)
-          .meta({ type: ['integer', 'null'], minimum: 1, maximum: MAX_INTEGER, examples: [6] }),
+          .meta({ anyOf: [{ type: 'integer', minimum: 1, maximum: MAX_INTEGER }, { type: 'null' }], examples: [6] }),
         interest_rate_apr: decimal(rateRule, 'validation-error')
           .nullish()
           .transform((value) => value ?? null)
@@ -130,18 +130,21 @@ function readCursor(cursor: string): Position | undefined {
   return real && position !== undefined ? { createdAt, id: position } : undefined;
 }
 
+const DEFAULT_LIMIT = 50;
+
 export const emptyQuery = z.strictObject({});
 
 export const loanListQuery = z.strictObject({
   limit: z
     .string()
-    .default('50')
+    .optional()
     .transform((value, context) => {
+      if (value === undefined) return DEFAULT_LIMIT;
       if (/^[1-9]\d?$|^100$/.test(value)) return Number(value);
       context.addIssue({ code: 'custom', message: 'must be a whole number from 1 to 100' });
       return z.NEVER;
     })
-    .meta({ type: 'integer', minimum: 1, maximum: 100, default: 50, description: 'Loans on a page' }),
+    .meta({ type: 'integer', minimum: 1, maximum: 100, default: DEFAULT_LIMIT, description: 'Loans on a page' }),
   cursor: z
     .string()
     .transform((value, context) => {

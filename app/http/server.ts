@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { createServer as createHttpServer, type RequestListener, type Server, type ServerOptions } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { Problem } from '../errors';
 import { rawProblemAnswer } from './problem';
@@ -25,11 +26,18 @@ interface Tls {
   readonly key: string;
 }
 
+export interface HttpServer {
+  /** Not yet listening. */
+  readonly server: Server;
+  /** Accepts nothing more, closes connections without a request, and resolves when the last request is answered. */
+  close(): Promise<void>;
+}
+
 /**
- * A server, not yet listening, that answers even what is no request: every refusal is a problem document.
+ * A server that answers even what is no request: every refusal is a problem document.
  * @param onRefused hears of requests that never reach the handler.
  */
-export function createServer(handler: RequestListener, tls: Tls | undefined, onRefused: OnRefused): Server {
+export function createServer(handler: RequestListener, tls: Tls | undefined, onRefused: OnRefused): HttpServer {
   const server =
     tls === undefined
       ? createHttpServer(LIMITS, handler)
@@ -38,7 +46,26 @@ export function createServer(handler: RequestListener, tls: Tls | undefined, onR
   server.on('connect', (_request, socket: Duplex) => refuse(socket, methodNotAllowed(), onRefused));
   // What is expected besides 100-continue is not known to us, and may be ignored.
   server.on('checkExpectation', handler);
-  return server;
+  const sockets = rememberSockets(server);
+  return {
+    server,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        // Node closes those that are idle after a request, but not those that never sent one.
+        for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+      }),
+  };
+}
+
+function rememberSockets(server: Server): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  const remember = (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  };
+  server.on('connection', remember).on('secureConnection', remember);
+  return sockets;
 }
 
 function refuse(socket: Duplex, problem: Problem | undefined, onRefused: OnRefused): void {

@@ -1,0 +1,62 @@
+import { Agent } from 'node:http';
+import { createDatabase, type TestDatabase } from '../postgres/database';
+import { ask, LOAN, until } from './harness';
+import { environmentOf, type RunningProcess, serve } from './process';
+
+let database: TestDatabase;
+let service: RunningProcess;
+beforeAll(async () => {
+  database = await createDatabase();
+  service = await serve({ ...environmentOf(database.connection), PROCESSES: '2', LOG_LEVEL: 'debug' });
+});
+afterAll(async () => {
+  const { code } = await service.end('SIGTERM');
+  await database.drop();
+  expect(code).toBe(0);
+});
+
+/** One connection each, so that the requests spread over the workers. */
+const fresh = () => ({ agent: new Agent({ maxSockets: 1 }) });
+const post = () =>
+  ask(service.port, 'POST', '/api/loans', {
+    ...fresh(),
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(LOAN),
+  });
+const metrics = async () => (await ask(service.port, 'GET', '/metrics', fresh())).text;
+const created = (text: string) => Number(/^loans_created_total\{currency="KES"\} (\d+)$/m.exec(text)?.[1]);
+const listening = () => service.logs().filter(({ message }) => message === 'listening').length;
+
+it('adds the metrics of all workers up, whichever is asked', async () => {
+  await until(() => listening() === 2);
+  for (let n = 0; n < 10; n++) expect((await post()).status).toBe(201);
+  const texts = [await metrics(), await metrics(), await metrics(), await metrics()];
+  expect(texts.map(created)).toEqual([10, 10, 10, 10]);
+  expect(texts[0]).toMatch(
+    /http_request_duration_seconds_count\{method="POST",route="\/api\/loans",status_code="201"\} 10/,
+  );
+  expect(texts[0]).toContain('app_info{version="0.0.0",commit="unknown",environment="development"} 1');
+});
+
+it('replaces a worker that dies, serves meanwhile, and forgets no count', async () => {
+  expect(created(await metrics())).toBe(10);
+  const pid = await workerPid();
+  process.kill(pid, 'SIGKILL');
+  await until(() => listening() === 3);
+  expect(service.logs()).toContainEqual(
+    expect.objectContaining({ level: 'error', message: 'worker died', pid, signal: 'SIGKILL' }),
+  );
+  for (let n = 0; n < 6; n++) expect((await post()).status).toBe(201);
+  expect(created(await metrics())).toBe(16);
+});
+
+/** The process id of some worker. */
+async function workerPid(): Promise<number> {
+  const { readFile } = await import('node:fs/promises');
+  const children = await readFile(`/proc/${service.child.pid}/task/${service.child.pid}/children`, 'utf8');
+  for (const child of children.trim().split(' ')) {
+    const environment = await readFile(`/proc/${child}/environ`, 'utf8');
+    if (environment.includes('NODE_UNIQUE_ID=')) return Number(child);
+  }
+  throw new Error('No worker found');
+}

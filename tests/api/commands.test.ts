@@ -1,0 +1,105 @@
+import { createDatabase, type TestDatabase } from '../postgres/database';
+import { freePort } from '../postgres/port';
+import { environmentOf, run, serve } from './process';
+
+let database: TestDatabase;
+let environment: Record<string, string>;
+beforeEach(async () => {
+  database = await createDatabase({ migrated: false });
+  environment = environmentOf(database.connection);
+});
+afterEach(() => database.drop());
+
+const resultOf = (stdout: string) => JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as Record<string, unknown>;
+
+it('migrate, then seed: each may be run again', async () => {
+  expect(resultOf((await run(['migrate'], environment)).stdout)).toMatchObject({
+    level: 'info',
+    message: 'migrate done',
+    applied: ['0001_loans.sql'],
+    version: 1,
+  });
+  expect(resultOf((await run(['migrate'], environment)).stdout)).toMatchObject({ applied: [], version: 1 });
+  expect(resultOf((await run(['seed'], environment)).stdout)).toMatchObject({ message: 'seed done', inserted: 5 });
+  await database.sql("UPDATE loans SET status = 'approved' WHERE borrower_id = 'usr_kenya_001'");
+  const again = await run(['seed'], environment);
+  expect([again.code, resultOf(again.stdout)]).toEqual([0, expect.objectContaining({ inserted: 0 })]);
+  const rows = await database.sql<object>(
+    'SELECT id, borrower_id, currency, amount::text, status, term_months, interest_rate_apr::text AS apr FROM loans ORDER BY id',
+  );
+  expect(rows.map((row) => Object.values(row).join(' '))).toEqual([
+    '00000000-0000-0000-0000-000000000001 usr_kenya_001 KES 12500.0000 approved 6 28.00',
+    '00000000-0000-0000-0000-000000000002 usr_india_002 INR 50000.0000 approved 12 24.00',
+    '00000000-0000-0000-0000-000000000003 usr_nigeria_003 NGN 32000.0000 rejected 9 30.00',
+    '00000000-0000-0000-0000-000000000004 usr_vietnam_004 VND 8400.0000 disbursed 4 26.00',
+    '00000000-0000-0000-0000-000000000005 usr_philippines_005 PHP 21000.0000 repaid 6 22.00',
+  ]);
+});
+
+it('generate makes the same loans of the same seed', async () => {
+  await run(['migrate'], environment);
+  expect(resultOf((await run(['generate', '--count', '5100', '--seed', '7'], environment)).stdout)).toMatchObject({
+    inserted: 5100,
+    seed: 7,
+  });
+  expect(resultOf((await run(['generate', '--count', '100', '--seed', '7'], environment)).stdout)).toMatchObject({
+    inserted: 0,
+  });
+  expect(resultOf((await run(['generate', '--count', '100', '--seed', '8'], environment)).stdout)).toMatchObject({
+    inserted: 100,
+  });
+  const [row] = await database.sql<{ bad: string; currencies: string }>(
+    `SELECT count(*) FILTER (WHERE amount > 50000 OR created_at > now() OR updated_at < created_at OR updated_at > now()) AS bad,
+            count(DISTINCT currency) AS currencies FROM loans`,
+  );
+  expect(row).toEqual({ bad: '0', currencies: '5' });
+});
+
+it.each([
+  ['nonsense'],
+  ['serve now'],
+  ['migrate --count 1'],
+  ['generate'],
+  ['generate --count 0'],
+  ['generate --count 1e3'],
+  ['generate --count 5 --seed x'],
+  ['--help'],
+])('bad arguments, %s, print the usage and end with 2', async (args) => {
+  const { code, stdout, stderr } = await run(args.split(' '), {});
+  expect([code, stdout]).toEqual([2, '']);
+  expect(stderr).toContain('usage: main [command]');
+});
+
+it('wrong settings end with 1 and one message that names each', async () => {
+  const { code, stdout, stderr } = await run([], { PORT: 'x', DATABASE_NAME: 'loans' });
+  expect([code, stdout]).toEqual([1, '']);
+  expect(stderr).toBe(
+    'The service cannot start, 2 setting(s) are wrong:\n' +
+      '  - PORT: "x" is not valid: Invalid input: expected number, received NaN\n' +
+      '  - DATABASE_USER: not set\n',
+  );
+});
+
+it.each(['migrate', 'seed'])('%s without a database ends with 1 and says why', async (command) => {
+  const { code, stdout } = await run([command], { ...environment, DATABASE_PORT: String(await freePort()) });
+  expect(code).toBe(1);
+  expect(resultOf(stdout)).toMatchObject({
+    level: 'error',
+    message: `${command} failed`,
+    reason: expect.stringContaining('ECONNREFUSED'),
+  });
+});
+
+it.each(['1', '2'])('a port that is taken ends with 1 and says so, with %s process(es)', async (processes) => {
+  await run(['migrate'], environment);
+  const first = await serve(environment);
+  const second = await run(['serve'], {
+    ...environment,
+    HOST: '127.0.0.1',
+    PORT: String(first.port),
+    PROCESSES: processes,
+  });
+  expect(second.code).toBe(1);
+  expect(second.stdout).toContain('EADDRINUSE');
+  expect((await first.end('SIGTERM')).code).toBe(0);
+});

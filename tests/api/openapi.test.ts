@@ -1,0 +1,100 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PROBLEMS } from '../../app/errors';
+import {
+  databaseHealthSchema,
+  healthSchema,
+  loanSchema,
+  OPERATIONS,
+  problemSchema,
+  statisticsSchema,
+  statusSchema,
+} from '../../app/http/contract';
+import { openApiDocument } from '../../app/http/openapi';
+import { LOAN, startService, type TestService } from './harness';
+
+const FILE = join(__dirname, '..', '..', 'docs', 'openapi.json');
+const document = openApiDocument('50000');
+
+let api: TestService;
+beforeAll(async () => {
+  api = await startService();
+});
+afterAll(() => api.stop());
+
+it('docs/openapi.json is this release; UPDATE_OPENAPI=1 writes it', () => {
+  const text = `${JSON.stringify(document, undefined, 2)}\n`;
+  if (process.env.UPDATE_OPENAPI === '1') writeFileSync(FILE, text);
+  expect(readFileSync(FILE, 'utf8')).toBe(text);
+});
+
+it('is served as it is written', async () => {
+  const answer = await api.ask('GET', '/openapi.json');
+  expect(answer.headers['content-type']).toBe('application/json; charset=utf-8');
+  expect(answer.json()).toEqual(JSON.parse(JSON.stringify(document)));
+});
+
+it('names exactly the routes there are', async () => {
+  for (const [path, methods] of Object.entries(document.paths)) {
+    const allow = (await api.ask('OPTIONS', path.replace('{id}', 'x'))).headers.allow
+      ?.split(', ')
+      .filter((method) => method !== 'HEAD');
+    expect([path, allow]).toEqual([path, Object.keys(methods).map((method) => method.toUpperCase())]);
+  }
+  const ids = Object.values(document.paths).flatMap((methods) =>
+    Object.values(methods).map(({ operationId }) => operationId),
+  );
+  expect(new Set(ids).size).toBe(ids.length);
+});
+
+it('resolves every reference, and describes every status of every operation by problems of the catalogue', () => {
+  for (const [, name] of JSON.stringify(document).matchAll(/"#\/components\/schemas\/(\w+)"/g)) {
+    expect(Object.keys(document.components.schemas)).toContain(name);
+  }
+  for (const operation of OPERATIONS) {
+    const described = document.paths[operation.paths[0]!.replace(':id', '{id}')]![operation.method.toLowerCase()]!;
+    const expected = [operation.answer.status, 500, ...operation.problems.map((slug) => PROBLEMS[slug].status)];
+    expect(Object.keys(described.responses).map(Number).sort()).toEqual([...new Set(expected)].sort());
+  }
+});
+
+it('describes what is really answered', async () => {
+  const created = await api.post(LOAN);
+  expect(loanSchema.safeParse(created.json()).error).toBeUndefined();
+  await api.post({ borrower_id: 'b', amount: 1, currency: 'inr' });
+  for (const [path, schema] of [
+    ['/api/v1/loans', loanSchema.array()],
+    [created.headers.location!, loanSchema],
+    ['/api/stats', statisticsSchema],
+    ['/health', healthSchema],
+    ['/health/live', statusSchema],
+    ['/health/ready', statusSchema],
+    ['/health-db', databaseHealthSchema],
+    ['/nowhere', problemSchema],
+    ['/api/loans?x=1', problemSchema],
+  ] as const) {
+    const answer = await api.ask('GET', path);
+    expect([path, schema.safeParse(answer.json()).error]).toEqual([path, undefined]);
+  }
+});
+
+describe('the page', () => {
+  it('shows every operation, shape and problem, without a script or anything from elsewhere', async () => {
+    const { status, headers, text } = await api.ask('GET', '/docs');
+    expect([status, headers['content-type']]).toEqual([200, 'text/html; charset=utf-8']);
+    expect(headers['content-security-policy']).toMatch(/^default-src 'self';/);
+    for (const path of Object.keys(document.paths)) expect(text).toContain(` ${path}</code>`);
+    for (const name of Object.keys(document.components.schemas)) expect(text).toContain(`id="schema-${name}"`);
+    for (const slug of Object.keys(PROBLEMS)) expect(text).toContain(`<code>${slug}</code>`);
+    expect(text).not.toMatch(/<script|style=|https?:|undefined|\[object/);
+    expect(text).toContain('name="viewport"');
+    const opened = [...text.matchAll(/<(details|section|table|tr|td|main|body)\b/g)].length;
+    expect([...text.matchAll(/<\/(details|section|table|tr|td|main|body)>/g)]).toHaveLength(opened);
+  });
+
+  it('takes its style from here, for day and night', async () => {
+    const { status, headers, text } = await api.ask('GET', '/docs/style.css');
+    expect([status, headers['content-type']]).toEqual([200, 'text/css; charset=utf-8']);
+    expect(text).toContain('prefers-color-scheme: dark');
+  });
+});
