@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest, type Agent } from 'node:https';
-import { connect as connectTcp } from 'node:net';
+import { connect as connectTcp, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -162,14 +162,11 @@ export class Stage {
     });
   }
 
-  /** Sends bytes that no HTTP library would, and reads until the gateway closes or `untilSeen` has come. */
-  raw(
-    text: string,
-    { listener = 'https', clear = false, untilSeen = /$^/, milliseconds = 3_000 } = {},
-  ): Promise<string> {
-    const at = { host: '127.0.0.1', port: this.port(listener as Listener) };
+  /** Sends bytes that no HTTP library would to the https port, and reads until the gateway closes or `untilSeen` came. */
+  raw(text: string, { clear = false, untilSeen = /$^/, milliseconds = 3_000 } = {}): Promise<string> {
+    const at = { host: '127.0.0.1', port: this.port('https') };
     return new Promise((resolve) => {
-      const socket = listener === 'https' && !clear ? connectTls({ ...at, rejectUnauthorized: false }) : connectTcp(at);
+      const socket: Socket = clear ? connectTcp(at) : connectTls({ ...at, rejectUnauthorized: false });
       let received = '';
       const finish = () => {
         clearTimeout(timer);
@@ -177,7 +174,7 @@ export class Stage {
         resolve(received);
       };
       const timer = setTimeout(finish, milliseconds);
-      socket.on('data', (chunk) => {
+      socket.on('data', (chunk: Buffer) => {
         received += chunk.toString('latin1');
         if (untilSeen.test(received)) finish();
       });
