@@ -30,7 +30,7 @@ function write(files: Readonly<Record<string, string>>): void {
 describeIf(
   nginx !== undefined,
   'no image and no nginx >= 1.27.4',
-  `the gateway's files, read by ${nginx?.label}`,
+  `the gateway's files, read by ${nginx?.label ?? 'nginx'}`,
   () => {
     test.each([
       ['two servers', {}, ['a1b2-c3', 'other.name']],
@@ -63,7 +63,7 @@ describeIf(
 describeIf(
   promtool !== undefined,
   'no image and no promtool >= 3',
-  `Prometheus' files, read by ${promtool?.label}`,
+  `Prometheus' files, read by ${promtool?.label ?? 'promtool'}`,
   () => {
     test('its configuration', () => {
       write({ 'prometheus.yml': renderPrometheus({ environment: 'staging' }) });
