@@ -89,7 +89,7 @@ export function createContainer(
       target,
       readOnly,
     })),
-    tmpfs: Object.fromEntries(Object.entries(spec.tmpfs ?? {}).map(([path, mib]) => [path, tmpfsOptions(mib)])),
+    tmpfs: Object.fromEntries(Object.entries(spec.tmpfs ?? {}).map(([path, mib]) => [path, tmpfsOptions(mib, spec.user)])),
     ports: (spec.ports ?? []).map(({ internal, external, address }) => ({ internal, external, ip: address })),
     readOnly: true,
     capabilities: { drops: ['ALL'] },
@@ -142,8 +142,10 @@ export function goDuration(seconds: number): string {
   return minutes > 0 ? `${minutes}m${rest}s` : `${rest}s`;
 }
 
-function tmpfsOptions(mib: number): string {
-  return `rw,nosuid,nodev,noexec,size=${mib}m,mode=1777`;
+/** Owned by the user: where the image has this directory, the engine takes its mode from there, whatever is asked. */
+function tmpfsOptions(mib: number, user: string): string {
+  const [uid = '', gid = ''] = user.split(':');
+  return `rw,nosuid,nodev,noexec,size=${mib}m,mode=1777,uid=${uid},gid=${gid}`;
 }
 
 /** What a one-shot `docker run` needs, with the same hardening as a container of the stack. */

@@ -121,7 +121,7 @@ describe('wrong settings', () => {
     [
       'more connections than the database has',
       set('api', 'replicas', 40),
-      /^database\.maxConnections: 100 is too few: a deploy needs 800/,
+      /^database\.maxConnections: 200 is too few: a deploy needs 800/,
     ],
     [
       'a password in clear',

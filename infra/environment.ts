@@ -181,7 +181,7 @@ const schema = z.strictObject({
       ),
     name: identifier,
     user: identifier.refine((name) => name !== 'postgres', 'must not be the superuser'),
-    maxConnections: z.int().min(10).max(2_000).default(100),
+    maxConnections: z.int().min(10).max(2_000).default(200),
   }),
   gateway: z.strictObject({
     ...service({ cpus: 1, memory: '128m' }),

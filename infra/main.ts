@@ -3,7 +3,16 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { LABEL } from './labels';
 import { docker, StepError, tryDocker } from './deploy/engine';
-import { missingFor, outputsOf, pulumi, requirePassphrase, ROOT, stackExists, stackNamed } from './operator';
+import {
+  embeddedPorts,
+  missingFor,
+  outputsOf,
+  pulumi,
+  requirePassphrase,
+  ROOT,
+  stackExists,
+  stackNamed,
+} from './operator';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack]`. */
 const verbs: Record<string, (stack: string) => Promise<void>> = {
@@ -21,7 +30,7 @@ async function up(stack: string): Promise<void> {
     if (stack !== 'development') {
       throw new StepError(`${stack} runs in containers only, nothing was changed:\n${list(missing)}`);
     }
-    await embedded('up', ...missing.flatMap((reason) => ['--reason', reason]));
+    await embedded('up', ...embeddedPorts(), ...missing.flatMap((reason) => ['--reason', reason]));
     return;
   }
   await embedded('down');

@@ -56,12 +56,28 @@ async function missingImages(stack: string): Promise<string[]> {
   return pulled.flat();
 }
 
-function imagesOf(stack: string): string[] {
+/** The stack's settings as they stand in its file; checked by the program, not here. */
+function settingsOf(stack: string): Record<string, unknown> {
   const file = parse(readFileSync(resolve(ROOT, `Pulumi.${stack}.yaml`), 'utf8')) as {
     config?: Record<string, unknown>;
   };
-  const images = { ...defaultImages, ...(file.config?.['branchloans:images'] as Record<string, string> | undefined) };
-  const api = file.config?.['branchloans:image'];
+  return file.config ?? {};
+}
+
+/** Where the environment without containers listens: on the ports of the one with containers. */
+export function embeddedPorts(): string[] {
+  const gateway = settingsOf('development')['branchloans:gateway'] as { ports?: Record<string, number> } | undefined;
+  const { https, api } = gateway?.ports ?? {};
+  return [
+    ...(https === undefined ? [] : ['--https-port', String(https)]),
+    ...(api === undefined ? [] : ['--api-port', String(api)]),
+  ];
+}
+
+function imagesOf(stack: string): string[] {
+  const settings = settingsOf(stack);
+  const images = { ...defaultImages, ...(settings['branchloans:images'] as Record<string, string> | undefined) };
+  const api = settings['branchloans:image'];
   const { node, ...rest } = images;
   return [...Object.values(rest), typeof api === 'string' ? api : node];
 }

@@ -18,7 +18,7 @@ export interface Answer {
   readonly body: string;
 }
 
-const PAUSE_MS = 10;
+const PAUSE_MS = 40;
 
 /** @param connections how many requests are under way at any time, at most */
 export function startLoad(url: string, authority: string, connections = 20): Load {

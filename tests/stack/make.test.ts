@@ -1,0 +1,178 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join, resolve } from 'node:path';
+import { parseDocument } from 'yaml';
+import { describeUnless, docker, freePort, reasonWithoutEngine, reasonWithoutPulumi } from './environment';
+import { ask } from './load';
+
+/** The verbs of the Makefile in a clone of the repository, as a newcomer types them. */
+
+jest.setTimeout(240_000);
+
+const ROOT = resolve(__dirname, '../..');
+
+/** The PATH of a machine without Pulumi. */
+const withoutPulumi = (process.env['PATH'] ?? '')
+  .split(delimiter)
+  .filter((directory) => !existsSync(join(directory, 'pulumi')))
+  .join(delimiter);
+
+class Clone {
+  readonly directory = mkdtempSync(join(tmpdir(), 'branchloans-clone-'));
+  readonly prefix = `bl-make-${process.pid}-${Math.random().toString(36).slice(2, 6)}`;
+  readonly ports = { https: 0, http: 0, api: 0 };
+
+  static async create(): Promise<Clone> {
+    const clone = new Clone();
+    execFileSync('git', ['clone', '--quiet', ROOT, clone.directory]);
+    // What is not committed yet is tested too.
+    const changed = execFileSync('git', ['diff', 'HEAD', '--binary'], { cwd: ROOT, maxBuffer: 64 * 1024 * 1024 });
+    if (changed.length > 0) execFileSync('git', ['apply'], { cwd: clone.directory, input: changed });
+    symlinkSync(join(ROOT, 'node_modules'), join(clone.directory, 'node_modules'));
+    Object.assign(clone.ports, { https: await freePort(), http: await freePort(), api: await freePort() });
+    const file = join(clone.directory, 'Pulumi.development.yaml');
+    const settings = parseDocument(readFileSync(file, 'utf8'));
+    settings.setIn(['config', 'branchloans:gateway', 'ports'], clone.ports);
+    settings.setIn(['config', 'branchloans:prefix'], clone.prefix);
+    settings.setIn(['config', 'branchloans:database', 'volume'], `./${clone.prefix}-postgres`);
+    writeFileSync(file, settings.toString());
+    return clone;
+  }
+
+  make(args: string[], environment: NodeJS.ProcessEnv = {}): { code: number; output: string } {
+    const { PULUMI_CONFIG_PASSPHRASE: _, ...inherited } = process.env;
+    const { status, stdout, stderr } = spawnSync('make', args, {
+      cwd: this.directory,
+      encoding: 'utf8',
+      env: { ...inherited, NODE_OPTIONS: '', ...environment },
+    });
+    return { code: status ?? 1, output: stdout + stderr };
+  }
+
+  /** What git would see as changed, apart from the settings that the test itself changed. */
+  status(): string {
+    const text = execFileSync('git', ['status', '--porcelain'], { cwd: this.directory, encoding: 'utf8' });
+    // A link is not the folder that .gitignore names.
+    return text
+      .split('\n')
+      .filter((line) => line !== '' && !line.endsWith(' node_modules'))
+      .join('\n');
+  }
+
+  async loans(): Promise<number> {
+    const authority = readFileSync(join(this.directory, 'ssl/ca.pem'), 'utf8');
+    const { body } = await ask(`https://localhost:${this.ports.https}/api/loans`, authority);
+    return (JSON.parse(body) as unknown[]).length;
+  }
+
+  remove(): void {
+    this.make(['down'], { PATH: withoutPulumi });
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+describe('make, on a machine without Pulumi', () => {
+  let clone: Clone;
+  const environment = { PATH: withoutPulumi };
+
+  beforeAll(async () => {
+    clone = await Clone.create();
+  });
+  afterAll(() => clone.remove());
+
+  it('up brings development up without containers, and says what is missing', async () => {
+    const before = clone.status();
+    const { code, output } = clone.make(['up'], environment);
+    expect([code, code === 0 ? '' : output]).toEqual([0, '']);
+    expect(output).toContain(`https://localhost:${clone.ports.https}/health`);
+    expect(output).toMatch(/Pulumi is not installed: https:/);
+    expect(await clone.loans()).toBe(5);
+    expect(clone.status()).toBe(before);
+  });
+
+  it('status says what runs, down ends it, and both leave git status as it was', () => {
+    const before = clone.status();
+    expect(clone.make(['status'], environment)).toMatchObject({ code: 0 });
+    expect(clone.make(['down'], environment)).toMatchObject({ code: 0 });
+    expect(clone.make(['status'], environment).code).not.toBe(0);
+    expect(clone.status()).toBe(before);
+  });
+
+  it('up STACK=staging stops with the reason and the remedy', () => {
+    const { code, output } = clone.make(['up', 'STACK=staging'], environment);
+    expect(code).not.toBe(0);
+    expect(output).toMatch(/staging runs in containers only, nothing was changed:\n {2}- Pulumi is not installed/);
+  });
+
+  it('up names a missing engine too', () => {
+    const missing = { ...environment, DOCKER_HOST: 'unix:///nonexistent/docker.sock' };
+    expect(clone.make(['up', 'STACK=production'], missing).output).toMatch(
+      /no Docker engine answers|docker command is not/,
+    );
+  });
+
+  it('an unknown environment is refused by name', () => {
+    expect(clone.make(['up', 'STACK=stagin'], environment).output).toMatch(
+      /There is no environment "stagin": choose one of development, production, staging/,
+    );
+  });
+
+  it('help lists every verb', () => {
+    const { output } = clone.make(['help']);
+    for (const verb of ['up', 'down', 'logs', 'status', 'test', 'seed', 'certificate'])
+      expect(output).toContain(`make ${verb} `);
+  });
+});
+
+describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'make, on a machine with an engine and Pulumi', () => {
+  let clone: Clone;
+
+  beforeAll(async () => {
+    clone = await Clone.create();
+  });
+  afterAll(() => {
+    clone.make(['down']);
+    clone.remove();
+    docker(['volume', 'rm', '--force', `${clone.prefix}-postgres`]);
+  });
+
+  it('up brings the whole stack up without being asked for a passphrase, and leaves git status as it was', async () => {
+    const before = clone.status();
+    const { code, output } = clone.make(['up']);
+    expect([code, code === 0 ? '' : output]).toEqual([0, '']);
+    expect(output).toContain(`https://localhost:${clone.ports.https}/grafana/`);
+    expect(output).toContain('pulumi stack output grafanaPassword --show-secrets -s development');
+    expect(await clone.loans()).toBe(5);
+    expect(clone.status()).toBe(before);
+  });
+
+  it('seed can be repeated', async () => {
+    expect(clone.make(['seed'])).toMatchObject({ code: 0 });
+    expect(await clone.loans()).toBe(5);
+  });
+
+  it('status shows containers and how to get in', () => {
+    const { code, output } = clone.make(['status']);
+    expect(code).toBe(0);
+    expect(output).toContain(`${clone.prefix}-gateway`);
+    expect(output).toContain('grafanaPassword');
+  });
+
+  it('up for staging without a passphrase is refused before anything is touched', () => {
+    const { code, output } = clone.make(['up', 'STACK=staging']);
+    expect(code).not.toBe(0);
+    expect(output).toMatch(/staging keeps its secrets encrypted and no key was given, nothing was changed/);
+    expect(clone.status()).not.toMatch(/Pulumi\.staging/);
+  });
+
+  it('down removes the containers and keeps the database', () => {
+    const before = clone.status();
+    expect(clone.make(['down'])).toMatchObject({ code: 0 });
+    expect(docker(['ps', '--all', '--quiet', '--filter', `name=${clone.prefix}-`])).toBe('');
+    expect(docker(['volume', 'ls', '--quiet', '--filter', `name=${clone.prefix}-`]).trim()).toBe(
+      `${clone.prefix}-postgres`,
+    );
+    expect(clone.status()).toBe(before);
+  });
+});
