@@ -89,7 +89,9 @@ export function createContainer(
       target,
       readOnly,
     })),
-    tmpfs: Object.fromEntries(Object.entries(spec.tmpfs ?? {}).map(([path, mib]) => [path, tmpfsOptions(mib, spec.user)])),
+    tmpfs: Object.fromEntries(
+      Object.entries(spec.tmpfs ?? {}).map(([path, mib]) => [path, tmpfsOptions(mib, spec.user)]),
+    ),
     ports: (spec.ports ?? []).map(({ internal, external, address }) => ({ internal, external, ip: address })),
     readOnly: true,
     capabilities: { drops: ['ALL'] },
