@@ -8,8 +8,9 @@ module.exports = {
   },
   coverageProvider: 'v8',
   collectCoverageFrom: ['app/**/*.ts', 'infra/**/*.ts', 'ssl/**/*.ts', '!**/*.test.ts'],
-  coverageReporters: ['text-summary', 'json', 'lcov'],
+  coverageReporters: ['json'],
   globalSetup: '<rootDir>/tests/postgres/start.ts',
   globalTeardown: '<rootDir>/tests/postgres/stop.ts',
+  setupFiles: ['<rootDir>/tests/coverage/children.js'],
   testTimeout: 20_000,
 };

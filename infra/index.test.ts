@@ -86,7 +86,7 @@ const containersOf = (component: string) =>
     labels?.some(({ label, value }) => label.endsWith('.component') && value === component),
   );
 const commands = (step: string) =>
-  registered.filter(({ inputs }) => String(inputs['create'] ?? '').endsWith(` ${step}`));
+  registered.filter(({ inputs }) => typeof inputs['create'] === 'string' && inputs['create'].endsWith(` ${step}`));
 
 describe.each(['development', 'staging', 'production'])('the program for %s', (stack) => {
   let outputs: Record<string, unknown>;

@@ -41,7 +41,7 @@ it('the README has the numbers of the environments', () => {
   );
   const of = (write: (api: Record<string, never>, database: Record<string, never>) => string) =>
     stacks.map((config) => write(config['branchloans:api']!, config['branchloans:database']!));
-  expect(cells('API containers')).toEqual(of(({ replicas }) => `${String(replicas)}`));
+  expect(cells('API containers')).toEqual(of(({ replicas }) => String(replicas)));
   expect(cells('CPU, memory')).toEqual(of(({ cpus, memory }) => `${String(cpus)}, ${String(memory)}`));
   expect(cells('CPU, memory')).toEqual(of((_, { cpus, memory }) => `${String(cpus)}, ${String(memory)}`));
   const health = ({ healthcheck }: Record<string, { interval: string; timeout: string; retries: number }>) =>

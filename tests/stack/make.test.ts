@@ -41,7 +41,8 @@ class Clone {
   }
 
   make(args: string[], environment: NodeJS.ProcessEnv = {}): { code: number; output: string } {
-    const { PULUMI_CONFIG_PASSPHRASE: _, ...inherited } = process.env;
+    const inherited = { ...process.env };
+    delete inherited['PULUMI_CONFIG_PASSPHRASE'];
     // Never `npm ci` here: the packages are those of the repository under test, by a link.
     const { status, stdout, stderr } = spawnSync('make', ['--old-file=node_modules/.package-lock.json', ...args], {
       cwd: this.directory,
