@@ -136,17 +136,20 @@ describeIf(missing === undefined, missing ?? '', 'Prometheus with its arguments 
     if (status !== 0) throw new Error(output);
     const port = run('docker', ['port', name, '9090']).output.trim().split(':').pop();
     const base = `http://127.0.0.1:${port}/prometheus`;
-    const own = await eventually(async () => {
-      const response = await fetch(`${base}/api/v1/query?query=${encodeURIComponent('up{job="prometheus"}')}`);
-      const { data } = (await response.json()) as { data: { result: { metric: object; value: [number, string] }[] } };
-      return data.result[0];
-    });
+    const own = await eventually(
+      async () => {
+        const response = await get(`${base}/api/v1/query?query=${encodeURIComponent('up{job="prometheus"}')}`);
+        const { data } = (await response.json()) as { data: { result: { metric: object; value: [number, string] }[] } };
+        return data.result[0];
+      },
+      () => run('docker', ['logs', '--tail', '8', name]).output,
+    );
     expect(own).toMatchObject({ metric: { job: 'prometheus', env: 'staging' }, value: [expect.anything(), '1'] });
-    expect((await fetch(`${base}/-/ready`)).status).toBe(200);
-    expect((await fetch(`${base}/-/quit`, { method: 'POST' })).status).toBe(403);
-    expect((await fetch(`${base}/-/reload`, { method: 'POST' })).status).toBe(403);
-    expect((await fetch(`http://127.0.0.1:${port}/-/ready`)).status).toBe(404);
-    const flags = (await (await fetch(`${base}/api/v1/status/flags`)).json()) as { data: Record<string, string> };
+    expect((await get(`${base}/-/ready`)).status).toBe(200);
+    expect((await get(`${base}/-/quit`, { method: 'POST' })).status).toBe(403);
+    expect((await get(`${base}/-/reload`, { method: 'POST' })).status).toBe(403);
+    expect((await get(`http://127.0.0.1:${port}/-/ready`)).status).toBe(404);
+    const flags = (await (await get(`${base}/api/v1/status/flags`)).json()) as { data: Record<string, string> };
     expect(flags.data).toMatchObject({
       'web.external-url': 'https://localhost:8443/prometheus/',
       'storage.tsdb.retention.time': '5w',
@@ -179,12 +182,16 @@ function substitute(expr: string): string {
     .replace(/\$\{?\w+\}?/g, 'word');
 }
 
+/** With an end: Docker's port proxy accepts before anybody listens behind it, and then nothing comes. */
+const get = (url: string, init: RequestInit = {}) => fetch(url, { ...init, signal: AbortSignal.timeout(3_000) });
+
 /** Prometheus scrapes for the first time within its interval of 15 s. */
-async function eventually<T>(attempt: () => Promise<T | undefined>): Promise<T> {
-  for (let tries = 0; tries < 80; tries += 1) {
+async function eventually<T>(attempt: () => Promise<T | undefined>, explain: () => string): Promise<T> {
+  const end = Date.now() + 60_000;
+  while (Date.now() < end) {
     const result = await attempt().catch(() => undefined);
     if (result !== undefined) return result;
     await new Promise((resolve) => setTimeout(resolve, 500));
   }
-  throw new Error('nothing came in 40 s');
+  throw new Error(`nothing came in a minute:\n${explain()}`);
 }

@@ -86,11 +86,22 @@ export class Stage {
     await this.#untilReady();
   }
 
-  /** Gives the gateway another list of servers and waits until new workers serve. */
+  /** Gives the gateway another list of servers and waits until only new workers take connections. */
   async reload(servers: readonly string[]): Promise<void> {
+    const container = `${this.#id}-nginx`;
+    const workers = () =>
+      docker(['top', container, '-o', 'pid,args'])
+        .split('\n')
+        .filter((line) => line.includes('worker process') && !line.includes('shutting down'));
+    const before = workers();
     this.#writeConfiguration(servers);
-    docker(['kill', '--signal', 'HUP', `${this.#id}-nginx`]);
-    await sleep(300);
+    docker(['kill', '--signal', 'HUP', container]);
+    for (let attempt = 0; attempt < 200; attempt += 1) {
+      await sleep(50);
+      const now = workers();
+      if (now.length > 0 && now.every((worker) => !before.includes(worker))) return;
+    }
+    throw new Error(`the gateway did not take over its new configuration:\n${this.#lastLines()}`);
   }
 
   port(listener: Listener): number {
@@ -103,12 +114,12 @@ export class Stage {
     return run('docker', ['logs', `${this.#id}-nginx`]).output;
   }
 
-  /** The access log's entries for a request id; waits for the first. */
-  async logged(requestId: string): Promise<Record<string, string>[]> {
+  /** The access log's entries for a request id; waits until there are as many. */
+  async logged(requestId: string, count = 1): Promise<Record<string, string>[]> {
     for (let attempt = 0; attempt < 50; attempt += 1) {
       const lines = this.logs().split('\n');
       const own = lines.filter((line) => line.startsWith('{') && line.includes(`"request_id":"${requestId}"`));
-      if (own.length > 0) return own.map((line) => JSON.parse(line) as Record<string, string>);
+      if (own.length >= count) return own.map((line) => JSON.parse(line) as Record<string, string>);
       await sleep(50);
     }
     return [];
@@ -123,11 +134,11 @@ export class Stage {
   }
 
   async untilAnswered(): Promise<void> {
-    for (let attempt = 0; attempt < 100; attempt += 1) {
+    for (let attempt = 0; attempt < 200; attempt += 1) {
       if ((await this.request('/')).status === 200) return;
       await sleep(100);
     }
-    throw new Error(`nothing behind the gateway answers:\n${this.logs().split('\n').slice(-5).join('\n')}`);
+    throw new Error(`nothing behind the gateway answers:\n${this.#lastLines()}`);
   }
 
   request(path: string, { listener = 'https', host = 'localhost', ...options }: RequestOptions = {}): Promise<Answer> {
@@ -195,6 +206,10 @@ export class Stage {
     this.#write('nginx.conf', renderGateway(gatewayOptions('/srv/gateway', this.options)));
   }
 
+  #lastLines(): string {
+    return this.logs().split('\n').slice(-8).join('\n');
+  }
+
   #write(name: string, text: string): void {
     writeFileSync(join(this.#directory, name), text, { mode: 0o644 });
   }
@@ -208,12 +223,12 @@ export class Stage {
           .pop(),
       );
     this.#ports = { https: port(8443), http: port(8080), api: port(8000) };
-    for (let attempt = 0; attempt < 100; attempt += 1) {
+    for (let attempt = 0; attempt < 200; attempt += 1) {
       const answer = await this.request('/docs', { listener: 'http' }).catch(() => undefined);
       if (answer?.status === 308) return;
-      await sleep(50);
+      await sleep(100);
     }
-    throw new Error(`the gateway does not answer:\n${this.logs()}`);
+    throw new Error(`the gateway does not answer:\n${this.#lastLines()}`);
   }
 }
 
