@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { Agent } from 'node:http';
 import { createDatabase, type TestDatabase } from '../postgres/database';
 import { ask, LOAN, until } from './harness';
@@ -25,6 +26,8 @@ const post = () =>
   });
 const metrics = async () => (await ask(service.port, 'GET', '/metrics', fresh())).text;
 const created = (text: string) => Number(/^loans_created_total\{currency="KES"\} (\d+)$/m.exec(text)?.[1]);
+/** A gauge that is the same in every process: its sum tells of how many. */
+const descriptors = (text: string) => Number(/^process_max_fds (\d+)$/m.exec(text)?.[1]);
 const listening = () => service.logs().filter(({ message }) => message === 'listening').length;
 
 it('adds the metrics of all workers up, whichever is asked', async () => {
@@ -39,7 +42,8 @@ it('adds the metrics of all workers up, whichever is asked', async () => {
 });
 
 it('replaces a worker that dies, serves meanwhile, and forgets no count', async () => {
-  expect(created(await metrics())).toBe(10);
+  const before = await metrics();
+  expect(created(before)).toBe(10);
   const pid = await workerPid();
   process.kill(pid, 'SIGKILL');
   await until(() => listening() === 3);
@@ -47,12 +51,13 @@ it('replaces a worker that dies, serves meanwhile, and forgets no count', async 
     expect.objectContaining({ level: 'error', message: 'worker died', pid, signal: 'SIGKILL' }),
   );
   for (let n = 0; n < 6; n++) expect((await post()).status).toBe(201);
-  expect(created(await metrics())).toBe(16);
+  const after = await metrics();
+  expect(created(after)).toBe(16);
+  expect(descriptors(after)).toBe(descriptors(before)); // A dead worker's counts stay in the sum, its state does not.
 });
 
 /** The process id of some worker. */
 async function workerPid(): Promise<number> {
-  const { readFile } = await import('node:fs/promises');
   const children = await readFile(`/proc/${service.child.pid}/task/${service.child.pid}/children`, 'utf8');
   for (const child of children.trim().split(' ')) {
     const environment = await readFile(`/proc/${child}/environ`, 'utf8');

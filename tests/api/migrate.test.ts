@@ -64,6 +64,12 @@ it('leaves nothing of a migration that fails, and keeps those before it', async 
   expect((await run()).applied).toEqual(['0002_b.sql', '0003_c.sql']);
 });
 
+it('leaves nothing of a migration that cannot be recorded', async () => {
+  write('0001_a.sql', "CREATE TABLE a (id int); INSERT INTO schema_migrations VALUES (1, 'itself', '')");
+  await expect(run()).rejects.toThrow(/duplicate key/);
+  expect(await tables()).toEqual([]);
+});
+
 it('refuses a file that was edited, and changes nothing', async () => {
   write('0001_a.sql', 'CREATE TABLE a (id int)');
   await run();
