@@ -19,17 +19,6 @@ const images = JSON.parse(readFileSync(join(__dirname, '../../infra/images.json'
 
 export const image = (name: ImageName): string => images[name];
 
-/** `describe` where the condition holds; else the tests are reported as skipped, and why is printed. */
-export function describeIf(condition: boolean, reason: string, name: string, tests: () => void): void {
-  if (condition) {
-    describe(name, tests);
-  } else {
-    // Not through the console: jest shows nothing of a file whose tests are all skipped.
-    process.stderr.write(`skipped: ${name}: ${reason}\n`);
-    describe.skip(`${name} (${reason})`, tests);
-  }
-}
-
 export function run(command: string, args: readonly string[]): { status: number | null; output: string } {
   const { status, stdout, stderr, error } = spawnSync(command, args, {
     encoding: 'utf8',

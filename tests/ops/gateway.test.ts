@@ -8,7 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls, type SecureVersion } from 'node:tls';
 import { GATEWAY_PROBLEMS } from '../../infra/ops/nginx';
 import { ensureCertificate } from '../../ssl/certificates';
-import { describeIf, missingForContainers } from './binaries';
+import { describeUnless } from '../skip';
+import { missingForContainers } from './binaries';
 import { type Answer, DOMAIN, PASSWORD, Stage } from './stage';
 
 const missing = missingForContainers(['node', 'nginx']);
@@ -61,7 +62,7 @@ function parseRaw(text: string): Answer {
   return { status: Number(statusLine.split(' ')[1]), headers, body: body.join('\r\n\r\n') };
 }
 
-describeIf(missing === undefined, missing ?? '', 'the gateway', () => {
+describeUnless(missing, 'the gateway', () => {
   let certificate: { certificate: string; key: string };
   let stage: Stage;
 
@@ -358,7 +359,7 @@ describeIf(missing === undefined, missing ?? '', 'the gateway', () => {
   }, 60_000);
 });
 
-describeIf(missing === undefined, missing ?? '', 'the gateway without what stands behind it', () => {
+describeUnless(missing, 'the gateway without what stands behind it', () => {
   let stage: Stage;
 
   beforeAll(async () => {
@@ -387,7 +388,7 @@ describeIf(missing === undefined, missing ?? '', 'the gateway without what stand
   }, 30_000);
 });
 
-describeIf(missing === undefined, missing ?? '', 'the gateway with several servers', () => {
+describeUnless(missing, 'the gateway with several servers', () => {
   let stage: Stage;
 
   beforeAll(async () => {

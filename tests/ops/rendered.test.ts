@@ -6,7 +6,8 @@ import { renderDashboards } from '../../infra/ops/dashboards';
 import { htpasswd, renderGateway, renderUpstream } from '../../infra/ops/nginx';
 import { prometheusArguments, renderPrometheus } from '../../infra/ops/prometheus';
 import { ensureCertificate } from '../../ssl/certificates';
-import { describeIf, findProgram, image, missingForContainers, run } from './binaries';
+import { describeUnless } from '../skip';
+import { findProgram, image, missingForContainers, run } from './binaries';
 import { DOMAIN, gatewayOptions } from './stage';
 
 const nginx = findProgram('nginx', 'nginx', '-v', '1.27.4');
@@ -27,9 +28,8 @@ function write(files: Readonly<Record<string, string>>): void {
   }
 }
 
-describeIf(
-  nginx !== undefined,
-  'no image and no nginx >= 1.27.4',
+describeUnless(
+  nginx === undefined ? 'no image and no nginx >= 1.27.4' : undefined,
   `the gateway's files, read by ${nginx?.label ?? 'nginx'}`,
   () => {
     test.each([
@@ -60,9 +60,8 @@ describeIf(
   },
 );
 
-describeIf(
-  promtool !== undefined,
-  'no image and no promtool >= 3',
+describeUnless(
+  promtool === undefined ? 'no image and no promtool >= 3' : undefined,
   `Prometheus' files, read by ${promtool?.label ?? 'promtool'}`,
   () => {
     test('its configuration', () => {
@@ -104,7 +103,7 @@ describeIf(
 
 const missing = missingForContainers(['prometheus']);
 
-describeIf(missing === undefined, missing ?? '', 'Prometheus with its arguments and files', () => {
+describeUnless(missing, 'Prometheus with its arguments and files', () => {
   const name = `prometheus-test-${process.pid}`;
   beforeEach(() => run('docker', ['network', 'create', name]));
   afterEach(() => {

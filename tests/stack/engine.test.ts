@@ -3,14 +3,8 @@ import { readdirSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { crashingRelease, nextRelease, removeReleases, silentRelease } from './images';
 import { ask, startLoad } from './load';
-import {
-  describeUnless,
-  docker,
-  type Inspected,
-  reasonWithoutEngine,
-  reasonWithoutPulumi,
-  TestEnvironment,
-} from './environment';
+import { describeUnless } from '../skip';
+import { docker, type Inspected, reasonWithoutEngine, reasonWithoutPulumi, TestEnvironment } from './environment';
 
 /** The stacks on a real engine, by the real `pulumi`: what a user does, and what a user sees. */
 

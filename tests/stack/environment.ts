@@ -44,12 +44,6 @@ export function reasonWithoutPulumi(): string | undefined {
   return undefined;
 }
 
-/** A suite that is skipped, with the reason in its name, where there is one. */
-export function describeUnless(reason: string | undefined, name: string, tests: () => void): void {
-  if (reason === undefined) describe(name, tests);
-  else describe.skip(`${name} (skipped: ${reason})`, tests);
-}
-
 export interface Run {
   readonly code: number;
   readonly output: string;

@@ -3,7 +3,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
-import { describeUnless, docker, freePort, reasonWithoutEngine, reasonWithoutPulumi } from './environment';
+import { describeUnless } from '../skip';
+import { docker, freePort, reasonWithoutEngine, reasonWithoutPulumi } from './environment';
 import { ask } from './load';
 
 /** The verbs of the Makefile in a clone of the repository, as a newcomer types them. */

@@ -4,7 +4,8 @@ import { StepError } from '../../infra/deploy/engine';
 import { gate } from '../../infra/deploy/gate';
 import { runOnce } from '../../infra/deploy/oneshot';
 import { publish, type PublishInput } from '../../infra/deploy/publish';
-import { describeUnless, docker, reasonWithoutEngine } from './environment';
+import { describeUnless } from '../skip';
+import { docker, reasonWithoutEngine } from './environment';
 
 /** The steps of a deploy, one by one, on a real engine. */
 

@@ -62,7 +62,10 @@ function answer(request) {
   if (!['/api/org', '/api/datasources', '/api/search'].includes(route)) return [404, { message: 'Not found' }];
   if (!authorized(request)) return [401, { message: 'Unauthorized' }];
   if (route === '/api/org') return [200, { id: 1, name: 'Main Org.' }];
-  return [200, route === '/api/search' ? dashboards().map((title) => ({ title })) : datasources().map((name) => ({ name }))];
+  return [
+    200,
+    route === '/api/search' ? dashboards().map((title) => ({ title })) : datasources().map((name) => ({ name })),
+  ];
 }
 
 const server = createServer((request, response) => {
