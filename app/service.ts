@@ -94,6 +94,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     logger,
     metrics,
     async start() {
+      await database.warm();
       for (const { server, port } of listeners) {
         server.listen(port, config.host);
         await once(server, 'listening');

@@ -28,6 +28,11 @@ export interface Database extends Queryable {
   transaction<T>(work: (connection: Queryable) => Promise<T>): Promise<T>;
   /** Asks the database over a connection of its own, so that a full pool does not delay the answer. */
   ping(statement: Statement<{ ready: string }>): Promise<boolean>;
+  /**
+   * Opens the pool's connections. A new release gets its traffic all at once; without this its first requests would
+   * wait for handshakes. A database that is away is no failure: connections are opened when they are needed.
+   */
+  warm(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -60,7 +65,7 @@ export function connectionOptions(config: DatabaseConfig, secrets: Secrets, appl
 }
 
 /**
- * The pool of one process. Nothing is connected before the first query.
+ * The pool of one process. Nothing is connected before warm() or the first query.
  *
  * Four timeouts bound every wait: for a connection, for the server to finish a statement, for the client to hear of
  * it (500 ms more, so that the server's own error is the one seen), and for a transaction that its owner forgot.
@@ -75,7 +80,8 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
     idleTimeoutMillis: 30_000,
   };
   // One connection of the size is kept aside for the probes.
-  const pool = watched(new Pool({ ...budgets, max: Math.max(1, config.poolSize - 1) }), telemetry.logger);
+  const max = Math.max(1, config.poolSize - 1);
+  const pool = watched(new Pool({ ...budgets, max, min: Math.min(2, max) }), telemetry.logger);
   const probes = watched(
     new Pool({ ...budgets, max: 1, statement_timeout: 1_000, query_timeout: 1_000 }),
     telemetry.logger,
@@ -97,6 +103,10 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
     transaction: (work) => run(pool, (connection) => inTransaction(connection, work)),
     ping: (statement) =>
       run(probes, async (connection) => (await connection.query(statement)).every((row) => row.ready === 't')),
+    async warm() {
+      const opened = await Promise.allSettled(Array.from({ length: max }, () => pool.connect()));
+      for (const result of opened) if (result.status === 'fulfilled') result.value.release();
+    },
     async close() {
       await Promise.all([pool.end(), probes.end()]);
     },

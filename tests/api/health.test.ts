@@ -37,6 +37,13 @@ it('GET /health-db says how long the database took', async () => {
   expect(answer.json().database_ms).toBeGreaterThan(0);
 });
 
+it('starts with its connections open, so that the first requests wait for no handshake', async () => {
+  const fresh = await startService();
+  const { text } = await ask(fresh.port, 'GET', '/metrics');
+  expect(text).toContain(`\ndb_pool_connections ${fresh.database.connection.poolSize - 1}\n`);
+  await fresh.stop();
+});
+
 it('is not ready on a database without the schema', async () => {
   const empty = await createDatabase({ migrated: false });
   const other = await startService({ database: empty.connection });
