@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { goDuration } from './container';
-import { violations } from './guardrails';
+import * as pulumi from '@pulumi/pulumi';
+import { guarded, violations } from './guardrails';
 
 describe('goDuration', () => {
   it.each([
@@ -79,5 +80,12 @@ describe('guardrails', () => {
     expect(
       violations({ ...good, envs: ['DATABASE_PASSWORD_FILE=/run/x', 'GF_SECURITY_ADMIN_PASSWORD=$__file{/run/y}'] }),
     ).toEqual([]);
+  });
+
+  it('end the program before anything is asked of the engine, for what is known at once', () => {
+    expect(() => guarded('x', { ...good, privileged: true })).toThrow(/guardrail: container x is privileged/);
+    expect(() =>
+      guarded('x', { ...good, mounts: [{ type: 'bind', source: pulumi.output('/a'), target: '/b' }] }),
+    ).not.toThrow();
   });
 });

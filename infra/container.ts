@@ -1,7 +1,7 @@
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import type { Healthcheck, Limits } from './environment';
-import { refuse } from './guardrails';
+import { guarded } from './guardrails';
 import { LABEL } from './labels';
 
 /**
@@ -109,8 +109,7 @@ export function createContainer(
     logOpts: { 'max-size': '10m', 'max-file': '3' },
     mustRun: true,
   };
-  refuse(name, args);
-  return new docker.Container(name, args, {
+  return new docker.Container(name, guarded(name, args), {
     ...opts,
     // The provider deletes first unless told otherwise.
     deleteBeforeReplace: inPlace,

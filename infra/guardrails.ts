@@ -66,10 +66,25 @@ export function violations(container: Resolved): string[] {
   return RULES.filter((rule) => rule.broken(container)).map((rule) => rule.says);
 }
 
-/** Ends the program when a container breaks a rule, as soon as its arguments are known. */
-export function refuse(name: string, args: docker.ContainerArgs): void {
-  pulumi.output(args).apply((container) => {
+/**
+ * Refuses a container that breaks a rule: at once for what is known already, and for the rest (an image that is not
+ * pulled yet) when it becomes known, before the engine is asked for anything.
+ * @returns the arguments to create the container with
+ */
+export function guarded(name: string, args: docker.ContainerArgs): docker.ContainerArgs {
+  const check = (container: Resolved) => {
     const faults = violations(container);
     if (faults.length > 0) throw new pulumi.RunError(`guardrail: container ${name} ${faults.join('; it ')}`);
-  });
+  };
+  check(knownPart(args) as Resolved);
+  // The image waits for the verdict on everything, so nothing is created without it.
+  return { ...args, image: pulumi.output(args).apply((container) => (check(container), container.image)) };
+}
+
+/** The arguments with something harmless in the place of what only the engine will know. */
+function knownPart(value: unknown): unknown {
+  if (pulumi.Output.isInstance(value)) return 'unknown:0.0';
+  if (Array.isArray(value)) return value.map(knownPart);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, knownPart(inner)]));
 }

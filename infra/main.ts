@@ -6,12 +6,14 @@ import { docker, StepError, tryDocker } from './deploy/engine';
 import {
   embeddedPorts,
   missingFor,
+  missingTools,
   outputsOf,
   pulumi,
   requirePassphrase,
   ROOT,
   stackExists,
   stackNamed,
+  useEngineOf,
 } from './operator';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack]`. */
@@ -33,8 +35,9 @@ async function up(stack: string): Promise<void> {
     await embedded('up', ...embeddedPorts(), ...missing.flatMap((reason) => ['--reason', reason]));
     return;
   }
-  await embedded('down');
   requirePassphrase(stack);
+  // Its ports are those of the containers to come.
+  if (stack === 'development') await embedded('down');
   if (!stackExists(stack)) await pulumi(stack, ['stack', 'init', stack]);
   const unattended = stack === 'development' || !process.stdin.isTTY;
   await pulumi(stack, ['up', '-s', stack, ...(unattended ? ['--yes', '--skip-preview'] : [])]);
@@ -43,9 +46,18 @@ async function up(stack: string): Promise<void> {
 
 async function down(stack: string): Promise<void> {
   if (stack === 'development') await embedded('down');
-  if ((await missingFor(stack)).length > 0 || !stackExists(stack)) return;
+  const missing = await missingTools(stack);
+  if (missing.length > 0) {
+    if (stack === 'development') return;
+    throw new StepError(`${stack} cannot be taken down from here, nothing was changed:\n${list(missing)}`);
+  }
+  if (!stackExists(stack)) {
+    console.log(`${stack} was never up here.`);
+    return;
+  }
+  requirePassphrase(stack);
   await pulumi(stack, ['destroy', '-s', stack, ...(stack === 'development' ? ['--yes', '--skip-preview'] : [])]);
-  console.log(`${stack} is down. Its database volume is kept.`);
+  console.log(`${stack} is down. Its database is kept.`);
 }
 
 async function status(stack: string): Promise<void> {
@@ -64,7 +76,8 @@ async function status(stack: string): Promise<void> {
 async function logs(stack: string): Promise<void> {
   const names = (await ourContainers(stack, ['--format', '{{.Names}}'])).split('\n').filter(Boolean);
   if (names.length === 0) {
-    await embedded('logs');
+    if (stack !== 'development') throw new StepError(`${stack} is not running here: make up STACK=${stack}`);
+    await embedded('logs', '--follow');
     return;
   }
   const width = Math.max(...names.map((name) => name.length));
@@ -89,7 +102,10 @@ async function logs(stack: string): Promise<void> {
 
 async function seed(stack: string): Promise<void> {
   const [api] = (await ourContainers(stack, ['--filter', `label=${LABEL}.component=api`, '--quiet'])).split('\n');
-  if (!api) throw new StepError(`${stack} is not running: make up STACK=${stack}`);
+  if (!api) {
+    const hint = stack === 'development' ? ' (without containers, make up loads them itself)' : '';
+    throw new StepError(`${stack} does not run in containers here: make up STACK=${stack}${hint}`);
+  }
   console.log(await docker('Loading the sample loans', ['exec', api, 'node', '/app/main.js', 'seed']));
 }
 
@@ -108,7 +124,9 @@ async function pinImages(): Promise<void> {
         '{{json .RepoDigests}}',
         tag,
       ]);
-      const digest = /@(sha256:[0-9a-f]{64})/.exec(digests)?.[1];
+      // An image may be known by several names, each with a digest of its own.
+      const repository = tag.replace(/:[^:/]*$/, '');
+      const digest = (JSON.parse(digests) as string[]).find((each) => each.split('@')[0] === repository)?.split('@')[1];
       if (digest === undefined)
         throw new StepError(`${tag} came from no registry: it has no digest, nothing was written`);
       return [name, `${tag}@${digest}`];
@@ -119,6 +137,7 @@ async function pinImages(): Promise<void> {
 }
 
 async function ourContainers(stack: string, args: readonly string[]): Promise<string> {
+  useEngineOf(stack);
   const { stdout } = await tryDocker(['ps', '--filter', `label=${LABEL}.stack=${stack}`, ...args]).catch(() => ({
     stdout: '',
   }));
@@ -145,7 +164,7 @@ ${stack} is up:
   API          ${url}/api/loans        health ${url}/health        documents ${url}/docs
   Grafana      ${url}/grafana/         user admin, password: ${environment}${secret('grafanaPassword')}
   Prometheus   ${url}/prometheus/      user admin, password: ${environment}${secret('prometheusPassword')}
-  trust        ssl/ca.pem is the authority of the certificate: curl --cacert ssl/ca.pem ${url}/health
+  trust        curl --cacert ssl/ca.pem ${url}/health (unless the certificate is your own)
 `);
 }
 

@@ -23,14 +23,39 @@ export function stackNamed(name: string | undefined): string {
 
 /** What this machine lacks to run the stack in containers, each with its remedy; empty when nothing is missing. */
 export async function missingFor(stack: string): Promise<string[]> {
-  const engine = await missingEngine();
-  const missing = [...missingPulumi(), ...engine];
-  return engine.length > 0 ? missing : [...missing, ...(await missingImages(stack))];
+  const tools = await missingTools(stack);
+  return tools.length > 0 ? tools : missingImages(stack);
 }
 
+/** What this machine lacks to speak of a stack in containers at all: it may be taken down without its images. */
+export async function missingTools(stack: string): Promise<string[]> {
+  useEngineOf(stack);
+  return [...missingPulumi(), ...(await missingEngine())];
+}
+
+/** The stack may name its engine; the docker command line then asks the same one as the program. */
+export function useEngineOf(stack: string): void {
+  const host = settingsOf(stack)['docker:host'];
+  if (typeof host === 'string') process.env['DOCKER_HOST'] = host;
+}
+
+/** The plugins are part of Pulumi: it fetches them when they are first needed, where it can. */
 function missingPulumi(): string[] {
-  const { error } = spawnSync('pulumi', ['version'], { stdio: 'ignore', env: pulumiEnvironment() });
-  return error ? ['Pulumi is not installed: https://www.pulumi.com/docs/install'] : [];
+  const run = (args: string[]) => spawnSync('pulumi', args, { cwd: ROOT, encoding: 'utf8', env: pulumiEnvironment() });
+  if (run(['version']).error) return ['Pulumi is not installed: https://www.pulumi.com/docs/install'];
+  return Object.entries(pluginVersions()).flatMap(([name, version]) => {
+    const onPath = spawnSync(`pulumi-resource-${name}`, ['--version'], { stdio: 'ignore' }).error === undefined;
+    const installed = onPath || run(['plugin', 'ls', '--json']).stdout.includes(`"name": "${name}"`);
+    if (installed || run(['plugin', 'install', 'resource', name, version]).status === 0) return [];
+    return [`the Pulumi plugin "${name}" cannot be fetched: pulumi plugin install resource ${name} ${version}`];
+  });
+}
+
+function pluginVersions(): Record<string, string> {
+  const { devDependencies } = JSON.parse(readFileSync(resolve(ROOT, 'package.json'), 'utf8')) as {
+    devDependencies: Record<string, string>;
+  };
+  return { docker: devDependencies['@pulumi/docker'] ?? '', command: devDependencies['@pulumi/command'] ?? '' };
 }
 
 async function missingEngine(): Promise<string[]> {
@@ -99,11 +124,18 @@ export function pulumiEnvironment(stack?: string): NodeJS.ProcessEnv {
   return environment;
 }
 
+/** Backends that keep no secrets themselves: a stack there encrypts with a key that somebody must give. */
+const SELF_MANAGED = /^(file|s3|azblob|gs|postgres):/;
+
 /** @throws StepError when the stack's secrets could be neither written nor read */
 export function requirePassphrase(stack: string): void {
-  const { PULUMI_CONFIG_PASSPHRASE: phrase, PULUMI_CONFIG_PASSPHRASE_FILE: file } = process.env;
+  const {
+    PULUMI_CONFIG_PASSPHRASE: phrase,
+    PULUMI_CONFIG_PASSPHRASE_FILE: file,
+    PULUMI_BACKEND_URL: backend,
+  } = process.env;
   const settings = readFileSync(resolve(ROOT, `Pulumi.${stack}.yaml`), 'utf8');
-  const otherProvider = /^secretsprovider:/m.test(settings);
+  const otherProvider = /^secretsprovider:/m.test(settings) || (backend !== undefined && !SELF_MANAGED.test(backend));
   if (stack === 'development' || phrase || file || otherProvider) return;
   throw new StepError(
     `${stack} keeps its secrets encrypted and no key was given, nothing was changed:\n` +
@@ -133,6 +165,13 @@ export function outputsOf(stack: string): Record<string, unknown> | undefined {
   return status === 0 ? (JSON.parse(stdout) as Record<string, unknown>) : undefined;
 }
 
+/** Asked without opening secrets, so that a missing passphrase does not look like a missing stack. */
 export function stackExists(stack: string): boolean {
-  return outputsOf(stack) !== undefined;
+  const { status, stdout, stderr } = spawnSync('pulumi', ['stack', 'ls', '--json'], {
+    cwd: ROOT,
+    encoding: 'utf8',
+    env: pulumiEnvironment(stack),
+  });
+  if (status !== 0) throw new StepError(`pulumi cannot list the stacks:\n${stderr.trim()}`);
+  return (JSON.parse(stdout) as { name: string }[]).some(({ name }) => name.split('/').at(-1) === stack);
 }
