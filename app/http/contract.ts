@@ -115,7 +115,8 @@ export function readId(value: string | undefined): string | undefined {
   return value !== undefined && UUID.test(value) ? value.toLowerCase() : undefined;
 }
 
-const CURSOR = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z)\|(.{36})$/;
+/** Years from 0001 on: the calendar of Postgres has no year 0. */
+const CURSOR = /^((?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z)\|(.{36})$/;
 
 export function writeCursor({ createdAt, id }: Position): string {
   return Buffer.from(`${createdAt}|${id}`).toString('base64url');

@@ -240,6 +240,10 @@ describe('GET /api/loans', () => {
     'cursor=%00',
     'cursor=%ff%zz',
     `cursor=${cursor('2026-02-30T00:00:00.000Z|' + ID)}`,
+    `cursor=${cursor('0000-01-01T00:00:00.000Z|' + ID)}`,
+    `cursor=${cursor('0000-12-31T23:59:59.999999Z|' + ID)}`,
+    `cursor=${cursor('2026-01-01T24:00:00.000Z|' + ID)}`,
+    `cursor=${cursor('2026-12-31T23:59:60.000Z|' + ID)}`,
     `cursor=${cursor('2026-13-01T00:00:00.000Z|' + ID)}`,
     `cursor=${cursor('2026-01-01T00:00:00.000Z|' + 'x'.repeat(36))}`,
     `cursor=${cursor("2026-01-01T00:00:00.000Z'|" + ID)}`,
@@ -250,6 +254,10 @@ describe('GET /api/loans', () => {
       type: 'urn:problem:invalid-parameter',
       errors: [{ parameter: expect.any(String), detail: expect.any(String) }],
     });
+  });
+
+  it.each(['0001-01-01T00:00:00.000Z', '9999-12-31T23:59:59.999999Z'])('takes a cursor from %s', async (moment) => {
+    expect((await api.ask('GET', `/api/loans?cursor=${cursor(`${moment}|${ID}`)}`)).status).toBe(200);
   });
 
   it('refuses any query where there is none to give', async () => {
