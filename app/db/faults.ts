@@ -3,8 +3,11 @@ import { Problem } from '../errors';
 
 /** SQLSTATE of a statement that may succeed when it is simply tried again: a lost race, not a fault of the data. */
 const LOST_RACE = new Set(['40001', '40P01']);
-/** The server closed or refused the connection, or is a copy that can't write: another try later may succeed. */
-const UNAVAILABLE = /^(08...|57P0[1-5]|28...|3D000|25006|42P01|42703)$/;
+/**
+ * The server closed or refused the connection, is a copy that can't write, or has no tables yet, since the migrations
+ * have not run: another try later may succeed. A column that does not exist is a fault of ours, and none of these.
+ */
+const UNAVAILABLE = /^(08...|57P0[1-5]|28...|3D000|25006|42P01)$/;
 /** Too many connections, or a lock or statement that took longer than its budget. */
 const OVERLOADED = new Set(['53200', '53300', '53400', '55P03', '57014']);
 const STORAGE_FULL = new Set(['53100', '58030']);

@@ -201,8 +201,11 @@ describe('a database that has too much to do', () => {
     await api.database.sql('DROP TRIGGER fault ON loans');
   });
 
-  it('masks an error that nobody foresaw, and logs it', async () => {
-    await raising(api.database, 'XX000', 'canary of the inside');
+  it.each([
+    ['that nobody foresaw', 'XX000'],
+    ['of our own, such as a column that does not exist', '42703'],
+  ])('masks an error %s, and logs it', async (_name, code) => {
+    await raising(api.database, code, 'canary of the inside');
     const answer = await ask(api.port, 'POST', '/api/loans', {
       headers: { 'content-type': 'application/json', 'x-request-id': 'masked' },
       body: JSON.stringify(LOAN),
@@ -214,7 +217,7 @@ describe('a database that has too much to do', () => {
         level: 'error',
         request_id: 'masked',
         problem: 'internal',
-        code: 'XX000',
+        code,
         stack: expect.any(String),
       }),
     );
