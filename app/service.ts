@@ -28,8 +28,8 @@ export interface Service {
   /** Ports that are listened on, the clear-text one first. */
   ports(): number[];
   /**
-   * Not ready from now on, but serving, for DRAIN_MS; then accepts nothing more, finishes what is in flight within
-   * SHUTDOWN_TIMEOUT_MS and closes the database. May be called more than once.
+   * Not ready from now on, but serving, for DRAIN_MS (unless it never listened); then accepts nothing more, finishes
+   * what is in flight within SHUTDOWN_TIMEOUT_MS and closes the database. May be called more than once.
    */
   stop(): Promise<void>;
 }
@@ -56,6 +56,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const events = createEvents(metrics, logger);
   const { maxAmount, version } = config;
   let draining = false;
+  let listened = false;
   const isDraining = () => draining;
 
   const app = createApp({
@@ -84,8 +85,10 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   let stopping: Promise<void> | undefined;
   const stop = async () => {
     draining = true;
-    logger.log('info', 'shutting down', { drain_ms: config.drainMs, in_flight: inFlight.count });
-    await sleep(config.drainMs);
+    // After a start that failed there is nobody to wait for.
+    const drainMs = listened ? config.drainMs : 0;
+    logger.log('info', 'shutting down', { drain_ms: drainMs, in_flight: inFlight.count });
+    await sleep(drainMs);
     const cutOff = await closeServers(listeners, inFlight, config.shutdownTimeoutMs);
     await database.close();
     logger.log(cutOff === 0 ? 'info' : 'warn', 'stopped', { cut_off: cutOff });
@@ -98,6 +101,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
       for (const { server, port } of listeners) {
         server.listen(port, config.host);
         await once(server, 'listening');
+        listened = true;
       }
       logger.log('info', 'listening', { ports: listeners.map(({ server }) => portOf(server)), version });
     },

@@ -90,7 +90,7 @@ it.each(['migrate', 'seed'])('%s without a database ends with 1 and says why', a
   });
 });
 
-it.each(['1', '2'])('a port that is taken ends with 1 and says so, with %s process(es)', async (processes) => {
+it.each(['1', '2'])('a port that is taken ends with 1 at once and says so, with %s process(es)', async (processes) => {
   await run(['migrate'], environment);
   const first = await serve(environment);
   const second = await run(['serve'], {
@@ -98,6 +98,7 @@ it.each(['1', '2'])('a port that is taken ends with 1 and says so, with %s proce
     HOST: '127.0.0.1',
     PORT: String(first.port),
     PROCESSES: processes,
+    DRAIN_MS: '60000', // For clients that it never had.
   });
   expect(second.code).toBe(1);
   expect(second.stdout).toContain('EADDRINUSE');
