@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ConfigError, readConfig, SETTING_NAMES } from './config';
@@ -14,7 +14,7 @@ const faultsOf = (environment: Record<string, string>): readonly string[] => {
   }
 };
 
-it('has defaults for everything but the database', () => {
+it('has defaults for everything but the database', async () => {
   const { config, secrets } = readConfig(NEEDED);
   expect(config).toMatchObject({
     port: 8000,
@@ -23,7 +23,7 @@ it('has defaults for everything but the database', () => {
     tls: undefined,
     database: { name: 'loans', poolSize: 10 },
   });
-  expect(secrets).toEqual({ databasePassword: '' });
+  expect(await secrets.databasePassword()).toBe('');
   expect(Object.isFrozen(config)).toBe(true);
   expect(SETTING_NAMES).toContain('DATABASE_PASSWORD_FILE');
 });
@@ -32,12 +32,26 @@ it('takes an empty value for one that is not set', () => {
   expect(readConfig({ ...NEEDED, PORT: '', TLS_PORT: '' }).config).toMatchObject({ port: 8000, tls: undefined });
 });
 
-it('reads the password from its file, without the last line break, and keeps it out of the configuration', () => {
+it('reads the password from its file, without the last line break, and keeps it out of the configuration', async () => {
   const file = join(mkdtempSync(join(tmpdir(), 'branchloans-')), 'password');
   writeFileSync(file, ' secret canary \n');
   const { config, secrets } = readConfig({ ...NEEDED, DATABASE_PASSWORD_FILE: file });
-  expect(secrets.databasePassword).toBe(' secret canary ');
+  expect(await secrets.databasePassword()).toBe(' secret canary ');
   expect(JSON.stringify(config)).not.toContain('canary');
+});
+
+it('reads the password again whenever it is asked for, and keeps the last one while the file is gone or empty', async () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'branchloans-')), 'password');
+  writeFileSync(file, 'first');
+  const { databasePassword } = readConfig({ ...NEEDED, DATABASE_PASSWORD_FILE: file }).secrets;
+  writeFileSync(file, 'second\n');
+  expect(await databasePassword()).toBe('second');
+  writeFileSync(file, '');
+  expect(await databasePassword()).toBe('second');
+  rmSync(file);
+  expect(await databasePassword()).toBe('second');
+  writeFileSync(file, 'third');
+  expect(await databasePassword()).toBe('third');
 });
 
 it('names every fault at once', () => {

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 
 /**
@@ -28,7 +29,10 @@ const settings = {
   DATABASE_PORT: port.default(5432),
   DATABASE_NAME: z.string(),
   DATABASE_USER: z.string(),
-  /** Path of a file that holds the password; its last line break is dropped. */
+  /**
+   * Path of a file that holds the password; its last line break is dropped. It is read anew for every connection, so
+   * that a changed password needs no restart.
+   */
   DATABASE_PASSWORD_FILE: z.string().optional(),
   /** Connections of one process. Processes x replicas x this must stay below the database's max_connections. */
   DATABASE_POOL_SIZE: z.coerce.number().int().min(1).max(200).default(10),
@@ -81,7 +85,8 @@ export interface Config {
 
 /** Kept apart from Config, so that a configuration can be printed. */
 export interface Secrets {
-  readonly databasePassword: string;
+  /** As it is now: asked for at every new connection. */
+  readonly databasePassword: () => Promise<string>;
 }
 
 /** All faults of the settings in one message that names each of them. */
@@ -97,7 +102,7 @@ export class ConfigError extends Error {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Reads the settings once into a typed, frozen value.
+ * Reads the settings once into a typed, frozen value; only the password is read again later.
  * @throws ConfigError that lists every fault.
  */
 export function readConfig(environment: Environment): { config: Config; secrets: Secrets } {
@@ -117,7 +122,7 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     }
   };
 
-  const databasePassword = file('DATABASE_PASSWORD_FILE').replace(/\r?\n$/, '');
+  const databasePassword = passwordIn(present.DATABASE_PASSWORD_FILE, file('DATABASE_PASSWORD_FILE'));
   const tlsNames = ['TLS_PORT', 'TLS_CERTIFICATE_FILE', 'TLS_KEY_FILE'] as const;
   const missing = tlsNames.filter((name) => present[name] === undefined);
   if (missing.length === 1 || missing.length === 2) {
@@ -151,6 +156,18 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     maxAmount: s.MAX_AMOUNT,
   };
   return { config: Object.freeze(config), secrets: Object.freeze({ databasePassword }) };
+}
+
+/**
+ * A file that is gone or empty, as for a moment while it is rewritten, leaves the last password in force: the client
+ * library does not close a connection for which it gets no password.
+ */
+function passwordIn(path: string | undefined, first: string): () => Promise<string> {
+  let last = first;
+  return async () => {
+    if (path !== undefined) last = (await readFile(path, 'utf8').catch(() => '')) || last;
+    return last.replace(/\r?\n$/, '');
+  };
 }
 
 function describe(issue: z.core.$ZodIssue, present: Record<string, string | undefined>): string {

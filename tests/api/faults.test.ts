@@ -35,12 +35,9 @@ describe('a database that goes away', () => {
   beforeAll(async () => {
     postgres = await start(await freePort());
     const database = connectionTo(postgres.port, 'postgres');
-    await migrate(database, { databasePassword: '' });
-    service = createService(
-      { ...CONFIG, database },
-      { databasePassword: '' },
-      { logDestination: new PassThrough().resume() },
-    );
+    const secrets = { databasePassword: () => Promise.resolve('') };
+    await migrate(database, secrets);
+    service = createService({ ...CONFIG, database }, secrets, { logDestination: new PassThrough().resume() });
     await service.start();
     port = service.ports()[0]!;
   });

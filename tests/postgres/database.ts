@@ -19,7 +19,7 @@ export async function createDatabase({ migrated = true } = {}): Promise<TestData
   const port = Number(process.env.TEST_POSTGRES_PORT);
   await once(port, 'postgres', `CREATE DATABASE ${name}`);
   const connection = connectionTo(port, name);
-  const secrets = { databasePassword: 'unused' };
+  const secrets = { databasePassword: () => Promise.resolve('unused') };
   if (migrated) await migrate(connection, secrets);
   return {
     connection,
