@@ -11,6 +11,8 @@ import type { Logger } from './telemetry/logger';
 type MetricsOfOne = Awaited<ReturnType<Registry['getMetricsAsJSON']>>;
 
 type Message =
+  /** A worker's first: what it was told before was lost. */
+  | { readonly kind: 'hears' }
   | { readonly kind: 'stop' }
   | { readonly kind: 'your-metrics'; readonly id: number }
   | { readonly kind: 'my-metrics'; readonly id: number; readonly metrics: MetricsOfOne }
@@ -48,7 +50,10 @@ export function runPrimary(count: number, logger: Logger): Primary {
     const startedAt = performance.now();
     const worker = cluster.fork();
     worker.once('listening', () => (everListened = true));
-    worker.on('message', (message: Message) => void collector.hear(worker, message));
+    worker.on('message', (message: Message) => {
+      if (message.kind === 'hears' && stopping) tell(worker, { kind: 'stop' });
+      void collector.hear(worker, message);
+    });
     worker.once('exit', (code, signal) => {
       collector.retire(worker);
       if (stopping) return;
@@ -154,6 +159,7 @@ export function joinCluster(registry: Registry, onStop: () => void): { metricsTe
       void registry.getMetricsAsJSON().then((metrics) => tell(worker, { kind: 'my-metrics', id: message.id, metrics }));
     }
   });
+  tell(worker, { kind: 'hears' });
   return {
     async metricsText() {
       const id = ++lastId;

@@ -44,7 +44,7 @@ it('adds the metrics of all workers up, whichever is asked', async () => {
 it('replaces a worker that dies, serves meanwhile, and forgets no count', async () => {
   const before = await metrics();
   expect(created(before)).toBe(10);
-  const pid = await workerPid();
+  const pid = (await workerPids(service))[0]!;
   process.kill(pid, 'SIGKILL');
   await until(() => listening() === 3);
   expect(service.logs()).toContainEqual(
@@ -56,12 +56,22 @@ it('replaces a worker that dies, serves meanwhile, and forgets no count', async 
   expect(descriptors(after)).toBe(descriptors(before)); // A dead worker's counts stay in the sum, its state does not.
 });
 
-/** The process id of some worker. */
-async function workerPid(): Promise<number> {
-  const children = await readFile(`/proc/${service.child.pid}/task/${service.child.pid}/children`, 'utf8');
-  for (const child of children.trim().split(' ')) {
-    const environment = await readFile(`/proc/${child}/environ`, 'utf8');
-    if (environment.includes('NODE_UNIQUE_ID=')) return Number(child);
-  }
-  throw new Error('No worker found');
+it('is stopped while a worker still starts: that one ends by itself too', async () => {
+  const other = await serve({ ...environmentOf(database.connection), PROCESSES: '2', SHUTDOWN_TIMEOUT_MS: '5000' });
+  await until(() => other.logs().filter(({ message }) => message === 'listening').length === 2);
+  const before = await workerPids(other);
+  process.kill(before[0]!, 'SIGKILL');
+  await until(async () => (await workerPids(other)).some((pid) => !before.includes(pid)));
+  const startedAt = performance.now();
+  const { code, stderr } = await other.end('SIGTERM');
+  expect([code, stderr]).toEqual([0, '']);
+  expect(performance.now() - startedAt).toBeLessThan(5_000);
+});
+
+/** The process ids of those workers that run now. */
+async function workerPids({ child }: RunningProcess): Promise<number[]> {
+  const children = await readFile(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8');
+  const pids = children.trim().split(' ').map(Number);
+  const environments = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '')));
+  return pids.filter((_, index) => environments[index]?.includes('NODE_UNIQUE_ID='));
 }
