@@ -97,10 +97,11 @@ async function stopWorker(worker: Worker, timeoutMs: number): Promise<number | n
  * The primary's side of the metrics. A worker that does not answer in time counts with its last answer, and the
  * counters of one that died stay in the sum: a sum that falls looks like a restart of everything.
  */
-function collectMetrics() {
+export function collectMetrics() {
   const last = new Map<number, MetricsOfOne>();
   const waiting = new Map<number, { missing: Set<number>; done: () => void }>();
-  let retired: MetricsOfOne = [];
+  /** One after the other: two that die at once must not both add to the same sum. */
+  let retired: Promise<MetricsOfOne> = Promise.resolve([]);
   let lastId = 0;
 
   const askAll = async (): Promise<void> => {
@@ -126,7 +127,8 @@ function collectMetrics() {
         if (round?.missing.size === 0) round.done();
       } else if (message.kind === 'all-metrics') {
         await askAll();
-        const text = await AggregatorRegistry.aggregate([...last.values(), retired]).metrics();
+        const dead = await retired;
+        const text = await AggregatorRegistry.aggregate([...last.values(), dead]).metrics();
         tell(worker, { kind: 'sum', id: message.id, text });
       }
     },
@@ -135,9 +137,7 @@ function collectMetrics() {
       last.delete(worker.id);
       if (gone === undefined) return;
       const counters = gone.filter(({ type }) => /^(counter|histogram)$/.test(String(type)));
-      void AggregatorRegistry.aggregate([retired, counters])
-        .getMetricsAsJSON()
-        .then((sum) => (retired = sum));
+      retired = retired.then((sum) => AggregatorRegistry.aggregate([sum, counters]).getMetricsAsJSON());
     },
   };
 }
