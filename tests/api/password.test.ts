@@ -40,9 +40,9 @@ beforeAll(async () => {
   await service.start();
 });
 afterAll(async () => {
-  await service?.stop();
-  await admin?.end();
-  await postgres?.stop();
+  await service.stop();
+  await admin.end();
+  await postgres.stop();
   rmSync(directory, { recursive: true, force: true });
 });
 
