@@ -90,7 +90,7 @@ describe('wrong settings', () => {
       set('api', 'healthcheck', { interval: '9s', timeout: '1s', retries: 1, intervall: '30s' }),
       /^api\.healthcheck\.intervall: unknown/,
     ],
-    ['a typo in the namespace', (c) => (c['branchloan:api'] = 'x'), /^branchloan:api: unknown namespace/],
+    ['a typo in the namespace', (c) => (c['branchloan:api'] = 'x'), /^branchloan:api: not used here/],
     ['a wrong unit of memory', set('api', 'memory', '512x'), /^api\.memory: "512x" is not valid: .*512m or 2g/],
     ['memory without a unit', set('api', 'memory', 512), /^api\.memory: 512 is not valid: .*unit/],
     ['negative replicas', set('api', 'replicas', -1), /^api\.replicas: -1 is not valid: must be at least 1/],
@@ -129,7 +129,9 @@ describe('wrong settings', () => {
       /^prometheusPassword: must be secret: pulumi config set --secret/,
     ],
   ])('%s is refused', (_name, change, message) => {
-    expect(faultsOf(change)).toEqual([expect.stringMatching(message)]);
+    const faults = faultsOf(change);
+    expect(faults.length).toBeGreaterThan(0);
+    for (const fault of faults) expect(fault).toMatch(message);
   });
 
   it('are all told in one message that names the stack', () => {

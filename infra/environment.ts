@@ -44,17 +44,25 @@ export interface EnvironmentSpec {
     /** Network of the image build; `host` also works where the engine's own network has no way out. */
     readonly buildNetwork: 'default' | 'host';
     readonly replicas: number;
+    /** How long an old container goes on serving after SIGTERM. Counts from the release after the next. */
     readonly drainSeconds: number;
+    /** How long its requests in flight may take after that. */
     readonly shutdownSeconds: number;
+    /** How long the gate waits for a new container. */
     readonly readyWithinSeconds: number;
+    /** Database connections of one process. A change rolls the API. */
     readonly poolSize: number;
+    /** Largest amount of one loan, a decimal string. A change rolls the API and leaves stored loans alone. */
     readonly maxAmount: string;
     readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
   };
   readonly database: Service & {
     readonly volume: DataVolume;
+    /** Changing it makes a new, empty database beside the old one. */
     readonly name: string;
+    /** Role of the service. Refused for a database that belongs to another role. */
     readonly user: string;
+    /** Changing it restarts the database: some seconds without it. The same holds for its limits and health check. */
     readonly maxConnections: number;
   };
   readonly gateway: Service & {
@@ -124,9 +132,12 @@ function imageFault(reference: string): string | undefined {
   return `"${tag}" moves: give an exact version such as 1.30.5, or a digest`;
 }
 
+const upToTenMinutes = (fallback: string) => seconds(fallback).refine((n) => n <= 600, 'must be at most 10m');
+// Docker reads 0 as "not given" and would go on with another value.
+const someSeconds = seconds().refine((n) => n >= 1, 'must be at least 1s');
 const healthcheck = z.strictObject({
-  interval: seconds(),
-  timeout: seconds(),
+  interval: someSeconds,
+  timeout: someSeconds,
   retries: z.int('must be a whole number').min(1, 'must be at least 1').max(100),
 });
 
@@ -140,8 +151,10 @@ const service = (fallback?: { cpus: number; memory: string }) => {
   };
 };
 
+const hostName = z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'must be a host name such as branchloans.com');
+
 const schema = z.strictObject({
-  domain: z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'must be a host name such as branchloans.com'),
+  domain: hostName,
   sampleLoans: z.boolean().default(false),
   prefix: z
     .string()
@@ -161,13 +174,13 @@ const schema = z.strictObject({
   api: z.strictObject({
     ...service(),
     replicas: z.int('must be a whole number').min(1, 'must be at least 1').max(64),
-    drain: seconds('5s'),
-    shutdown: seconds('30s'),
+    drain: upToTenMinutes('5s'),
+    shutdown: upToTenMinutes('30s'),
     readyWithin: seconds('60s'),
     poolSize: z.int().min(1).max(200).default(10),
     maxAmount: z
-      .string()
-      .regex(/^\d{1,10}(\.\d{1,4})?$/, 'must be a decimal in quotes such as "50000"')
+      .string({ error: 'must be a decimal in quotes such as "50000"' })
+      .regex(/^(?=.*[1-9])\d{1,10}(\.\d{1,4})?$/, 'must be a decimal above 0 in quotes such as "50000"')
       .default('50000'),
     logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   }),
@@ -176,7 +189,7 @@ const schema = z.strictObject({
     volume: z
       .string()
       .regex(
-        /^(\.\/[a-zA-Z0-9][\w.-]*|\/[\w./-]+)$/,
+        /^(\.\/[a-zA-Z0-9][\w.-]*|(\/(?!\.{1,2}(\/|$))[\w.-]+)+)$/,
         'must be ./name (a Docker volume) or an absolute path (a directory of the Docker host)',
       ),
     name: identifier,
@@ -185,7 +198,7 @@ const schema = z.strictObject({
   }),
   gateway: z.strictObject({
     ...service({ cpus: 1, memory: '128m' }),
-    host: z.string().optional(),
+    host: hostName.optional(),
     address: z.ipv4('must be an IPv4 address of the Docker host').default('0.0.0.0'),
     ports: z.strictObject({ https: port, http: port.optional(), api: port.optional() }),
     certificate: z.strictObject({ certificateFile: z.string(), keyFile: z.string() }).optional(),
@@ -221,8 +234,10 @@ export function readEnvironment(
     if (namespace === project) {
       if (!isSecretKey(name)) settings[name] = parseValue(text, name);
       else if (!isSecret(key)) faults.push(`${name}: must be secret: pulumi config set --secret ${name} -s ${stack}`);
-    } else if (!['pulumi', 'docker', 'command'].includes(namespace)) {
-      faults.push(`${key}: unknown namespace; the settings of this program begin with "${project}:"`);
+    } else if (namespace !== 'pulumi' && key !== 'docker:host') {
+      faults.push(
+        `${key}: not used here; the settings of this program begin with "${project}:", and docker:host names the engine`,
+      );
     }
   }
 
@@ -296,6 +311,13 @@ function crossFieldFaults(settings: Settings): string[] {
   for (const [index, [name, value]] of ports.entries()) {
     const earlier = ports.slice(0, index).find(([, other]) => other === value && value !== undefined);
     if (earlier) faults.push(`gateway.ports.${name}: ${value} is taken by gateway.ports.${earlier[0]}`);
+  }
+  // The project's own authority signs for the domain and for this machine.
+  const { host, certificate } = settings.gateway;
+  if (host !== undefined && ![settings.domain, 'localhost', '127.0.0.1'].includes(host) && certificate === undefined) {
+    faults.push(
+      `gateway.host: "${host}" is not in the certificate: use ${settings.domain} or localhost, or set gateway.certificate`,
+    );
   }
   // During a deploy the old and the new containers hold their connections at the same time.
   const { replicas, poolSize, cpus: cores } = settings.api;

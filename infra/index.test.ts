@@ -147,7 +147,7 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
     }
     expect(files['nginx.conf']).toContain('branchloans.com');
     expect(check.command).toContain('-t');
-    expect(reload).toEqual({ container: `branchloans-${stack}-gateway`, signal: 'HUP' });
+    expect(reload).toMatchObject({ container: `branchloans-${stack}-gateway`, signal: 'HUP' });
   });
 
   it('says where it is and what runs', () => {

@@ -33,10 +33,13 @@ function isSecret(key: string): boolean {
   return (pulumi.runtime as unknown as { isConfigSecret(key: string): boolean }).isConfigSecret(key);
 }
 
-async function certificateOf({ domain, gateway }: EnvironmentSpec) {
+async function certificateOf({ domain, gateway, url }: EnvironmentSpec) {
+  const root = resolve(__dirname, '..');
   const own = gateway.certificate;
-  const files = own ?? (await ensureCertificate({ directory: resolve(__dirname, '../ssl'), domain }));
-  return readCertificate({ certificateFile: files.certificateFile, keyFile: files.keyFile, domain });
+  const files = own
+    ? { certificateFile: resolve(root, own.certificateFile), keyFile: resolve(root, own.keyFile) }
+    : await ensureCertificate({ directory: resolve(root, 'ssl'), domain });
+  return readCertificate({ ...files, domain: own ? new URL(url).hostname : domain });
 }
 
 export = async () => {

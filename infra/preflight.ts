@@ -76,7 +76,7 @@ async function holderOf(port: number, address: string, ours: string, engine: str
   if (names[0] !== undefined) return `the container ${names[0]}`;
   const local = /^(unix|npipe):/.test(engine);
   return local && (await isTaken(port, address))
-    ? `another program of this machine (ss -ltnp sport = :${port})`
+    ? `another program of this machine, or ${address} is not an address of it (ss -ltnp sport = :${port})`
     : undefined;
 }
 
@@ -85,16 +85,16 @@ function isTaken(port: number, address: string): Promise<boolean> {
     const server = createServer();
     server.once('error', (error: NodeJS.ErrnoException) => {
       // Low ports need rights that the engine has and this process may lack: then ask whether somebody answers.
-      if (error.code === 'EACCES') resolve(answers(port));
-      else resolve(error.code === 'EADDRINUSE');
+      if (error.code === 'EACCES') resolve(answers(port, address));
+      else resolve(error.code === 'EADDRINUSE' || error.code === 'EADDRNOTAVAIL');
     });
     server.listen({ port, host: address, exclusive: true }, () => server.close(() => resolve(false)));
   });
 }
 
-function answers(port: number): Promise<boolean> {
+function answers(port: number, address: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect({ port, host: '127.0.0.1', timeout: 1_000 });
+    const socket = connect({ port, host: address === '0.0.0.0' ? '127.0.0.1' : address, timeout: 1_000 });
     const end = (result: boolean) => {
       socket.destroy();
       resolve(result);

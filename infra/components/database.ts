@@ -108,11 +108,15 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     echo "This volume holds a database of another PostgreSQL version than $MAJOR: upgrade it with pg_upgrade, or restore a dump. Nothing was changed." >&2
     exit 1
   fi
-  rm -rf "$PGDATA.new" "$PGDATA"
+  if [ -d "$PGDATA" ] && [ -n "$(ls -A "$PGDATA")" ]; then
+    echo "$PGDATA holds files but no database (PG_VERSION is missing): restore it, or move these files away. Nothing was changed." >&2
+    exit 1
+  fi
+  rm -rf "$PGDATA.new"
   mkdir -p "$PGDATA.new"
   initdb --pgdata "$PGDATA.new" --username postgres --auth-local peer --auth-host scram-sha-256 --encoding UTF8 --locale C.UTF-8 --data-checksums
   sync
-  mv "$PGDATA.new" "$PGDATA"
+  mv -T "$PGDATA.new" "$PGDATA"
 fi
 printf 'local all postgres peer\\nhost all all all scram-sha-256\\n' > /tmp/pg_hba.conf
 exec postgres -D "$PGDATA" "$@"`;

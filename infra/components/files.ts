@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
-import type { Check } from '../deploy/publish';
+import type { Check, Reload } from '../deploy/publish';
 import { createStep } from '../step';
 import type { Context } from './context';
 
@@ -15,7 +15,9 @@ export interface FilesArgs {
   /** Run on the new files before they become current; a failure leaves the old ones. */
   readonly check?: pulumi.Input<Check>;
   /** The container to signal when the files changed and it runs. */
-  readonly reload?: { readonly container: string; readonly signal: string };
+  readonly reload?: Reload;
+  /** See PublishInput. */
+  readonly handover?: string;
 }
 
 /**
@@ -43,6 +45,7 @@ export class Files extends pulumi.ComponentResource {
         helperImage: args.helperImage,
         ...(args.check ? { check: args.check } : {}),
         ...(args.reload ? { reload: args.reload } : {}),
+        ...(args.handover ? { handover: args.handover } : {}),
       },
       // A volume made anew is empty.
       { parent: this, engine: context.engine, triggers: [volume.id] },

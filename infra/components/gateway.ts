@@ -1,7 +1,7 @@
 import * as pulumi from '@pulumi/pulumi';
 import { createContainer } from '../container';
 import type { GateOutput } from '../deploy/gate';
-import { htpasswd, renderGateway, renderUpstream } from '../ops/nginx';
+import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT } from '../ops/nginx';
 import type { Context } from './context';
 import { Files } from './files';
 import type { Images } from './images';
@@ -16,6 +16,7 @@ const COMMAND = ['nginx', '-c', `${CURRENT}/nginx.conf`] as const;
 const FINISH_SECONDS = 30;
 /** Inside the container, where no right is needed for them. */
 const PORTS = { https: 8443, http: 8080, api: 8000 };
+const HEALTH = `http://127.0.0.1:${PORTS.http}/gateway/health`;
 
 /**
  * nginx: the one entrance, and the switch. Its files name the API containers that the gate let through; new files
@@ -51,6 +52,7 @@ export class Gateway extends pulumi.ComponentResource {
         key: `${CURRENT}/tls.key`,
         htpasswd: `${CURRENT}/htpasswd`,
         upstream: `${CURRENT}/upstream.conf`,
+        version: `${CURRENT}/version.conf`,
       },
       workerShutdownTimeoutSeconds: FINISH_SECONDS,
     });
@@ -73,7 +75,12 @@ export class Gateway extends pulumi.ComponentResource {
           mountedAt: MOUNT,
           command: [...COMMAND, '-t', '-q'],
         })),
-        reload: { container: name, signal: 'HUP' },
+        reload: {
+          container: name,
+          signal: 'HUP',
+          confirm: { file: 'version.conf', text: VERSION_TEXT, command: ['curl', '--silent', HEALTH] },
+        },
+        handover: 'upstream.conf',
       },
       { parent: this },
     );

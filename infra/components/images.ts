@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
+import { version } from '../../package.json';
 import type { ImageName } from '../environment';
 import type { Context } from './context';
 
@@ -45,6 +46,8 @@ export class Images extends pulumi.ComponentResource {
             args: {
               NODE_IMAGE: spec.images.node,
               ENVIRONMENT: spec.stack,
+              VERSION: version,
+              COMMIT: spec.commit,
               HEALTHCHECK_INTERVAL: `${intervalSeconds}s`,
               HEALTHCHECK_TIMEOUT: `${timeoutSeconds}s`,
               HEALTHCHECK_RETRIES: String(retries),

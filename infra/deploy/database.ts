@@ -32,6 +32,7 @@ export interface RolesInput {
 
 export async function roles(input: RolesInput): Promise<void> {
   await waitForDatabase(input.container, input.readyWithinSeconds);
+  await refuseForeignOwner(input);
   const user = quoteIdentifier(input.user);
   const sql = [
     // A failing statement is logged by the server with its text, and this text holds a password.
@@ -40,7 +41,6 @@ export async function roles(input: RolesInput): Promise<void> {
     `ALTER ROLE ${user} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD ${quote(input.password)};`,
     `SELECT 'CREATE DATABASE ${quoteIdentifier(input.database)} OWNER ${user}'`,
     `  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = ${quote(input.database)}) \\gexec`,
-    `ALTER DATABASE ${quoteIdentifier(input.database)} OWNER TO ${user};`,
     `REVOKE ALL ON DATABASE ${quoteIdentifier(input.database)} FROM PUBLIC;`,
   ].join('\n');
   await docker(
@@ -49,6 +49,19 @@ export async function roles(input: RolesInput): Promise<void> {
       ...['--dbname', 'postgres', '--file', '-'],
     ]),
     sql,
+  );
+}
+
+/** Tables belong to the role that made them: another role would find a database that it cannot use. */
+async function refuseForeignOwner({ container, database, user }: RolesInput): Promise<void> {
+  const owner = await docker('Asking for the owner of the database', [
+    ...['exec', container, 'psql', '--no-psqlrc', '--tuples-only', '--no-align', '--dbname', 'postgres', '--command'],
+    `SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = ${quote(database)}`,
+  ]);
+  if (owner.trim() === '' || owner.trim() === user) return;
+  throw new StepError(
+    `The database ${database} belongs to the role ${owner.trim()}, the settings name ${user}; nothing was changed. ` +
+      `Set database.user back, or rename the role while the API is down: ALTER ROLE ${owner.trim()} RENAME TO ${user}`,
   );
 }
 

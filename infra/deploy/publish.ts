@@ -1,5 +1,6 @@
 import { pack } from 'tar-stream';
-import { docker, StepError } from './engine';
+import { renderUpstream, serversOf } from '../ops/nginx';
+import { docker, indent, sleep, StepError, tryDocker } from './engine';
 
 /**
  * Puts a set of files into a Docker volume in one atomic step, without any path of the host, so that it works
@@ -18,7 +19,22 @@ export interface PublishInput {
   /** Run on the candidate before it becomes current. */
   readonly check?: Check;
   /** Told by a signal to read its files again, if it runs. */
-  readonly reload?: { readonly container: string; readonly signal: string };
+  readonly reload?: Reload;
+  /**
+   * Name of a file with an nginx upstream. When the reader runs, it first gets the servers of the old and the new
+   * file together for a moment: nginx knows a new server's address only a little after the reload that names it.
+   */
+  readonly handover?: string;
+}
+
+export interface Reload {
+  readonly container: string;
+  readonly signal: string;
+  /**
+   * How the reader shows that it took the files over: `file` with `text`, in which `{version}` is replaced, is added
+   * to them, and `command` in the container prints the version.
+   */
+  readonly confirm?: { readonly file: string; readonly text: string; readonly command: readonly string[] };
 }
 
 export interface Check {
@@ -48,8 +64,8 @@ const UNPACK = `set -e
 rm -rf "/files/$1.new"
 mkdir "/files/$1.new"
 tar -x -f - -C "/files/$1.new"
-rm -rf "/files/$1"
-mv "/files/$1.new" "/files/$1"`;
+# A version that is there is complete, and may be current.
+if [ -d "/files/$1" ]; then rm -rf "/files/$1.new"; else mv "/files/$1.new" "/files/$1"; fi`;
 
 const SWITCH = `set -e
 ln -sfn "$1" /files/current.new
@@ -58,23 +74,56 @@ for old in /files/*; do
   case "$old" in "/files/$1" | /files/current) ;; *) rm -rf "$old" ;; esac
 done`;
 
+/** How long nginx may take to look up the addresses of servers that it did not know. */
+const HANDOVER_MS = 1_500;
+const CONFIRM_MS = 15_000;
+
 export async function publish(input: PublishInput): Promise<void> {
-  const { volume, version, helperImage } = input;
+  const running = input.reload !== undefined && (await isRunning(input.reload.container));
+  if (running && input.handover !== undefined) await handOver(input, input.handover);
+  await place(input, input.version, input.files, running);
+}
+
+async function handOver(input: PublishInput, file: string): Promise<void> {
+  const read = ['-c', 'cat "/files/current/$1"', 'sh', file];
+  const { code, stdout } = await tryDocker([
+    ...HELPER,
+    '--volume',
+    `${input.volume}:/files:ro`,
+    input.helperImage,
+    ...read,
+  ]);
+  const before = code === 0 ? serversOf(stdout) : [];
+  const after = serversOf(input.files[file] ?? '');
+  if (before.length === 0 || after.every((server) => before.includes(server))) return;
+  const both = { ...input.files, [file]: renderUpstream([...new Set([...before, ...after])]) };
+  await place(input, `${input.version}-handover`, both, true);
+  await sleep(HANDOVER_MS);
+}
+
+async function place(
+  { volume, helperImage, owner, check: test, reload }: PublishInput,
+  version: string,
+  files: PublishInput['files'],
+  running: boolean,
+): Promise<void> {
   const helper = (script: string, stdin?: Buffer) =>
     docker(
       `Writing files into the volume ${volume}`,
       [...HELPER, '--volume', `${volume}:/files`, helperImage, '-c', script, 'sh', version],
       stdin,
     );
-  const archive = await toTar(input.files, input.owner);
-  if (input.check === undefined) {
+  const confirm = reload?.confirm;
+  const marked = confirm ? { ...files, [confirm.file]: confirm.text.replace('{version}', version) } : files;
+  const archive = await toTar(marked, owner);
+  if (test === undefined) {
     await helper(`${UNPACK}\n${SWITCH}`, archive);
   } else {
     await helper(UNPACK, archive);
-    await check(input.check, volume, version);
+    await check(test, volume, version);
     await helper(SWITCH);
   }
-  if (input.reload !== undefined) await reload(input.reload);
+  if (reload !== undefined && running) await takeOver(reload, version);
 }
 
 async function check({ image, user, mountedAt, command }: Check, volume: string, version: string): Promise<void> {
@@ -88,12 +137,27 @@ async function check({ image, user, mountedAt, command }: Check, volume: string,
   );
 }
 
-async function reload({ container, signal }: { container: string; signal: string }): Promise<void> {
-  const running = await docker('Looking for the container to reload', [
-    ...['ps', '--quiet', '--no-trunc', '--filter', `name=^/?${container}$`],
-  ]);
-  if (running.trim() === '') return;
+async function isRunning(container: string): Promise<boolean> {
+  const filter = ['--filter', `name=^/?${container}$`, '--filter', 'status=running'];
+  return (await docker(`Looking for ${container}`, ['ps', '--quiet', ...filter])).trim() !== '';
+}
+
+/** A signal is heard by nobody when the reader cannot use the files: only its own word counts. */
+async function takeOver({ container, signal, confirm }: Reload, version: string): Promise<void> {
   await docker(`Reloading ${container}`, ['kill', '--signal', signal, container]);
+  if (confirm === undefined) return;
+  const deadline = Date.now() + CONFIRM_MS;
+  for (;;) {
+    const { stdout, stderr } = await tryDocker(['exec', container, ...confirm.command]);
+    if (stdout.trim() === version) return;
+    if (Date.now() > deadline) {
+      throw new StepError(
+        `${container} did not take the new files over within ${CONFIRM_MS / 1000} s, it goes on with the old ones. ` +
+          `It says:\n${indent(stdout + stderr || '(nothing)')}`,
+      );
+    }
+    await sleep(200);
+  }
 }
 
 /** Directories belong to root and can be listed; files belong to the reader alone. Same files, same bytes. */

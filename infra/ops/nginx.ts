@@ -19,6 +19,8 @@ export interface GatewayOptions {
     readonly key: string;
     readonly htpasswd: string;
     readonly upstream: string;
+    /** Path of a file with `VERSION_TEXT`, if `/gateway/health` is to say which files are in use. */
+    readonly version?: string;
   };
   /** How long an old worker may finish requests after a reload; must exceed the 10 s that an answer may take. */
   readonly workerShutdownTimeoutSeconds: number;
@@ -87,7 +89,8 @@ const METRICS = '^/(?:grafana/)?metrics/?$';
 
 /** @throws Error when a value could not stand in the configuration as one word. */
 export function renderGateway(options: GatewayOptions): string {
-  const names = [options.domain, 'localhost', '127.0.0.1', ...(options.names ?? [])];
+  // nginx warns of a name that stands there twice.
+  const names = [...new Set([options.domain, 'localhost', '127.0.0.1', ...(options.names ?? [])])];
   const { listen, files } = options;
   for (const value of [...names, ...Object.values(files)]) {
     if (!/^[A-Za-z0-9._/-]+$/.test(value)) throw new Error(`"${value}" cannot stand in the gateway's configuration`);
@@ -95,13 +98,13 @@ export function renderGateway(options: GatewayOptions): string {
   const servers = [
     renderStrangers(listen),
     renderPublic(listen.https, names, options),
-    renderClearText(listen.http, names, options.publicHttpsPort),
+    renderClearText(listen.http, names, options),
     ...(listen.api === undefined ? [] : [renderApiListener(listen.api)]),
   ];
   return `# Generated. Change infra/ops/nginx.ts instead.
 ${renderProcess(options)}
 http {
-${indent([renderClients(options), renderTls(files), renderLog(), renderAnswers(), renderForwarding(files.upstream), ...servers].join('\n'))}
+${indent([renderClients(options), renderTls(files), renderLog(), renderAnswers(), renderForwarding(files), ...servers].join('\n'))}
 }
 `;
 }
@@ -144,6 +147,14 @@ export function htpasswd(user: string, password: string): string {
   const digest = createHash('sha1').update(password).update(salt).digest();
   return `${user}:{SSHA}${Buffer.concat([digest, salt]).toString('base64')}`;
 }
+
+/** The names in a text of `renderUpstream`. */
+export function serversOf(upstream: string): string[] {
+  return [...upstream.matchAll(/^\s*server ([A-Za-z0-9][A-Za-z0-9._-]*):\d+ resolve/gm)].map(([, name]) => name ?? '');
+}
+
+/** Text of the file that names the version of all files; `{version}` is to be replaced. */
+export const VERSION_TEXT = 'map $server_port $files_version {\n    default "{version}";\n}\n';
 
 function renderProcess({ workerProcesses = 2, workerShutdownTimeoutSeconds }: GatewayOptions): string {
   return `worker_processes ${workerProcesses};
@@ -272,7 +283,7 @@ ${addAbsentHeaders()}
 }
 
 /** How requests are passed on. A request that may have had an effect is never sent twice (no `non_idempotent`). */
-function renderForwarding(upstreamFile: string): string {
+function renderForwarding({ upstream, version }: GatewayOptions['files']): string {
   const other = ['prometheus:9090', 'grafana:3000'].map((address) => {
     const name = address.split(':')[0] ?? '';
     return `upstream ${name} {\n    zone ${name} 64k;\n    server ${address} resolve;\n    keepalive 4;\n    keepalive_timeout 30s;\n}`;
@@ -280,7 +291,7 @@ function renderForwarding(upstreamFile: string): string {
   return `# Docker's own; containers get new addresses.
 resolver 127.0.0.11 valid=5s ipv6=off;
 resolver_timeout 2s;
-include ${upstreamFile};
+${[upstream, version].flatMap((file) => (file === undefined ? [] : `include ${file};`)).join('\n')}
 ${other.join('\n')}
 
 map $http_upgrade $connection_upgrade {
@@ -356,7 +367,7 @@ ${indent(addAbsentHeaders({ 'Content-Security-Policy': PROMETHEUS_POLICY }))}
 }`);
 }
 
-function renderClearText(port: number, names: readonly string[], publicHttpsPort: number): string {
+function renderClearText(port: number, names: readonly string[], { publicHttpsPort, files }: GatewayOptions): string {
   const suffix = publicHttpsPort === 443 ? '' : `:${publicHttpsPort}`;
   return server(`listen ${port};
 server_name ${names.join(' ')};
@@ -376,7 +387,7 @@ location = /gateway/health {
     }
     access_log off;
     default_type "text/plain; charset=utf-8";
-    return 200 "ok\\n";
+    return 200 "${files.version === undefined ? 'ok' : '$files_version'}\\n";
 }`);
 }
 

@@ -4,6 +4,7 @@ import { StepError } from '../../infra/deploy/engine';
 import { gate } from '../../infra/deploy/gate';
 import { runOnce } from '../../infra/deploy/oneshot';
 import { publish, type PublishInput } from '../../infra/deploy/publish';
+import { renderUpstream, serversOf } from '../../infra/ops/nginx';
 import { describeUnless } from '../skip';
 import { docker, reasonWithoutEngine } from './environment';
 
@@ -88,6 +89,34 @@ describeUnless(reasonWithoutEngine(), 'a step of a deploy', () => {
       expect(docker(['logs', reader.name])).toContain('reloaded');
       await publish(input('v5', { 'c.txt': 'five' }, { reload: { container: `${name}-nobody`, signal: 'HUP' } }));
       expect(look('cat /files/current/c.txt')).toBe('five');
+    });
+
+    it('does not take a signal for an answer: the reader must say that it has the new files', async () => {
+      const confirm = (command: string[]) => ({
+        reload: {
+          container: `${name}-reader`,
+          signal: 'HUP',
+          confirm: { file: 'version', text: 'v={version}', command },
+        },
+      });
+      await publish(input('v6', { 'c.txt': 'six' }, confirm(['echo', 'v6'])));
+      expect(look('cat /files/current/version')).toBe('v=v6');
+      await expect(publish(input('v7', { 'c.txt': 'seven' }, confirm(['echo', 'v6'])))).rejects.toThrow(
+        /did not take the new files over within 15 s[^]*v6/,
+      );
+    });
+
+    it('hands servers over: old and new together, then the new ones', async () => {
+      const reader = { reload: { container: `${name}-reader`, signal: 'HUP' }, handover: 'up.conf' };
+      await publish(input('h1', { 'up.conf': renderUpstream(['old-1']) }, reader));
+      const done = publish(input('h2', { 'up.conf': renderUpstream(['new-1']) }, reader));
+      const seen = new Set<string>();
+      let over = false;
+      void done.then(() => (over = true));
+      while (!over) seen.add(serversOf(look('cat /files/current/up.conf')).join());
+      expect([...seen, serversOf(look('cat /files/current/up.conf')).join()]).toEqual(
+        expect.arrayContaining(['old-1,new-1', 'new-1']),
+      );
     });
 
     it.each(['../outside', '/absolute', 'a/../../b'])('refuses the path %s', async (path) => {
@@ -178,6 +207,9 @@ exec postgres -c unix_socket_directories=/tmp -c listen_addresses=127.0.0.1`;
       await roles({ ...input, password: 'second-password' });
       expect(login(container, 'second-password')).toBe('app');
       expect(() => login(container, "first'pass\\word")).toThrow(/authentication failed/);
+      await expect(roles({ ...input, user: 'another', password: 'x' })).rejects.toThrow(
+        /belongs to the role app, the settings name another; nothing was changed/,
+      );
       expect(docker(['logs', container])).not.toMatch(/second-password|first'pass/);
     });
 
