@@ -112,8 +112,12 @@ describeUnless(reasonWithoutEngine(), 'a step of a deploy', () => {
       const done = publish(input('h2', { 'up.conf': renderUpstream(['new-1']) }, reader));
       const seen = new Set<string>();
       let over = false;
-      void done.then(() => (over = true));
-      while (!over) seen.add(serversOf(look('cat /files/current/up.conf')).join());
+      void done.finally(() => (over = true));
+      while (!over) {
+        seen.add(serversOf(look('cat /files/current/up.conf')).join());
+        await new Promise((next) => setTimeout(next, 100));
+      }
+      await done;
       expect([...seen, serversOf(look('cat /files/current/up.conf')).join()]).toEqual(
         expect.arrayContaining(['old-1,new-1', 'new-1']),
       );
