@@ -84,7 +84,7 @@ const INTERNAL_STATUSES = { 494: 431, 495: 400, 496: 400, 497: 403 };
 /** Pages that a person types without https. Everything else may carry a key, which a redirect would not reveal. */
 const PAGES = '^/(?:docs|grafana|prometheus|status|sre/dashboard-ui)(?:/|$)';
 
-/** The API's router ignores case and a final slash, so the gateway has to. */
+/** However a router reads case and a final slash: it is not for the public. */
 const METRICS = '^/(?:grafana/)?metrics/?$';
 
 /** @throws Error when a value could not stand in the configuration as one word. */
