@@ -11,6 +11,8 @@ export interface Position {
 
 export interface Loans {
   insert(loan: Loan): Promise<void>;
+  /** Writes a loan's next status; false, and nothing written, if it is no longer as it was when it was read. */
+  move(before: Loan, after: Loan): Promise<boolean>;
   find(id: string): Promise<Loan | undefined>;
   /** Newest first. */
   list(limit: number, after: Position | undefined): Promise<Loan[]>;
@@ -43,6 +45,10 @@ const INSERT: Statement<never> = {
   name: 'loan_insert',
   text: `INSERT INTO loans (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 };
+const MOVE: Statement<{ id: string }> = {
+  name: 'loan_move',
+  text: 'UPDATE loans SET status = $3, updated_at = $4 WHERE id = $1 AND status = $2 RETURNING id',
+};
 const BY_ID: Statement<LoanRow> = { name: 'loan_by_id', text: `SELECT ${COLUMNS} FROM loans WHERE id = $1` };
 const FIRST_PAGE: Statement<LoanRow> = {
   name: 'loan_list',
@@ -61,6 +67,10 @@ export function createLoans(database: Database): Loans {
   return {
     async insert(loan) {
       await database.query(INSERT, toValues(loan));
+    },
+    async move(before, after) {
+      const moved = await database.query(MOVE, [before.id, before.status, after.status, after.updatedAt]);
+      return moved.length > 0;
     },
     async find(id) {
       const [row] = await database.query(BY_ID, [id]);

@@ -30,6 +30,31 @@ export function openLoan(request: LoanRequest, id: string, now: Date): Loan {
   return { ...request, id, status: 'pending', createdAt: moment, updatedAt: moment };
 }
 
+const MOVES: Readonly<Record<LoanStatus, readonly LoanStatus[]>> = {
+  pending: ['approved', 'rejected'],
+  approved: ['disbursed'],
+  rejected: [],
+  disbursed: ['repaid', 'defaulted'],
+  repaid: [],
+  defaulted: ['repaid'],
+};
+
+/** Moves that somebody will ask about later: they are refused without a reason. */
+export const NEEDS_REASON: readonly LoanStatus[] = ['rejected', 'defaulted'];
+
+/** Where a loan of this status may go next. */
+export function allowedMoves(status: LoanStatus): readonly LoanStatus[] {
+  return MOVES[status];
+}
+
+/** The loan in its next status, or undefined where it may not go there. */
+export function moveLoan(loan: Loan, to: LoanStatus, now: Date): Loan | undefined {
+  if (!MOVES[loan.status].includes(to)) return undefined;
+  const moment = now.toISOString();
+  // A clock that was set back does not turn the history of a loan around.
+  return { ...loan, status: to, updatedAt: moment > loan.updatedAt ? moment : loan.updatedAt };
+}
+
 /** The loans of one currency in one status. */
 export interface LoanGroup {
   readonly currency: string;

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { LOAN_STATUSES, type LoanRequest } from '../domain/loan';
+import { LOAN_STATUSES, type LoanRequest, type LoanStatus, NEEDS_REASON } from '../domain/loan';
 import { AmountFault, type Amount, type DecimalRule, parseAmount, readDecimal, withoutExponent } from '../domain/money';
 import type { ProblemSlug } from '../errors';
 import type { Position } from '../db/loans';
@@ -10,6 +10,7 @@ import { JsonNumber } from './json';
  * OpenAPI document. The operations below are the only routes there are.
  */
 const MAX_TEXT = 255;
+const MAX_REASON = 1_000;
 const MAX_INTEGER = 2_147_483_647;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 /** Postgres cannot store NUL, and half of a surrogate pair is no character. */
@@ -40,21 +41,22 @@ const integer = (min: number, max: number) =>
     return z.NEVER;
   });
 
-const text = z
-  .string({ error: 'must be a string' })
-  .check((context) => {
-    if (UNSTORABLE.test(context.value)) {
-      context.issues.push({
-        code: 'custom',
-        input: context.value,
-        message: 'has a character that cannot be stored (NUL or half of a surrogate pair)',
-        params: { problem: 'invalid-text' },
-      });
-    }
-  })
-  .refine((value) => /\S/.test(value), 'must not be empty')
-  .refine((value) => Array.from(value).length <= MAX_TEXT, `must have at most ${MAX_TEXT} characters`)
-  .meta({ minLength: 1, maxLength: MAX_TEXT, pattern: '\\S' });
+const text = (maxLength: number) =>
+  z
+    .string({ error: 'must be a string' })
+    .check((context) => {
+      if (UNSTORABLE.test(context.value)) {
+        context.issues.push({
+          code: 'custom',
+          input: context.value,
+          message: 'has a character that cannot be stored (NUL or half of a surrogate pair)',
+          params: { problem: 'invalid-text' },
+        });
+      }
+    })
+    .refine((value) => /\S/.test(value), 'must not be empty')
+    .refine((value) => Array.from(value).length <= maxLength, `must have at most ${maxLength} characters`)
+    .meta({ minLength: 1, maxLength, pattern: '\\S' });
 
 const currency = z
   .string({ error: 'must be a string' })
@@ -68,7 +70,7 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
   return z
     .strictObject(
       {
-        borrower_id: text.meta({ description: 'Who borrows', examples: ['usr_kenya_001'] }),
+        borrower_id: text(MAX_TEXT).meta({ description: 'Who borrows', examples: ['usr_kenya_001'] }),
         amount: decimal(amountRule, 'invalid-amount').meta({
           description: `Greater than 0, at most ${maxAmount}, at most two digits after the point. Read exactly, never rounded.`,
           anyOf: [
@@ -109,6 +111,34 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
       interestRateApr: loan.interest_rate_apr,
     }));
 }
+
+export interface TransitionRequest {
+  readonly to: LoanStatus;
+  readonly reason: string | null;
+}
+
+export const transitionSchema: z.ZodType<TransitionRequest> = z
+  .strictObject(
+    {
+      to: z.enum(LOAN_STATUSES, { error: `must be one of ${LOAN_STATUSES.join(', ')}` }),
+      reason: text(MAX_REASON)
+        .nullish()
+        .transform((value) => value ?? null)
+        .meta({
+          description: `Why; required for ${NEEDS_REASON.join(' and ')}`,
+          anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REASON, pattern: '\\S' }, { type: 'null' }],
+        }),
+    },
+    { error: (issue) => (issue.code === 'invalid_type' ? 'must be an object' : undefined) },
+  )
+  .refine(({ to, reason }) => reason !== null || !NEEDS_REASON.includes(to), {
+    path: ['reason'],
+    message: `is required for ${NEEDS_REASON.join(' and ')}`,
+  })
+  .meta({
+    if: { properties: { to: { enum: [...NEEDS_REASON] } } },
+    then: { properties: { reason: { type: 'string' } }, required: ['reason'] },
+  });
 
 /** A UUID as it is stored, or undefined. */
 export function readId(value: string | undefined): string | undefined {
@@ -201,6 +231,7 @@ export const problemSchema = z
     detail: z.string(),
     instance: z.string().optional(),
     request_id: z.string(),
+    allowed: z.array(status).optional().meta({ description: 'Of illegal-transition: the statuses that are possible' }),
     errors: z
       .array(z.strictObject({ pointer: z.string().optional(), parameter: z.string().optional(), detail: z.string() }))
       .optional(),
@@ -222,6 +253,15 @@ export interface Operation<Id extends string = string> {
 }
 
 const DATABASE = ['db-unavailable', 'overloaded', 'storage-full'] as const;
+const BODY = [
+  'malformed-json',
+  'invalid-utf8',
+  'payload-too-large',
+  'unsupported-media-type',
+  'validation-error',
+  'unknown-property',
+  'invalid-text',
+] as const;
 const api = (path: string) => [`/api${path}`, `/api/v1${path}`];
 
 export const OPERATIONS = operations([
@@ -241,18 +281,7 @@ export const OPERATIONS = operations([
     summary: 'Ask for a loan; Location says where it is',
     answer: { status: 201, schema: 'Loan' },
     body: 'NewLoan',
-    problems: [
-      'malformed-json',
-      'invalid-utf8',
-      'payload-too-large',
-      'unsupported-media-type',
-      'validation-error',
-      'invalid-amount',
-      'unknown-property',
-      'invalid-text',
-      'invalid-parameter',
-      ...DATABASE,
-    ],
+    problems: [...BODY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
   },
   {
     id: 'getLoan',
@@ -261,6 +290,15 @@ export const OPERATIONS = operations([
     summary: 'One loan',
     answer: { status: 200, schema: 'Loan' },
     problems: ['invalid-id', 'not-found', 'invalid-parameter', ...DATABASE],
+  },
+  {
+    id: 'moveLoan',
+    method: 'POST',
+    paths: api('/loans/:id/transitions'),
+    summary: 'Move a loan to its next status; what is not possible is refused with what is',
+    answer: { status: 200, schema: 'Loan' },
+    body: 'Transition',
+    problems: [...BODY, 'invalid-id', 'not-found', 'illegal-transition', 'invalid-parameter', ...DATABASE],
   },
   {
     id: 'statistics',

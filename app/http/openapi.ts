@@ -10,6 +10,7 @@ import {
   problemSchema,
   statisticsSchema,
   statusSchema,
+  transitionSchema,
 } from './contract';
 
 export interface SchemaObject {
@@ -63,6 +64,7 @@ export function openApiDocument(maxAmount: string): OpenApiDocument {
     components: {
       schemas: {
         NewLoan: jsonSchema(newLoanSchema(maxAmount), 'input'),
+        Transition: jsonSchema(transitionSchema, 'input'),
         Loan: jsonSchema(loanSchema, 'output'),
         LoanList: { type: 'array', items: reference('Loan') },
         Statistics: jsonSchema(statisticsSchema, 'output'),

@@ -1,10 +1,10 @@
 import type { Loans } from '../../db/loans';
-import { openLoan, summarize } from '../../domain/loan';
+import { allowedMoves, type Loan, type LoanStatus, moveLoan, openLoan, summarize } from '../../domain/loan';
 import { Problem } from '../../errors';
 import type { Events } from '../../telemetry/events';
 import { readJson } from '../body';
 import type { Context } from '../context';
-import { emptyQuery, loanListQuery, newLoanSchema, readId, writeCursor } from '../contract';
+import { emptyQuery, loanListQuery, newLoanSchema, readId, transitionSchema, writeCursor } from '../contract';
 import { presentLoan, presentStatistics } from '../present';
 import { validateBody, validateQuery } from '../validate';
 import { sendJson } from './send';
@@ -20,6 +20,23 @@ interface Parts {
 
 export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
   const newLoan = newLoanSchema(maxAmount);
+
+  async function find(id: string): Promise<Loan> {
+    const loan = await loans.find(id);
+    if (loan === undefined) throw new Problem('not-found', 'There is no loan with this id.');
+    return loan;
+  }
+
+  /** Of rivals the database lets one through; the others look again, and find that they come too late. */
+  async function move(id: string, to: LoanStatus): Promise<{ before: Loan; after: Loan }> {
+    for (;;) {
+      const before = await find(id);
+      const after = moveLoan(before, to, now());
+      if (after === undefined) throw illegalTransition(before.status, to);
+      if (await loans.move(before, after)) return { before, after };
+    }
+  }
+
   return {
     async listLoans(ctx: Context) {
       const { limit, cursor } = validateQuery(loanListQuery, ctx);
@@ -34,11 +51,7 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
 
     async getLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
-      const id = readId((ctx.params as { id?: string }).id);
-      if (id === undefined) throw new Problem('invalid-id', 'A loan is named by a UUID.');
-      const loan = await loans.find(id);
-      if (loan === undefined) throw new Problem('not-found', 'There is no loan with this id.');
-      sendJson(ctx, 200, presentLoan(loan));
+      sendJson(ctx, 200, presentLoan(await find(readLoanId(ctx))));
     },
 
     async createLoan(ctx: Context) {
@@ -51,9 +64,32 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
       sendJson(ctx, 201, presentLoan(loan));
     },
 
+    async moveLoan(ctx: Context) {
+      validateQuery(emptyQuery, ctx);
+      const id = readLoanId(ctx);
+      const { to } = validateBody(transitionSchema, await readJson(ctx));
+      const { before, after } = await move(id, to);
+      events.loanMoved(before, after, ctx.state.requestId);
+      sendJson(ctx, 200, presentLoan(after));
+    },
+
     async statistics(ctx: Context) {
       validateQuery(emptyQuery, ctx);
       sendJson(ctx, 200, presentStatistics(summarize(await loans.groups())));
     },
   };
+}
+
+function readLoanId(ctx: Context): string {
+  const id = readId((ctx.params as { id?: string }).id);
+  if (id === undefined) throw new Problem('invalid-id', 'A loan is named by a UUID.');
+  return id;
+}
+
+function illegalTransition(from: LoanStatus, to: LoanStatus): Problem {
+  const allowed = allowedMoves(from);
+  const next = allowed.length === 0 ? 'This is the end of it' : `It can become ${allowed.join(' or ')}`;
+  return new Problem('illegal-transition', `The loan is ${from} and cannot become ${to}. ${next}.`, {
+    extensions: { allowed },
+  });
 }
