@@ -11,6 +11,7 @@ export const PROBLEMS = {
   'method-not-allowed': { status: 405, title: 'The resource does not support this method' },
   'request-timeout': { status: 408, title: 'The request took too long to arrive' },
   'illegal-transition': { status: 409, title: 'The loan cannot go to this status' },
+  'version-mismatch': { status: 412, title: 'The loan has changed since it was read' },
   'payload-too-large': { status: 413, title: 'The body is too large' },
   'unsupported-media-type': { status: 415, title: 'The body is not uncompressed JSON' },
   'validation-error': { status: 422, title: 'The request breaks a rule' },

@@ -29,6 +29,7 @@ interface LoanRow {
   readonly status: LoanStatus;
   readonly created_at: string;
   readonly updated_at: string;
+  readonly version: string;
 }
 
 interface GroupRow {
@@ -39,15 +40,15 @@ interface GroupRow {
 }
 
 const COLUMNS =
-  'id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at' as const;
+  'id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at, version' as const;
 
 const INSERT: Statement<never> = {
   name: 'loan_insert',
-  text: `INSERT INTO loans (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+  text: `INSERT INTO loans (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 };
 const MOVE: Statement<{ id: string }> = {
   name: 'loan_move',
-  text: 'UPDATE loans SET status = $3, updated_at = $4 WHERE id = $1 AND status = $2 RETURNING id',
+  text: 'UPDATE loans SET status = $3, updated_at = $4, version = $5 WHERE id = $1 AND version = $2 RETURNING id',
 };
 const BY_ID: Statement<LoanRow> = { name: 'loan_by_id', text: `SELECT ${COLUMNS} FROM loans WHERE id = $1` };
 const FIRST_PAGE: Statement<LoanRow> = {
@@ -69,7 +70,8 @@ export function createLoans(database: Database): Loans {
       await database.query(INSERT, toValues(loan));
     },
     async move(before, after) {
-      const moved = await database.query(MOVE, [before.id, before.status, after.status, after.updatedAt]);
+      const values = [before.id, before.version, after.status, after.updatedAt, after.version];
+      const moved = await database.query(MOVE, values);
       return moved.length > 0;
     },
     async find(id) {
@@ -103,6 +105,7 @@ export function toValues(loan: Loan): (string | null)[] {
     loan.status,
     loan.createdAt,
     loan.updatedAt,
+    String(loan.version),
   ];
 }
 
@@ -117,6 +120,7 @@ function toLoan(row: LoanRow): Loan {
     status: row.status,
     createdAt: isoTimestamp(row.created_at),
     updatedAt: isoTimestamp(row.updated_at),
+    version: Number(row.version),
   };
 }
 

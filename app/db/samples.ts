@@ -5,9 +5,9 @@ import type { Database, Statement } from './pool';
 
 const INSERT_MANY: Statement<{ id: string }> = {
   name: 'loan_insert_many',
-  text: `INSERT INTO loans (id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at)
+  text: `INSERT INTO loans (id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at, version)
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::text[], $5::int[], $6::numeric[], $7::text[],
-      $8::timestamptz[], $9::timestamptz[])
+      $8::timestamptz[], $9::timestamptz[], $10::int[])
     ON CONFLICT (id) DO NOTHING RETURNING id`,
 };
 const BATCH = 5_000;
@@ -57,6 +57,7 @@ export async function seed(database: Database, now: Date): Promise<number> {
       status,
       createdAt: moment,
       updatedAt: moment,
+      version: 1,
     })),
   );
 }
@@ -77,7 +78,7 @@ export async function generate(database: Database, count: number, seedNumber: nu
 
 async function insertMany(database: Database, loans: readonly Loan[]): Promise<number> {
   const rows = loans.map(toValues);
-  const columns = Array.from({ length: 9 }, (_, column) => rows.map((row) => row[column] ?? null));
+  const columns = Array.from({ length: 10 }, (_, column) => rows.map((row) => row[column] ?? null));
   return (await database.query(INSERT_MANY, columns)).length;
 }
 
@@ -101,6 +102,7 @@ function generatedLoan(random: Random, now: Date): Loan {
     status,
     createdAt: new Date(createdMs).toISOString(),
     updatedAt: new Date(status === 'pending' ? createdMs : createdMs + random(now.getTime() - createdMs)).toISOString(),
+    version: 1,
   };
 }
 

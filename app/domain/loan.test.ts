@@ -17,6 +17,7 @@ it('opens a loan as pending, at the given moment, under the given id', () => {
     status: 'pending',
     createdAt: '2026-03-29T01:30:00.250Z',
     updatedAt: '2026-03-29T01:30:00.250Z',
+    version: 1,
   });
 });
 
@@ -74,7 +75,7 @@ describe('the status machine', () => {
           expect(next !== undefined).toBe(isPrefix([...taken, to]));
           expect(allowedMoves(loan.status).includes(to)).toBe(next !== undefined);
           if (next === undefined) continue;
-          expect(next).toEqual({ ...loan, status: to, updatedAt: next.updatedAt });
+          expect(next).toEqual({ ...loan, status: to, updatedAt: next.updatedAt, version: taken.length + 1 });
           expect(next.updatedAt >= loan.updatedAt).toBe(true);
           taken = [...taken, to];
           loan = next;

@@ -22,12 +22,14 @@ export interface Loan extends LoanRequest {
   /** ISO 8601, UTC. */
   readonly createdAt: string;
   readonly updatedAt: string;
+  /** Counts the changes; 1 for a new loan, 0 for one of a release that did not count. */
+  readonly version: number;
 }
 
 /** Opens a loan at the given moment, under the given UUID. */
 export function openLoan(request: LoanRequest, id: string, now: Date): Loan {
   const moment = now.toISOString();
-  return { ...request, id, status: 'pending', createdAt: moment, updatedAt: moment };
+  return { ...request, id, status: 'pending', createdAt: moment, updatedAt: moment, version: 1 };
 }
 
 const MOVES: Readonly<Record<LoanStatus, readonly LoanStatus[]>> = {
@@ -52,7 +54,8 @@ export function moveLoan(loan: Loan, to: LoanStatus, now: Date): Loan | undefine
   if (!MOVES[loan.status].includes(to)) return undefined;
   const moment = now.toISOString();
   // A clock that was set back does not turn the history of a loan around.
-  return { ...loan, status: to, updatedAt: moment > loan.updatedAt ? moment : loan.updatedAt };
+  const updatedAt = moment > loan.updatedAt ? moment : loan.updatedAt;
+  return { ...loan, status: to, updatedAt, version: loan.version + 1 };
 }
 
 /** The loans of one currency in one status. */

@@ -238,6 +238,12 @@ export const problemSchema = z
   })
   .meta({ description: 'RFC 9457' });
 
+/** Header fields that an operation may take. */
+export const REQUEST_HEADERS = {
+  'If-None-Match': 'Entity tags that the client has; if one of them is current, the answer is 304 without a body',
+  'If-Match': 'The entity tag of the version that the client has seen; if it is no longer current, nothing is changed',
+} as const;
+
 export interface Operation<Id extends string = string> {
   readonly id: Id;
   readonly method: 'GET' | 'POST';
@@ -245,7 +251,14 @@ export interface Operation<Id extends string = string> {
   readonly paths: readonly string[];
   readonly summary: string;
   /** Name of the answer's schema among the components, or a media type for anything but JSON. */
-  readonly answer: { readonly status: number; readonly schema?: string; readonly mediaType?: string };
+  readonly answer: {
+    readonly status: number;
+    readonly schema?: string;
+    readonly mediaType?: string;
+    /** Header fields, by name and meaning. */
+    readonly headers?: Readonly<Record<string, string>>;
+  };
+  readonly headers?: readonly (keyof typeof REQUEST_HEADERS)[];
   readonly query?: z.ZodObject;
   readonly body?: string;
   /** What it may answer with besides `internal`. */
@@ -253,6 +266,7 @@ export interface Operation<Id extends string = string> {
 }
 
 const DATABASE = ['db-unavailable', 'overloaded', 'storage-full'] as const;
+const ETAG = { ETag: 'Names this version of the loan' } as const;
 const BODY = [
   'malformed-json',
   'invalid-utf8',
@@ -279,7 +293,7 @@ export const OPERATIONS = operations([
     method: 'POST',
     paths: api('/loans'),
     summary: 'Ask for a loan; Location says where it is',
-    answer: { status: 201, schema: 'Loan' },
+    answer: { status: 201, schema: 'Loan', headers: { Location: 'Where the loan is', ...ETAG } },
     body: 'NewLoan',
     problems: [...BODY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
   },
@@ -288,7 +302,8 @@ export const OPERATIONS = operations([
     method: 'GET',
     paths: api('/loans/:id'),
     summary: 'One loan',
-    answer: { status: 200, schema: 'Loan' },
+    answer: { status: 200, schema: 'Loan', headers: ETAG },
+    headers: ['If-None-Match'],
     problems: ['invalid-id', 'not-found', 'invalid-parameter', ...DATABASE],
   },
   {
@@ -296,9 +311,19 @@ export const OPERATIONS = operations([
     method: 'POST',
     paths: api('/loans/:id/transitions'),
     summary: 'Move a loan to its next status; what is not possible is refused with what is',
-    answer: { status: 200, schema: 'Loan' },
+    answer: { status: 200, schema: 'Loan', headers: ETAG },
+    headers: ['If-Match'],
     body: 'Transition',
-    problems: [...BODY, 'invalid-id', 'not-found', 'illegal-transition', 'invalid-parameter', ...DATABASE],
+    problems: [
+      ...BODY,
+      'malformed-request',
+      'invalid-id',
+      'not-found',
+      'illegal-transition',
+      'version-mismatch',
+      'invalid-parameter',
+      ...DATABASE,
+    ],
   },
   {
     id: 'statistics',

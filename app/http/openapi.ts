@@ -8,6 +8,7 @@ import {
   type Operation,
   OPERATIONS,
   problemSchema,
+  REQUEST_HEADERS,
   statisticsSchema,
   statusSchema,
   transitionSchema,
@@ -92,17 +93,25 @@ function describe(operation: Operation, path: string): OperationObject {
     responses: {
       [answer.status]: {
         description: operation.summary,
-        ...(answer.status === 201 && {
-          headers: { Location: { schema: { type: 'string', format: 'uri-reference' } } },
-        }),
+        ...(answer.headers !== undefined && { headers: answerHeaders(answer.headers) }),
         content: { [answer.mediaType ?? 'application/json']: { schema } },
       },
+      ...(operation.headers?.includes('If-None-Match') === true && {
+        304: { description: 'The client has the current version already' },
+      }),
       ...problemResponses(operation),
     },
   };
 }
 
-function parametersOf({ query }: Operation, path: string): NonNullable<OperationObject['parameters']> {
+function answerHeaders(headers: Readonly<Record<string, string>>): Record<string, object> {
+  const described = Object.entries(headers).map(([name, description]) => {
+    return [name, { description, schema: { type: 'string', ...(name === 'Location' && { format: 'uri-reference' }) } }];
+  });
+  return Object.fromEntries(described) as Record<string, object>;
+}
+
+function parametersOf({ query, headers = [] }: Operation, path: string): NonNullable<OperationObject['parameters']> {
   const inPath = [...path.matchAll(/:(\w+)/g)].map(([, name = '']) => {
     return { name, in: 'path', required: true, schema: { type: 'string', format: 'uuid' } };
   });
@@ -110,7 +119,10 @@ function parametersOf({ query }: Operation, path: string): NonNullable<Operation
   const inQuery = Object.entries(properties).map(([name, { description, ...schema }]) => {
     return { name, in: 'query', required: false, ...(description !== undefined && { description }), schema };
   });
-  return [...inPath, ...inQuery];
+  const inHeader = headers.map((name) => {
+    return { name, in: 'header', required: false, description: REQUEST_HEADERS[name], schema: { type: 'string' } };
+  });
+  return [...inPath, ...inQuery, ...inHeader];
 }
 
 /** One response for each status: several problems may share one. */

@@ -3,6 +3,7 @@ import { allowedMoves, type Loan, type LoanStatus, moveLoan, openLoan, summarize
 import { Problem } from '../../errors';
 import type { Events } from '../../telemetry/events';
 import { readJson } from '../body';
+import { entityTag, isUnmodified, type Precondition, readPrecondition } from '../conditions';
 import type { Context } from '../context';
 import { emptyQuery, loanListQuery, newLoanSchema, readId, transitionSchema, writeCursor } from '../contract';
 import { presentLoan, presentStatistics } from '../present';
@@ -28,9 +29,12 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
   }
 
   /** Of rivals the database lets one through; the others look again, and find that they come too late. */
-  async function move(id: string, to: LoanStatus): Promise<{ before: Loan; after: Loan }> {
+  async function move(id: string, to: LoanStatus, holds: Precondition): Promise<{ before: Loan; after: Loan }> {
     for (;;) {
       const before = await find(id);
+      if (!holds(entityTag(before))) {
+        throw new Problem('version-mismatch', 'The loan is no longer what If-Match names. Read it again, and decide.');
+      }
       const after = moveLoan(before, to, now());
       if (after === undefined) throw illegalTransition(before.status, to);
       if (await loans.move(before, after)) return { before, after };
@@ -51,7 +55,13 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
 
     async getLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
-      sendJson(ctx, 200, presentLoan(await find(readLoanId(ctx))));
+      const loan = await find(readLoanId(ctx));
+      ctx.set('ETag', entityTag(loan));
+      if (isUnmodified(ctx, entityTag(loan))) {
+        ctx.status = 304;
+        return;
+      }
+      sendJson(ctx, 200, presentLoan(loan));
     },
 
     async createLoan(ctx: Context) {
@@ -60,16 +70,18 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
       const loan = openLoan(request, newId(), now());
       await loans.insert(loan);
       events.loanCreated(loan, ctx.state.requestId);
-      ctx.set('Location', `${ctx.path}/${loan.id}`);
+      ctx.set({ Location: `${ctx.path}/${loan.id}`, ETag: entityTag(loan) });
       sendJson(ctx, 201, presentLoan(loan));
     },
 
     async moveLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
       const id = readLoanId(ctx);
+      const precondition = readPrecondition(ctx);
       const { to } = validateBody(transitionSchema, await readJson(ctx));
-      const { before, after } = await move(id, to);
+      const { before, after } = await move(id, to, precondition);
       events.loanMoved(before, after, ctx.state.requestId);
+      ctx.set('ETag', entityTag(after));
       sendJson(ctx, 200, presentLoan(after));
     },
 
