@@ -203,6 +203,19 @@ export const loanSchema = z.strictObject({
   updated_at: timestamp,
 });
 
+export const loanEventSchema = z.strictObject({
+  sequence: z.int().min(1).meta({ description: 'Rises with every event of any loan' }),
+  at: timestamp,
+  actor: z.string().meta({ description: 'Who did it' }),
+  action: z.string().meta({ examples: ['created', 'transitioned'] }),
+  from: status.nullable().meta({ description: 'Null for the creation' }),
+  to: status,
+  reason: z.string().nullable(),
+  request_id: z.string().nullable().meta({ description: 'X-Request-ID of the request that did it' }),
+  amount: decimalText,
+  currency: z.string().regex(/^[A-Z]{3}$/),
+});
+
 export const statisticsSchema = z.strictObject({
   total_loans: count,
   by_status: z.record(status, count),
@@ -324,6 +337,14 @@ export const OPERATIONS = operations([
       'invalid-parameter',
       ...DATABASE,
     ],
+  },
+  {
+    id: 'loanEvents',
+    method: 'GET',
+    paths: api('/loans/:id/events'),
+    summary: 'All that happened to a loan, the newest last; nobody can change it',
+    answer: { status: 200, schema: 'LoanEventList' },
+    problems: ['invalid-id', 'not-found', 'invalid-parameter', ...DATABASE],
   },
   {
     id: 'statistics',

@@ -3,6 +3,7 @@ import { PROBLEMS } from '../errors';
 import {
   databaseHealthSchema,
   healthSchema,
+  loanEventSchema,
   loanSchema,
   newLoanSchema,
   type Operation,
@@ -68,6 +69,8 @@ export function openApiDocument(maxAmount: string): OpenApiDocument {
         Transition: jsonSchema(transitionSchema, 'input'),
         Loan: jsonSchema(loanSchema, 'output'),
         LoanList: { type: 'array', items: reference('Loan') },
+        LoanEvent: jsonSchema(loanEventSchema, 'output'),
+        LoanEventList: { type: 'array', items: reference('LoanEvent') },
         Statistics: jsonSchema(statisticsSchema, 'output'),
         Health: jsonSchema(healthSchema, 'output'),
         Status: jsonSchema(statusSchema, 'output'),

@@ -1,10 +1,7 @@
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { createDatabase, type TestDatabase } from '../postgres/database';
 import { freePort } from '../postgres/port';
+import { MIGRATIONS } from './migrations';
 import { environmentOf, run, serve } from './process';
-
-const MIGRATIONS = readdirSync(join(__dirname, '..', '..', 'app', 'db', 'migrations')).sort();
 
 let database: TestDatabase;
 let environment: Record<string, string>;

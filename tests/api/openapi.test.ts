@@ -4,6 +4,7 @@ import { PROBLEMS } from '../../app/errors';
 import {
   databaseHealthSchema,
   healthSchema,
+  loanEventSchema,
   loanSchema,
   OPERATIONS,
   problemSchema,
@@ -67,6 +68,7 @@ it('describes what is really answered', async () => {
   for (const [path, schema] of [
     ['/api/v1/loans', loanSchema.array()],
     [created.headers.location!, loanSchema],
+    [`${created.headers.location!}/events`, loanEventSchema.array()],
     ['/api/stats', statisticsSchema],
     ['/health', healthSchema],
     ['/health/live', statusSchema],

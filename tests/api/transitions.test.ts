@@ -131,6 +131,8 @@ describe('POST /api/loans/:id/transitions', () => {
     expect(winners).toHaveLength(1);
     for (const { status, text } of answers) expect([200, 409, text]).toContain(status);
     expect((await api.ask('GET', `/api/loans/${id}`)).text).toBe(winners[0]!.text);
+    const events = (await api.ask('GET', `/api/loans/${id}/events`)).json() as { to: string }[];
+    expect(events.map(({ to }) => to)).toEqual(['pending', winners[0]!.json().status]);
   });
 
   it('lets one of 10 rivals through, in 50 rounds at all points of the path', async () => {

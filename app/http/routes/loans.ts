@@ -1,3 +1,4 @@
+import type { Origin } from '../../db/audit';
 import type { Loans } from '../../db/loans';
 import { allowedMoves, type Loan, type LoanStatus, moveLoan, openLoan, summarize } from '../../domain/loan';
 import { Problem } from '../../errors';
@@ -5,8 +6,16 @@ import type { Events } from '../../telemetry/events';
 import { readJson } from '../body';
 import { entityTag, isUnmodified, type Precondition, readPrecondition } from '../conditions';
 import type { Context } from '../context';
-import { emptyQuery, loanListQuery, newLoanSchema, readId, transitionSchema, writeCursor } from '../contract';
-import { presentLoan, presentStatistics } from '../present';
+import {
+  emptyQuery,
+  loanListQuery,
+  newLoanSchema,
+  readId,
+  type TransitionRequest,
+  transitionSchema,
+  writeCursor,
+} from '../contract';
+import { presentEvent, presentLoan, presentStatistics } from '../present';
 import { validateBody, validateQuery } from '../validate';
 import { sendJson } from './send';
 
@@ -29,7 +38,12 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
   }
 
   /** Of rivals the database lets one through; the others look again, and find that they come too late. */
-  async function move(id: string, to: LoanStatus, holds: Precondition): Promise<{ before: Loan; after: Loan }> {
+  async function move(
+    id: string,
+    { to, reason }: TransitionRequest,
+    holds: Precondition,
+    origin: Origin,
+  ): Promise<{ before: Loan; after: Loan }> {
     for (;;) {
       const before = await find(id);
       if (!holds(entityTag(before))) {
@@ -37,7 +51,7 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
       }
       const after = moveLoan(before, to, now());
       if (after === undefined) throw illegalTransition(before.status, to);
-      if (await loans.move(before, after)) return { before, after };
+      if (await loans.move(before, after, reason, origin)) return { before, after };
     }
   }
 
@@ -68,7 +82,7 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
       validateQuery(emptyQuery, ctx);
       const request = validateBody(newLoan, await readJson(ctx));
       const loan = openLoan(request, newId(), now());
-      await loans.insert(loan);
+      await loans.insert(loan, ctx.state);
       events.loanCreated(loan, ctx.state.requestId);
       ctx.set({ Location: `${ctx.path}/${loan.id}`, ETag: entityTag(loan) });
       sendJson(ctx, 201, presentLoan(loan));
@@ -78,11 +92,18 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
       validateQuery(emptyQuery, ctx);
       const id = readLoanId(ctx);
       const precondition = readPrecondition(ctx);
-      const { to } = validateBody(transitionSchema, await readJson(ctx));
-      const { before, after } = await move(id, to, precondition);
+      const request = validateBody(transitionSchema, await readJson(ctx));
+      const { before, after } = await move(id, request, precondition, ctx.state);
       events.loanMoved(before, after, ctx.state.requestId);
       ctx.set('ETag', entityTag(after));
       sendJson(ctx, 200, presentLoan(after));
+    },
+
+    async loanEvents(ctx: Context) {
+      validateQuery(emptyQuery, ctx);
+      const history = await loans.history(readLoanId(ctx));
+      if (history.length === 0) throw new Problem('not-found', 'There is no loan with this id.');
+      sendJson(ctx, 200, history.map(presentEvent));
     },
 
     async statistics(ctx: Context) {
