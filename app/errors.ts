@@ -10,6 +10,8 @@ export const PROBLEMS = {
   'not-found': { status: 404, title: 'There is nothing here' },
   'method-not-allowed': { status: 405, title: 'The resource does not support this method' },
   'request-timeout': { status: 408, title: 'The request took too long to arrive' },
+  'illegal-transition': { status: 409, title: 'The loan cannot go to this status' },
+  'version-mismatch': { status: 412, title: 'The loan has changed since it was read' },
   'payload-too-large': { status: 413, title: 'The body is too large' },
   'unsupported-media-type': { status: 415, title: 'The body is not uncompressed JSON' },
   'validation-error': { status: 422, title: 'The request breaks a rule' },
@@ -40,6 +42,8 @@ interface ProblemOptions {
   readonly faults?: readonly RequestFault[];
   /** Header fields of the answer. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** Further members of the document (RFC 9457, 3.2), by their names. */
+  readonly extensions?: Readonly<Record<string, unknown>>;
   /** For the log only. */
   readonly cause?: unknown;
 }
@@ -50,6 +54,7 @@ export class Problem extends Error {
   readonly title: string;
   readonly faults: readonly RequestFault[];
   readonly headers: Readonly<Record<string, string>>;
+  readonly extensions: Readonly<Record<string, unknown>>;
 
   constructor(
     readonly slug: ProblemSlug,
@@ -62,6 +67,7 @@ export class Problem extends Error {
     this.title = PROBLEMS[slug].title;
     this.faults = options.faults ?? [];
     this.headers = options.headers ?? {};
+    this.extensions = options.extensions ?? {};
   }
 
   get type(): string {

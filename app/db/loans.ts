@@ -1,6 +1,7 @@
 import type { Loan, LoanGroup, LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount, parseAmount } from '../domain/money';
-import type { Database, Statement } from './pool';
+import { eventValues, HISTORY, type LoanEvent, type Origin, toEvent, withEvent } from './audit';
+import { type Database, type Statement, toTimestamp } from './pool';
 
 /** Where a page ends: the next one starts with the loan after this one, newest first. */
 export interface Position {
@@ -10,7 +11,15 @@ export interface Position {
 }
 
 export interface Loans {
-  insert(loan: Loan): Promise<void>;
+  /** Writes the loan, and that it was created. */
+  insert(loan: Loan, origin: Origin): Promise<void>;
+  /**
+   * Writes a loan's next status, and that it came to it; false, and nothing written, if the loan is no longer as it
+   * was when it was read.
+   */
+  move(before: Loan, after: Loan, reason: string | null, origin: Origin): Promise<boolean>;
+  /** All that happened to a loan, in order; nothing only where there never was such a loan. */
+  history(id: string): Promise<LoanEvent[]>;
   find(id: string): Promise<Loan | undefined>;
   /** Newest first. */
   list(limit: number, after: Position | undefined): Promise<Loan[]>;
@@ -27,6 +36,7 @@ interface LoanRow {
   readonly status: LoanStatus;
   readonly created_at: string;
   readonly updated_at: string;
+  readonly version: string;
 }
 
 interface GroupRow {
@@ -37,12 +47,18 @@ interface GroupRow {
 }
 
 const COLUMNS =
-  'id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at' as const;
+  'id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at, version' as const;
 
-const INSERT: Statement<never> = {
-  name: 'loan_insert',
-  text: `INSERT INTO loans (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-};
+const INSERT = withEvent(
+  'loan_insert',
+  `INSERT INTO loans (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *`,
+  10,
+);
+const MOVE = withEvent(
+  'loan_move',
+  'UPDATE loans SET status = $3, updated_at = $4, version = $5 WHERE id = $1 AND version = $2 RETURNING *',
+  5,
+);
 const BY_ID: Statement<LoanRow> = { name: 'loan_by_id', text: `SELECT ${COLUMNS} FROM loans WHERE id = $1` };
 const FIRST_PAGE: Statement<LoanRow> = {
   name: 'loan_list',
@@ -59,8 +75,17 @@ const GROUPS: Statement<GroupRow> = {
 
 export function createLoans(database: Database): Loans {
   return {
-    async insert(loan) {
-      await database.query(INSERT, toValues(loan));
+    async insert(loan, origin) {
+      const event = eventValues({ action: 'created', from: null, reason: null }, origin);
+      await database.query(INSERT, [...toValues(loan), ...event]);
+    },
+    async move(before, after, reason, origin) {
+      const values = [before.id, before.version, after.status, after.updatedAt, after.version];
+      const event = eventValues({ action: 'transitioned', from: before.status, reason }, origin);
+      return (await database.query(MOVE, [...values, ...event])).length > 0;
+    },
+    async history(id) {
+      return (await database.query(HISTORY, [id])).map(toEvent);
     },
     async find(id) {
       const [row] = await database.query(BY_ID, [id]);
@@ -93,6 +118,7 @@ export function toValues(loan: Loan): (string | null)[] {
     loan.status,
     loan.createdAt,
     loan.updatedAt,
+    String(loan.version),
   ];
 }
 
@@ -105,13 +131,8 @@ function toLoan(row: LoanRow): Loan {
     termMonths: row.term_months === null ? null : Number(row.term_months),
     interestRateApr: row.interest_rate_apr === null ? null : (parseAmount(row.interest_rate_apr) satisfies Amount),
     status: row.status,
-    createdAt: isoTimestamp(row.created_at),
-    updatedAt: isoTimestamp(row.updated_at),
+    createdAt: toTimestamp(row.created_at),
+    updatedAt: toTimestamp(row.updated_at),
+    version: Number(row.version),
   };
-}
-
-/** "2026-11-21 05:20:44.5+00" as "2026-11-21T05:20:44.500Z": at least milliseconds, and microseconds where stored. */
-function isoTimestamp(text: string): string {
-  const [seconds = '', fraction = ''] = text.slice(0, -'+00'.length).replace(' ', 'T').split('.');
-  return `${seconds}.${fraction.padEnd(3, '0')}Z`;
 }

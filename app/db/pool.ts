@@ -183,3 +183,9 @@ function watched(pool: Pool, logger: Logger): Pool {
   pool.on('connect', (client) => void client.on('error', note));
   return pool;
 }
+
+/** A timestamptz as ISO 8601: "2026-11-21 05:20:44.5+00" as "2026-11-21T05:20:44.500Z": at least milliseconds, and microseconds where stored. */
+export function toTimestamp(text: string): string {
+  const [seconds = '', fraction = ''] = text.slice(0, -'+00'.length).replace(' ', 'T').split('.');
+  return `${seconds}.${fraction.padEnd(3, '0')}Z`;
+}

@@ -5,10 +5,15 @@ import type { Database, Statement } from './pool';
 
 const INSERT_MANY: Statement<{ id: string }> = {
   name: 'loan_insert_many',
-  text: `INSERT INTO loans (id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at)
+  // A loan that somebody deleted by hand has its history still.
+  text: `WITH loan AS (INSERT INTO loans (id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at, version)
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::text[], $5::int[], $6::numeric[], $7::text[],
-      $8::timestamptz[], $9::timestamptz[])
-    ON CONFLICT (id) DO NOTHING RETURNING id`,
+      $8::timestamptz[], $9::timestamptz[], $10::int[])
+    ON CONFLICT (id) DO NOTHING RETURNING *), event AS (
+    INSERT INTO loan_events (loan_id, version, at, actor, action, to_status, amount, currency)
+    SELECT id, version, created_at, $11, 'created', status, amount, currency FROM loan
+    ON CONFLICT (loan_id, version) DO NOTHING)
+    SELECT id FROM loan`,
 };
 const BATCH = 5_000;
 const DAY_MS = 86_400_000;
@@ -47,6 +52,7 @@ export async function seed(database: Database, now: Date): Promise<number> {
   const moment = now.toISOString();
   return insertMany(
     database,
+    'seed',
     SAMPLES.map(([borrowerId, currency, amount, status, termMonths, apr], index) => ({
       id: `00000000-0000-0000-0000-00000000000${index + 1}`,
       borrowerId,
@@ -57,6 +63,7 @@ export async function seed(database: Database, now: Date): Promise<number> {
       status,
       createdAt: moment,
       updatedAt: moment,
+      version: 1,
     })),
   );
 }
@@ -70,15 +77,16 @@ export async function generate(database: Database, count: number, seedNumber: nu
   let inserted = 0;
   for (let done = 0; done < count; done += BATCH) {
     const batch = Array.from({ length: Math.min(BATCH, count - done) }, () => generatedLoan(random, now));
-    inserted += await insertMany(database, batch);
+    inserted += await insertMany(database, 'generate', batch);
   }
   return inserted;
 }
 
-async function insertMany(database: Database, loans: readonly Loan[]): Promise<number> {
+/** @param actor of the events: a loan begins here in the status that it is given. */
+async function insertMany(database: Database, actor: string, loans: readonly Loan[]): Promise<number> {
   const rows = loans.map(toValues);
-  const columns = Array.from({ length: 9 }, (_, column) => rows.map((row) => row[column] ?? null));
-  return (await database.query(INSERT_MANY, columns)).length;
+  const columns = Array.from({ length: 10 }, (_, column) => rows.map((row) => row[column] ?? null));
+  return (await database.query(INSERT_MANY, [...columns, actor])).length;
 }
 
 /** An integer from 0 up to, not including, the bound. */
@@ -101,6 +109,7 @@ function generatedLoan(random: Random, now: Date): Loan {
     status,
     createdAt: new Date(createdMs).toISOString(),
     updatedAt: new Date(status === 'pending' ? createdMs : createdMs + random(now.getTime() - createdMs)).toISOString(),
+    version: 1,
   };
 }
 

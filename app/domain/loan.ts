@@ -22,12 +22,40 @@ export interface Loan extends LoanRequest {
   /** ISO 8601, UTC. */
   readonly createdAt: string;
   readonly updatedAt: string;
+  /** Counts the changes; 1 for a new loan, 0 for one of a release that did not count. */
+  readonly version: number;
 }
 
 /** Opens a loan at the given moment, under the given UUID. */
 export function openLoan(request: LoanRequest, id: string, now: Date): Loan {
   const moment = now.toISOString();
-  return { ...request, id, status: 'pending', createdAt: moment, updatedAt: moment };
+  return { ...request, id, status: 'pending', createdAt: moment, updatedAt: moment, version: 1 };
+}
+
+const MOVES: Readonly<Record<LoanStatus, readonly LoanStatus[]>> = {
+  pending: ['approved', 'rejected'],
+  approved: ['disbursed'],
+  rejected: [],
+  disbursed: ['repaid', 'defaulted'],
+  repaid: [],
+  defaulted: ['repaid'],
+};
+
+/** Moves that somebody will ask about later: they are refused without a reason. */
+export const NEEDS_REASON: readonly LoanStatus[] = ['rejected', 'defaulted'];
+
+/** Where a loan of this status may go next. */
+export function allowedMoves(status: LoanStatus): readonly LoanStatus[] {
+  return MOVES[status];
+}
+
+/** The loan in its next status, or undefined where it may not go there. */
+export function moveLoan(loan: Loan, to: LoanStatus, now: Date): Loan | undefined {
+  if (!MOVES[loan.status].includes(to)) return undefined;
+  const moment = now.toISOString();
+  // A clock that was set back does not turn the history of a loan around.
+  const updatedAt = moment > loan.updatedAt ? moment : loan.updatedAt;
+  return { ...loan, status: to, updatedAt, version: loan.version + 1 };
 }
 
 /** The loans of one currency in one status. */

@@ -1,12 +1,17 @@
 import fc from 'fast-check';
+import { CurrencyFault, requireMinorUnits } from './currency';
 import {
   type Amount,
   AmountFault,
   average,
   formatAmount,
+  formatMinor,
+  fromMinor,
+  type MinorAmount,
   parseAmount,
   readDecimal,
   sum,
+  toMinor,
   withoutExponent,
 } from './money';
 
@@ -190,5 +195,59 @@ describe('sums and means', () => {
     expect(formatAmount(average(parseAmount('0.01'), 2n))).toBe('0.01');
     expect(formatAmount(average(parseAmount('0.01'), 3n))).toBe('0.00');
     expect(formatAmount(average(parseAmount('0'), 0n))).toBe('0.00');
+  });
+});
+
+describe('minor units of a currency', () => {
+  const currency = fc.constantFrom('VND', 'KES', 'KWD', 'CLF');
+
+  it('hold an amount exactly, or refuse it for its digits', () => {
+    fc.assert(
+      fc.property(anyAmount, currency, (amount, code) => {
+        const step = 10n ** BigInt(4 - requireMinorUnits(code));
+        if (amount % step !== 0n) expect(() => toMinor(amount, code)).toThrow(AmountFault);
+        else expect(toMinor(amount, code) * step).toBe(amount);
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+
+  it('come back from their amount and from their text as they were', () => {
+    fc.assert(
+      fc.property(units(EDGE_19_4), currency, (value, code) => {
+        const minor = BigInt(value) as MinorAmount;
+        const amount = fromMinor(minor, code);
+        expect(toMinor(amount, code)).toBe(minor);
+        expect(parseAmount(formatMinor(minor, code))).toBe(amount);
+        expect(formatMinor(minor, code).split('.')[1]?.length ?? 0).toBe(requireMinorUnits(code));
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+
+  it.each([
+    ['12500', 'KES', '12500.00'],
+    ['0.05', 'KES', '0.05'],
+    ['-0.05', 'KES', '-0.05'],
+    ['8400', 'VND', '8400'],
+    ['0', 'VND', '0'],
+    ['1.25', 'KWD', '1.250'],
+    ['0.0001', 'CLF', '0.0001'],
+  ])('write %s %s as %s', (text, code, written) => {
+    expect(formatMinor(toMinor(parseAmount(text), code), code)).toBe(written);
+  });
+
+  it.each([
+    ['0.5', 'VND', 'must have at most 0 digits after the point in VND'],
+    ['10.001', 'KES', 'must have at most 2 digits after the point in KES'],
+    ['10.0001', 'KWD', 'must have at most 3 digits after the point in KWD'],
+  ])('refuse %s %s rather than round it', (text, code, message) => {
+    expect(() => toMinor(parseAmount(text), code)).toThrow(new AmountFault(message));
+  });
+
+  it('do not exist in gold', () => {
+    expect(() => toMinor(parseAmount('1'), 'XAU')).toThrow(CurrencyFault);
+    expect(() => fromMinor(1n as MinorAmount, 'XAU')).toThrow(CurrencyFault);
+    expect(() => formatMinor(1n as MinorAmount, 'XAU')).toThrow(CurrencyFault);
   });
 });

@@ -1,8 +1,13 @@
+import { requireMinorUnits } from './currency';
+
 /**
  * Exact decimals. An amount is a whole number of ten-thousandths of its unit, which holds every value of the
  * database's numeric(19,4), and more for totals. No floating point anywhere: a float can't hold 0.1.
  */
 export type Amount = bigint & { readonly unit: 'ten-thousandth' };
+
+/** A whole number of the smallest unit of its currency: cents of KES, whole VND, thousandths of KWD. What is owed and paid. */
+export type MinorAmount = bigint & { readonly unit: 'minor' };
 
 /** What is wrong with an amount, in words that a client may read. */
 export class AmountFault extends RangeError {}
@@ -88,12 +93,47 @@ export function sum(amounts: Iterable<Amount>): Amount {
   return total as Amount;
 }
 
-/** The mean of `count` non-negative amounts, rounded half up to two digits; zero of none. The only place that rounds. */
+/**
+ * The mean of `count` non-negative amounts, rounded half up to two digits; zero of none. Only ever shown: what is owed
+ * is rounded in amortization.ts, and nothing else rounds.
+ */
 export function average(total: Amount, count: bigint): Amount {
   if (count === 0n) return 0n as Amount;
   const hundredths = 10n ** BigInt(SCALE - 2);
   const divisor = count * hundredths;
   return (((total + divisor / 2n) / divisor) * hundredths) as Amount;
+}
+
+/**
+ * The amount in the smallest unit of its currency. Never rounds.
+ * @throws AmountFault if it has more digits after the point than the currency; CurrencyFault if that isn't lendable.
+ */
+export function toMinor(amount: Amount, currency: string): MinorAmount {
+  const digits = requireMinorUnits(currency);
+  const unit = unitsPerMinor(digits);
+  if (amount % unit !== 0n) throw new AmountFault(`must have at most ${digits} digits after the point in ${currency}`);
+  return (amount / unit) as MinorAmount;
+}
+
+/** @throws CurrencyFault if the currency isn't lendable. */
+export function fromMinor(minor: MinorAmount, currency: string): Amount {
+  return (minor * unitsPerMinor(requireMinorUnits(currency))) as Amount;
+}
+
+/**
+ * "12500.00" KES, "8400" VND, "1.250" KWD: always with as many digits after the point as the currency has.
+ * @throws CurrencyFault if the currency isn't lendable.
+ */
+export function formatMinor(minor: MinorAmount, currency: string): string {
+  const fractionDigits = requireMinorUnits(currency);
+  const sign = minor < 0n ? '-' : '';
+  const digits = (minor < 0n ? 0n - minor : minor).toString().padStart(fractionDigits + 1, '0');
+  const point = digits.length - fractionDigits;
+  return sign + digits.slice(0, point) + (fractionDigits === 0 ? '' : `.${digits.slice(point)}`);
+}
+
+function unitsPerMinor(fractionDigits: number): bigint {
+  return 10n ** BigInt(SCALE - fractionDigits);
 }
 
 /** 50000 rather than 50000.00: the way a bound is written in a sentence. */

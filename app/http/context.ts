@@ -3,6 +3,8 @@ import type { Middleware, ParameterizedContext } from 'koa';
 /** What our middleware puts on `ctx.state`. */
 export interface RequestState {
   requestId: string;
+  /** Who asks, as the audit trail and the keys of idempotent requests have it. */
+  principal: string;
   /** Milliseconds on a clock that never goes back. */
   startedAt: number;
   /** The pattern of the route that was found, such as /api/loans/:id; a bounded set. */

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { LOAN_STATUSES, type LoanRequest } from '../domain/loan';
+import { LOAN_STATUSES, type LoanRequest, type LoanStatus, NEEDS_REASON } from '../domain/loan';
 import { AmountFault, type Amount, type DecimalRule, parseAmount, readDecimal, withoutExponent } from '../domain/money';
 import type { ProblemSlug } from '../errors';
 import type { Position } from '../db/loans';
@@ -10,6 +10,7 @@ import { JsonNumber } from './json';
  * OpenAPI document. The operations below are the only routes there are.
  */
 const MAX_TEXT = 255;
+const MAX_REASON = 1_000;
 const MAX_INTEGER = 2_147_483_647;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 /** Postgres cannot store NUL, and half of a surrogate pair is no character. */
@@ -40,21 +41,22 @@ const integer = (min: number, max: number) =>
     return z.NEVER;
   });
 
-const text = z
-  .string({ error: 'must be a string' })
-  .check((context) => {
-    if (UNSTORABLE.test(context.value)) {
-      context.issues.push({
-        code: 'custom',
-        input: context.value,
-        message: 'has a character that cannot be stored (NUL or half of a surrogate pair)',
-        params: { problem: 'invalid-text' },
-      });
-    }
-  })
-  .refine((value) => /\S/.test(value), 'must not be empty')
-  .refine((value) => Array.from(value).length <= MAX_TEXT, `must have at most ${MAX_TEXT} characters`)
-  .meta({ minLength: 1, maxLength: MAX_TEXT, pattern: '\\S' });
+const text = (maxLength: number) =>
+  z
+    .string({ error: 'must be a string' })
+    .check((context) => {
+      if (UNSTORABLE.test(context.value)) {
+        context.issues.push({
+          code: 'custom',
+          input: context.value,
+          message: 'has a character that cannot be stored (NUL or half of a surrogate pair)',
+          params: { problem: 'invalid-text' },
+        });
+      }
+    })
+    .refine((value) => /\S/.test(value), 'must not be empty')
+    .refine((value) => Array.from(value).length <= maxLength, `must have at most ${maxLength} characters`)
+    .meta({ minLength: 1, maxLength, pattern: '\\S' });
 
 const currency = z
   .string({ error: 'must be a string' })
@@ -68,7 +70,7 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
   return z
     .strictObject(
       {
-        borrower_id: text.meta({ description: 'Who borrows', examples: ['usr_kenya_001'] }),
+        borrower_id: text(MAX_TEXT).meta({ description: 'Who borrows', examples: ['usr_kenya_001'] }),
         amount: decimal(amountRule, 'invalid-amount').meta({
           description: `Greater than 0, at most ${maxAmount}, at most two digits after the point. Read exactly, never rounded.`,
           anyOf: [
@@ -109,6 +111,34 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
       interestRateApr: loan.interest_rate_apr,
     }));
 }
+
+export interface TransitionRequest {
+  readonly to: LoanStatus;
+  readonly reason: string | null;
+}
+
+export const transitionSchema: z.ZodType<TransitionRequest> = z
+  .strictObject(
+    {
+      to: z.enum(LOAN_STATUSES, { error: `must be one of ${LOAN_STATUSES.join(', ')}` }),
+      reason: text(MAX_REASON)
+        .nullish()
+        .transform((value) => value ?? null)
+        .meta({
+          description: `Why; required for ${NEEDS_REASON.join(' and ')}`,
+          anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REASON, pattern: '\\S' }, { type: 'null' }],
+        }),
+    },
+    { error: (issue) => (issue.code === 'invalid_type' ? 'must be an object' : undefined) },
+  )
+  .refine(({ to, reason }) => reason !== null || !NEEDS_REASON.includes(to), {
+    path: ['reason'],
+    message: `is required for ${NEEDS_REASON.join(' and ')}`,
+  })
+  .meta({
+    if: { properties: { to: { enum: [...NEEDS_REASON] } } },
+    then: { properties: { reason: { type: 'string' } }, required: ['reason'] },
+  });
 
 /** A UUID as it is stored, or undefined. */
 export function readId(value: string | undefined): string | undefined {
@@ -174,6 +204,19 @@ export const loanSchema = z.strictObject({
   updated_at: timestamp,
 });
 
+export const loanEventSchema = z.strictObject({
+  sequence: z.int().min(1).meta({ description: 'Rises with every event of any loan' }),
+  at: timestamp,
+  actor: z.string().meta({ description: 'Who did it' }),
+  action: z.string().meta({ examples: ['created', 'transitioned'] }),
+  from: status.nullable().meta({ description: 'Null for the creation' }),
+  to: status,
+  reason: z.string().nullable(),
+  request_id: z.string().nullable().meta({ description: 'X-Request-ID of the request that did it' }),
+  amount: decimalText,
+  currency: z.string().regex(/^[A-Z]{3}$/),
+});
+
 export const statisticsSchema = z.strictObject({
   total_loans: count,
   by_status: z.record(status, count),
@@ -202,11 +245,18 @@ export const problemSchema = z
     detail: z.string(),
     instance: z.string().optional(),
     request_id: z.string(),
+    allowed: z.array(status).optional().meta({ description: 'Of illegal-transition: the statuses that are possible' }),
     errors: z
       .array(z.strictObject({ pointer: z.string().optional(), parameter: z.string().optional(), detail: z.string() }))
       .optional(),
   })
   .meta({ description: 'RFC 9457' });
+
+/** Header fields that an operation may take. */
+export const REQUEST_HEADERS = {
+  'If-None-Match': 'Entity tags that the client has; if one of them is current, the answer is 304 without a body',
+  'If-Match': 'The entity tag of the version that the client has seen; if it is no longer current, nothing is changed',
+} as const;
 
 export interface Operation<Id extends string = string> {
   readonly id: Id;
@@ -215,7 +265,14 @@ export interface Operation<Id extends string = string> {
   readonly paths: readonly string[];
   readonly summary: string;
   /** Name of the answer's schema among the components, or a media type for anything but JSON. */
-  readonly answer: { readonly status: number; readonly schema?: string; readonly mediaType?: string };
+  readonly answer: {
+    readonly status: number;
+    readonly schema?: string;
+    readonly mediaType?: string;
+    /** Header fields, by name and meaning. */
+    readonly headers?: Readonly<Record<string, string>>;
+  };
+  readonly headers?: readonly (keyof typeof REQUEST_HEADERS)[];
   readonly query?: z.ZodObject;
   readonly body?: string;
   /** What it may answer with besides `internal`. */
@@ -223,6 +280,16 @@ export interface Operation<Id extends string = string> {
 }
 
 const DATABASE = ['db-unavailable', 'overloaded', 'storage-full'] as const;
+const ETAG = { ETag: 'Names this version of the loan' } as const;
+const BODY = [
+  'malformed-json',
+  'invalid-utf8',
+  'payload-too-large',
+  'unsupported-media-type',
+  'validation-error',
+  'unknown-property',
+  'invalid-text',
+] as const;
 const api = (path: string) => [`/api${path}`, `/api/v1${path}`];
 
 export const OPERATIONS = operations([
@@ -240,27 +307,44 @@ export const OPERATIONS = operations([
     method: 'POST',
     paths: api('/loans'),
     summary: 'Ask for a loan; Location says where it is',
-    answer: { status: 201, schema: 'Loan' },
+    answer: { status: 201, schema: 'Loan', headers: { Location: 'Where the loan is', ...ETAG } },
     body: 'NewLoan',
-    problems: [
-      'malformed-json',
-      'invalid-utf8',
-      'payload-too-large',
-      'unsupported-media-type',
-      'validation-error',
-      'invalid-amount',
-      'unknown-property',
-      'invalid-text',
-      'invalid-parameter',
-      ...DATABASE,
-    ],
+    problems: [...BODY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
   },
   {
     id: 'getLoan',
     method: 'GET',
     paths: api('/loans/:id'),
     summary: 'One loan',
-    answer: { status: 200, schema: 'Loan' },
+    answer: { status: 200, schema: 'Loan', headers: ETAG },
+    headers: ['If-None-Match'],
+    problems: ['invalid-id', 'not-found', 'invalid-parameter', ...DATABASE],
+  },
+  {
+    id: 'moveLoan',
+    method: 'POST',
+    paths: api('/loans/:id/transitions'),
+    summary: 'Move a loan to its next status; what is not possible is refused with what is',
+    answer: { status: 200, schema: 'Loan', headers: ETAG },
+    headers: ['If-Match'],
+    body: 'Transition',
+    problems: [
+      ...BODY,
+      'malformed-request',
+      'invalid-id',
+      'not-found',
+      'illegal-transition',
+      'version-mismatch',
+      'invalid-parameter',
+      ...DATABASE,
+    ],
+  },
+  {
+    id: 'loanEvents',
+    method: 'GET',
+    paths: api('/loans/:id/events'),
+    summary: 'All that happened to a loan, the newest last; nobody can change it',
+    answer: { status: 200, schema: 'LoanEventList' },
     problems: ['invalid-id', 'not-found', 'invalid-parameter', ...DATABASE],
   },
   {

@@ -7,6 +7,8 @@ import type { Context, Step } from './context';
 /** The route label of a request that no route matches. */
 export const UNMATCHED = 'unmatched';
 
+/** A name that anybody could claim would be worth nothing in an audit trail. */
+const UNAUTHENTICATED = 'unauthenticated';
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'OPTIONS', 'PUT', 'PATCH', 'DELETE']);
 /** Asked every few seconds by machines: their success is no news. */
@@ -19,6 +21,7 @@ const MAX_LOGGED_PATH = 256;
 export const requestContext: Step = function requestContext(ctx, next) {
   const given = ctx.req.headers['x-request-id'];
   ctx.state.requestId = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+  ctx.state.principal = UNAUTHENTICATED;
   ctx.state.startedAt = performance.now();
   ctx.state.route = UNMATCHED;
   ctx.res.setHeader('X-Request-ID', ctx.state.requestId);

@@ -3,13 +3,16 @@ import { PROBLEMS } from '../errors';
 import {
   databaseHealthSchema,
   healthSchema,
+  loanEventSchema,
   loanSchema,
   newLoanSchema,
   type Operation,
   OPERATIONS,
   problemSchema,
+  REQUEST_HEADERS,
   statisticsSchema,
   statusSchema,
+  transitionSchema,
 } from './contract';
 
 export interface SchemaObject {
@@ -63,8 +66,11 @@ export function openApiDocument(maxAmount: string): OpenApiDocument {
     components: {
       schemas: {
         NewLoan: jsonSchema(newLoanSchema(maxAmount), 'input'),
+        Transition: jsonSchema(transitionSchema, 'input'),
         Loan: jsonSchema(loanSchema, 'output'),
         LoanList: { type: 'array', items: reference('Loan') },
+        LoanEvent: jsonSchema(loanEventSchema, 'output'),
+        LoanEventList: { type: 'array', items: reference('LoanEvent') },
         Statistics: jsonSchema(statisticsSchema, 'output'),
         Health: jsonSchema(healthSchema, 'output'),
         Status: jsonSchema(statusSchema, 'output'),
@@ -90,17 +96,25 @@ function describe(operation: Operation, path: string): OperationObject {
     responses: {
       [answer.status]: {
         description: operation.summary,
-        ...(answer.status === 201 && {
-          headers: { Location: { schema: { type: 'string', format: 'uri-reference' } } },
-        }),
+        ...(answer.headers !== undefined && { headers: answerHeaders(answer.headers) }),
         content: { [answer.mediaType ?? 'application/json']: { schema } },
       },
+      ...(operation.headers?.includes('If-None-Match') === true && {
+        304: { description: 'The client has the current version already' },
+      }),
       ...problemResponses(operation),
     },
   };
 }
 
-function parametersOf({ query }: Operation, path: string): NonNullable<OperationObject['parameters']> {
+function answerHeaders(headers: Readonly<Record<string, string>>): Record<string, object> {
+  const described = Object.entries(headers).map(([name, description]) => {
+    return [name, { description, schema: { type: 'string', ...(name === 'Location' && { format: 'uri-reference' }) } }];
+  });
+  return Object.fromEntries(described) as Record<string, object>;
+}
+
+function parametersOf({ query, headers = [] }: Operation, path: string): NonNullable<OperationObject['parameters']> {
   const inPath = [...path.matchAll(/:(\w+)/g)].map(([, name = '']) => {
     return { name, in: 'path', required: true, schema: { type: 'string', format: 'uuid' } };
   });
@@ -108,7 +122,10 @@ function parametersOf({ query }: Operation, path: string): NonNullable<Operation
   const inQuery = Object.entries(properties).map(([name, { description, ...schema }]) => {
     return { name, in: 'query', required: false, ...(description !== undefined && { description }), schema };
   });
-  return [...inPath, ...inQuery];
+  const inHeader = headers.map((name) => {
+    return { name, in: 'header', required: false, description: REQUEST_HEADERS[name], schema: { type: 'string' } };
+  });
+  return [...inPath, ...inQuery, ...inHeader];
 }
 
 /** One response for each status: several problems may share one. */

@@ -1,3 +1,4 @@
+import type { LoanEvent } from '../db/audit';
 import type { Loan, Statistics } from '../domain/loan';
 import { formatAmount } from '../domain/money';
 
@@ -13,6 +14,21 @@ export function presentLoan(loan: Loan) {
     status: loan.status,
     created_at: loan.createdAt,
     updated_at: loan.updatedAt,
+  };
+}
+
+export function presentEvent(event: LoanEvent) {
+  return {
+    sequence: Number(event.sequence),
+    at: event.at,
+    actor: event.actor,
+    action: event.action,
+    from: event.from,
+    to: event.to,
+    reason: event.reason,
+    request_id: event.requestId,
+    amount: formatAmount(event.amount),
+    currency: event.currency,
   };
 }
 

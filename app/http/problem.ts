@@ -32,6 +32,7 @@ export function problemBody(problem: Problem, instance: string | undefined, requ
     instance,
     request_id: requestId,
     errors: problem.faults.length > 0 ? problem.faults : undefined,
+    ...problem.extensions,
   });
 }
 

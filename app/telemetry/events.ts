@@ -9,6 +9,7 @@ import type { Metrics } from './metrics';
  */
 export interface Events {
   loanCreated(loan: Loan, requestId: string): void;
+  loanMoved(before: Loan, after: Loan, requestId: string): void;
 }
 
 export function createEvents(metrics: Metrics, logger: Logger): Events {
@@ -20,6 +21,15 @@ export function createEvents(metrics: Metrics, logger: Logger): Events {
         loan_id: loan.id,
         amount: formatAmount(loan.amount),
         currency: loan.currency,
+      });
+    },
+    loanMoved(before, after, requestId) {
+      metrics.countTransition(before.status, after.status);
+      logger.log('info', 'loan moved', {
+        request_id: requestId,
+        loan_id: after.id,
+        from: before.status,
+        to: after.status,
       });
     },
   };

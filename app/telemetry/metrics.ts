@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { allowedMoves, LOAN_STATUSES, type LoanStatus } from '../domain/loan';
 import { METRICS, type MetricDefinition } from './names';
 
 /** The service's own registry and the typed handles of every metric in METRICS. */
@@ -12,6 +13,7 @@ export interface Metrics {
   observeRequest(method: string, route: string, status: number, seconds: number): void;
   observeQuery(operation: string, seconds: number): void;
   countLoan(currency: string): void;
+  countTransition(from: LoanStatus, to: LoanStatus): void;
 }
 
 interface PoolState {
@@ -41,6 +43,8 @@ export function createMetrics({ version, commit, environment }: BuildInformation
   const dbQueryErrors = new Counter({ ...METRICS.dbQueryErrors, ...own(registry, METRICS.dbQueryErrors) });
   for (const sqlstate_class of SQLSTATE_CLASSES) dbQueryErrors.inc({ sqlstate_class }, 0);
   for (const currency of KNOWN_CURRENCIES) loansCreated.inc({ currency }, 0);
+  const transitions = new Counter({ ...METRICS.loanTransitions, ...own(registry, METRICS.loanTransitions) });
+  for (const from of LOAN_STATUSES) for (const to of allowedMoves(from)) transitions.inc({ from, to }, 0);
   // The same in every process of a cluster: adding it up would make it the number of processes.
   new Gauge({ ...METRICS.appInfo, ...own(registry, METRICS.appInfo), aggregator: 'first' }).set(
     { version, commit, environment },
@@ -77,6 +81,7 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     countLoan(currency) {
       loansCreated.inc({ currency: LABEL_CURRENCIES.has(currency) ? currency : 'other' });
     },
+    countTransition: (from, to) => transitions.inc({ from, to }),
   };
 }
 

@@ -66,6 +66,12 @@ export const METRICS = {
     help: 'Loans created by this service since it started',
     labels: ['currency'],
   },
+  loanTransitions: {
+    name: 'loan_status_transitions_total',
+    type: 'counter',
+    help: 'Loans that this service moved from one status to another since it started',
+    labels: ['from', 'to'],
+  },
   appInfo: {
     name: 'app_info',
     type: 'gauge',

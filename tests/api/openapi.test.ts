@@ -4,6 +4,7 @@ import { PROBLEMS } from '../../app/errors';
 import {
   databaseHealthSchema,
   healthSchema,
+  loanEventSchema,
   loanSchema,
   OPERATIONS,
   problemSchema,
@@ -53,7 +54,9 @@ it('resolves every reference, and describes every status of every operation by p
   }
   for (const operation of OPERATIONS) {
     const described = document.paths[operation.paths[0]!.replace(':id', '{id}')]![operation.method.toLowerCase()]!;
-    const expected = [operation.answer.status, 500, ...operation.problems.map((slug) => PROBLEMS[slug].status)];
+    const conditional = operation.headers?.includes('If-None-Match') === true ? [304] : [];
+    const problems = operation.problems.map((slug) => PROBLEMS[slug].status);
+    const expected = [operation.answer.status, 500, ...conditional, ...problems];
     expect(Object.keys(described.responses).map(Number).sort()).toEqual([...new Set(expected)].sort());
   }
 });
@@ -65,6 +68,7 @@ it('describes what is really answered', async () => {
   for (const [path, schema] of [
     ['/api/v1/loans', loanSchema.array()],
     [created.headers.location!, loanSchema],
+    [`${created.headers.location!}/events`, loanEventSchema.array()],
     ['/api/stats', statisticsSchema],
     ['/health', healthSchema],
     ['/health/live', statusSchema],

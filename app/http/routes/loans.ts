@@ -1,11 +1,21 @@
+import type { Origin } from '../../db/audit';
 import type { Loans } from '../../db/loans';
-import { openLoan, summarize } from '../../domain/loan';
+import { allowedMoves, type Loan, type LoanStatus, moveLoan, openLoan, summarize } from '../../domain/loan';
 import { Problem } from '../../errors';
 import type { Events } from '../../telemetry/events';
 import { readJson } from '../body';
+import { entityTag, isUnmodified, type Precondition, readPrecondition } from '../conditions';
 import type { Context } from '../context';
-import { emptyQuery, loanListQuery, newLoanSchema, readId, writeCursor } from '../contract';
-import { presentLoan, presentStatistics } from '../present';
+import {
+  emptyQuery,
+  loanListQuery,
+  newLoanSchema,
+  readId,
+  type TransitionRequest,
+  transitionSchema,
+  writeCursor,
+} from '../contract';
+import { presentEvent, presentLoan, presentStatistics } from '../present';
 import { validateBody, validateQuery } from '../validate';
 import { sendJson } from './send';
 
@@ -20,6 +30,31 @@ interface Parts {
 
 export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
   const newLoan = newLoanSchema(maxAmount);
+
+  async function find(id: string): Promise<Loan> {
+    const loan = await loans.find(id);
+    if (loan === undefined) throw new Problem('not-found', 'There is no loan with this id.');
+    return loan;
+  }
+
+  /** Of rivals the database lets one through; the others look again, and find that they come too late. */
+  async function move(
+    id: string,
+    { to, reason }: TransitionRequest,
+    holds: Precondition,
+    origin: Origin,
+  ): Promise<{ before: Loan; after: Loan }> {
+    for (;;) {
+      const before = await find(id);
+      if (!holds(entityTag(before))) {
+        throw new Problem('version-mismatch', 'The loan is no longer what If-Match names. Read it again, and decide.');
+      }
+      const after = moveLoan(before, to, now());
+      if (after === undefined) throw illegalTransition(before.status, to);
+      if (await loans.move(before, after, reason, origin)) return { before, after };
+    }
+  }
+
   return {
     async listLoans(ctx: Context) {
       const { limit, cursor } = validateQuery(loanListQuery, ctx);
@@ -34,10 +69,12 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
 
     async getLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
-      const id = readId((ctx.params as { id?: string }).id);
-      if (id === undefined) throw new Problem('invalid-id', 'A loan is named by a UUID.');
-      const loan = await loans.find(id);
-      if (loan === undefined) throw new Problem('not-found', 'There is no loan with this id.');
+      const loan = await find(readLoanId(ctx));
+      ctx.set('ETag', entityTag(loan));
+      if (isUnmodified(ctx, entityTag(loan))) {
+        ctx.status = 304;
+        return;
+      }
       sendJson(ctx, 200, presentLoan(loan));
     },
 
@@ -45,10 +82,28 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
       validateQuery(emptyQuery, ctx);
       const request = validateBody(newLoan, await readJson(ctx));
       const loan = openLoan(request, newId(), now());
-      await loans.insert(loan);
+      await loans.insert(loan, ctx.state);
       events.loanCreated(loan, ctx.state.requestId);
-      ctx.set('Location', `${ctx.path}/${loan.id}`);
+      ctx.set({ Location: `${ctx.path}/${loan.id}`, ETag: entityTag(loan) });
       sendJson(ctx, 201, presentLoan(loan));
+    },
+
+    async moveLoan(ctx: Context) {
+      validateQuery(emptyQuery, ctx);
+      const id = readLoanId(ctx);
+      const precondition = readPrecondition(ctx);
+      const request = validateBody(transitionSchema, await readJson(ctx));
+      const { before, after } = await move(id, request, precondition, ctx.state);
+      events.loanMoved(before, after, ctx.state.requestId);
+      ctx.set('ETag', entityTag(after));
+      sendJson(ctx, 200, presentLoan(after));
+    },
+
+    async loanEvents(ctx: Context) {
+      validateQuery(emptyQuery, ctx);
+      const history = await loans.history(readLoanId(ctx));
+      if (history.length === 0) throw new Problem('not-found', 'There is no loan with this id.');
+      sendJson(ctx, 200, history.map(presentEvent));
     },
 
     async statistics(ctx: Context) {
@@ -56,4 +111,18 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
       sendJson(ctx, 200, presentStatistics(summarize(await loans.groups())));
     },
   };
+}
+
+function readLoanId(ctx: Context): string {
+  const id = readId((ctx.params as { id?: string }).id);
+  if (id === undefined) throw new Problem('invalid-id', 'A loan is named by a UUID.');
+  return id;
+}
+
+function illegalTransition(from: LoanStatus, to: LoanStatus): Problem {
+  const allowed = allowedMoves(from);
+  const next = allowed.length === 0 ? 'This is the end of it' : `It can become ${allowed.join(' or ')}`;
+  return new Problem('illegal-transition', `The loan is ${from} and cannot become ${to}. ${next}.`, {
+    extensions: { allowed },
+  });
 }

@@ -1,0 +1,87 @@
+import type { LoanStatus } from '../domain/loan';
+import { type Amount, parseAmount } from '../domain/money';
+import { type Statement, toTimestamp, type Value } from './pool';
+
+/** Who changes something, and with which request. A request's state is one. */
+export interface Origin {
+  readonly principal: string;
+  readonly requestId: string | null;
+}
+
+/** What happened to a loan, with its amount at that time. */
+export interface LoanEvent {
+  /** Rises with every event of any loan. */
+  readonly sequence: string;
+  /** ISO 8601, UTC. */
+  readonly at: string;
+  readonly actor: string;
+  readonly action: string;
+  /** Null for the creation. */
+  readonly from: LoanStatus | null;
+  readonly to: LoanStatus;
+  readonly reason: string | null;
+  readonly requestId: string | null;
+  readonly amount: Amount;
+  readonly currency: string;
+}
+
+export interface EventRow {
+  readonly sequence: string;
+  readonly at: string;
+  readonly actor: string;
+  readonly action: string;
+  readonly from_status: LoanStatus | null;
+  readonly to_status: LoanStatus;
+  readonly reason: string | null;
+  readonly request_id: string | null;
+  readonly amount: string;
+  readonly currency: string;
+}
+
+export const HISTORY: Statement<EventRow> = {
+  name: 'loan_history',
+  text: `SELECT sequence, at, actor, action, from_status, to_status, reason, request_id, amount, currency
+    FROM loan_events WHERE loan_id = $1 ORDER BY sequence`,
+};
+
+/** What an event says besides the loan itself. */
+export interface Happening {
+  readonly action: 'created' | 'transitioned';
+  readonly from: LoanStatus | null;
+  readonly reason: string | null;
+}
+
+/**
+ * One statement that makes a change and writes its event, both or neither, in one round trip.
+ * @param change SQL that returns the changed rows of loans
+ * @param parameters how many the change has; those of the event follow them (see eventValues).
+ */
+export function withEvent(name: string, change: string, parameters: number): Statement<{ id: string }> {
+  const [actor, action, from, reason, request] = [1, 2, 3, 4, 5].map((n) => `$${parameters + n}::text`);
+  return {
+    name,
+    text: `WITH changed AS (${change}), event AS (
+      INSERT INTO loan_events (loan_id, version, at, actor, action, from_status, to_status, reason, request_id, amount, currency)
+      SELECT id, version, updated_at, ${actor}, ${action}, ${from}, status, ${reason}, ${request}, amount, currency FROM changed)
+      SELECT id FROM changed`,
+  };
+}
+
+export function eventValues({ action, from, reason }: Happening, { principal, requestId }: Origin): Value[] {
+  return [principal, action, from, reason, requestId];
+}
+
+export function toEvent(row: EventRow): LoanEvent {
+  return {
+    sequence: row.sequence,
+    at: toTimestamp(row.at),
+    actor: row.actor,
+    action: row.action,
+    from: row.from_status,
+    to: row.to_status,
+    reason: row.reason,
+    requestId: row.request_id,
+    amount: parseAmount(row.amount),
+    currency: row.currency,
+  };
+}
