@@ -5,9 +5,11 @@ import type { AddressInfo } from 'node:net';
 import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config, Secrets } from './config';
+import { createKeys, type Keys } from './db/idempotency';
 import { createLoans } from './db/loans';
 import { openDatabase } from './db/pool';
 import { createApp } from './http/app';
+import { createOnce } from './http/idempotency';
 import { UNMATCHED } from './http/observe';
 import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
@@ -43,7 +45,11 @@ export interface Overrides {
   readonly logDestination: Writable;
   /** The metrics of all processes, where there are several; else this one's. */
   readonly metricsText?: () => Promise<string>;
+  readonly pruneEveryMs?: number;
 }
+
+/** Often enough that what has to go is a few batches, in whichever process is first. */
+const PRUNE_EVERY_MS = 60_000;
 
 /** Puts the service together. Nothing runs before start(). */
 export function createService(config: Config, secrets: Secrets, overrides: Overrides): Service {
@@ -54,6 +60,8 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const database = openDatabase(config.database, secrets, { metrics, logger });
   const loans = createLoans(database);
   const events = createEvents(metrics, logger);
+  const keys = createKeys(database);
+  const pruning = new AbortController();
   const { maxAmount, version } = config;
   let draining = false;
   let listened = false;
@@ -64,7 +72,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     logger,
     isDraining,
     handlers: {
-      ...loanHandlers({ loans, events, maxAmount, now, newId }),
+      ...loanHandlers({ loans, events, once: createOnce(keys, events), maxAmount, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
       ...docsHandlers(maxAmount),
     },
@@ -89,6 +97,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     const drainMs = listened ? config.drainMs : 0;
     logger.log('info', 'shutting down', { drain_ms: drainMs, in_flight: inFlight.count });
     await sleep(drainMs);
+    pruning.abort();
     const cutOff = await closeServers(listeners, inFlight, config.shutdownTimeoutMs);
     await database.close();
     logger.log(cutOff === 0 ? 'info' : 'warn', 'stopped', { cut_off: cutOff });
@@ -103,11 +112,27 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
         await once(server, 'listening');
         listened = true;
       }
+      void repeat(() => prune(keys, logger, pruning.signal), overrides.pruneEveryMs ?? PRUNE_EVERY_MS, pruning.signal);
       logger.log('info', 'listening', { ports: listeners.map(({ server }) => portOf(server)), version });
     },
     ports: () => listeners.map(({ server }) => portOf(server)),
     stop: () => (stopping ??= stop()),
   };
+}
+
+/** With the given pause before each time, until it is aborted. Keeps no process alive. */
+async function repeat(work: () => Promise<void>, pauseMs: number, signal: AbortSignal): Promise<void> {
+  while (await sleep(pauseMs, true, { signal, ref: false }).catch(() => false)) await work();
+}
+
+async function prune(keys: Keys, logger: Logger, signal: AbortSignal): Promise<void> {
+  try {
+    while (!signal.aborted && (await keys.prune()));
+  } catch (error) {
+    logger.log('warn', 'idempotency keys not pruned', {
+      reason: error instanceof Error ? error.message : String(error),
+    });
+  }
 }
 
 function counted(inFlight: { count: number }, handler: AppCallback): RequestListener {

@@ -1,5 +1,6 @@
 import type { LoanStatus } from '../domain/loan';
 import { type Amount, parseAmount } from '../domain/money';
+import { type Change, changeOnce } from './idempotency';
 import { type Statement, toTimestamp, type Value } from './pool';
 
 /** Who changes something, and with which request. A request's state is one. */
@@ -52,19 +53,16 @@ export interface Happening {
 }
 
 /**
- * One statement that makes a change and writes its event, both or neither, in one round trip.
- * @param change SQL that returns the changed rows of loans
+ * A change and its event in one statement, both or neither.
+ * @param change SQL that changes loans only `WHERE EXISTS (SELECT FROM free)` (see changeOnce), and returns them
  * @param parameters how many the change has; those of the event follow them (see eventValues).
  */
-export function withEvent(name: string, change: string, parameters: number): Statement<{ id: string }> {
+export function withEvent(name: string, change: string, parameters: number): Change {
   const [actor, action, from, reason, request] = [1, 2, 3, 4, 5].map((n) => `$${parameters + n}::text`);
-  return {
-    name,
-    text: `WITH changed AS (${change}), event AS (
-      INSERT INTO loan_events (loan_id, version, at, actor, action, from_status, to_status, reason, request_id, amount, currency)
-      SELECT id, version, updated_at, ${actor}, ${action}, ${from}, status, ${reason}, ${request}, amount, currency FROM changed)
-      SELECT id FROM changed`,
-  };
+  const event = `INSERT INTO loan_events
+    (loan_id, version, at, actor, action, from_status, to_status, reason, request_id, amount, currency)
+    SELECT id, version, updated_at, ${actor}, ${action}, ${from}, status, ${reason}, ${request}, amount, currency FROM changed`;
+  return changeOnce(name, `changed AS (${change}), event AS (${event})`, parameters + 5);
 }
 
 export function eventValues({ action, from, reason }: Happening, { principal, requestId }: Origin): Value[] {

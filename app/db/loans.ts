@@ -1,6 +1,7 @@
 import type { Loan, LoanGroup, LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount, parseAmount } from '../domain/money';
 import { eventValues, HISTORY, type LoanEvent, type Origin, toEvent, withEvent } from './audit';
+import { apply, type Recorded } from './idempotency';
 import { type Database, type Statement, toTimestamp } from './pool';
 
 /** Where a page ends: the next one starts with the loan after this one, newest first. */
@@ -11,13 +12,16 @@ export interface Position {
 }
 
 export interface Loans {
-  /** Writes the loan, and that it was created. */
-  insert(loan: Loan, origin: Origin): Promise<void>;
   /**
-   * Writes a loan's next status, and that it came to it; false, and nothing written, if the loan is no longer as it
-   * was when it was read.
+   * Writes the loan, that it was created, and the answer to be kept; false, and nothing written, if the key of the
+   * answer is taken or in use.
    */
-  move(before: Loan, after: Loan, reason: string | null, origin: Origin): Promise<boolean>;
+  insert(loan: Loan, origin: Origin, answer?: Recorded): Promise<boolean>;
+  /**
+   * Writes a loan's next status, that it came to it, and the answer to be kept; false, and nothing written, if the
+   * loan is no longer as it was when it was read, or the key of the answer is taken or in use.
+   */
+  move(before: Loan, after: Loan, reason: string | null, origin: Origin, answer?: Recorded): Promise<boolean>;
   /** All that happened to a loan, in order; nothing only where there never was such a loan. */
   history(id: string): Promise<LoanEvent[]>;
   find(id: string): Promise<Loan | undefined>;
@@ -51,12 +55,15 @@ const COLUMNS =
 
 const INSERT = withEvent(
   'loan_insert',
-  `INSERT INTO loans (${COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *`,
+  `INSERT INTO loans (${COLUMNS})
+   SELECT $1::uuid, $2::text, $3::numeric, $4::text, $5::int, $6::numeric, $7::text, $8::timestamptz, $9::timestamptz, $10::int
+   WHERE EXISTS (SELECT FROM free) RETURNING *`,
   10,
 );
 const MOVE = withEvent(
   'loan_move',
-  'UPDATE loans SET status = $3, updated_at = $4, version = $5 WHERE id = $1 AND version = $2 RETURNING *',
+  `UPDATE loans SET status = $3, updated_at = $4, version = $5
+   WHERE id = $1 AND version = $2 AND EXISTS (SELECT FROM free) RETURNING *`,
   5,
 );
 const BY_ID: Statement<LoanRow> = { name: 'loan_by_id', text: `SELECT ${COLUMNS} FROM loans WHERE id = $1` };
@@ -75,14 +82,14 @@ const GROUPS: Statement<GroupRow> = {
 
 export function createLoans(database: Database): Loans {
   return {
-    async insert(loan, origin) {
+    insert(loan, origin, answer) {
       const event = eventValues({ action: 'created', from: null, reason: null }, origin);
-      await database.query(INSERT, [...toValues(loan), ...event]);
+      return apply(database, INSERT, [...toValues(loan), ...event], answer);
     },
-    async move(before, after, reason, origin) {
+    move(before, after, reason, origin, answer) {
       const values = [before.id, before.version, after.status, after.updatedAt, after.version];
       const event = eventValues({ action: 'transitioned', from: before.status, reason }, origin);
-      return (await database.query(MOVE, [...values, ...event])).length > 0;
+      return apply(database, MOVE, [...values, ...event], answer);
     },
     async history(id) {
       return (await database.query(HISTORY, [id])).map(toEvent);

@@ -254,6 +254,9 @@ export const problemSchema = z
 
 /** Header fields that an operation may take. */
 export const REQUEST_HEADERS = {
+  'Idempotency-Key':
+    'A name of the client for this request, 1 to 255 visible ASCII characters, with or without quotes. The same request ' +
+    'with the same key is done once; for 24 hours it gets the same answer',
   'If-None-Match': 'Entity tags that the client has; if one of them is current, the answer is 304 without a body',
   'If-Match': 'The entity tag of the version that the client has seen; if it is no longer current, nothing is changed',
 } as const;
@@ -281,6 +284,8 @@ export interface Operation<Id extends string = string> {
 
 const DATABASE = ['db-unavailable', 'overloaded', 'storage-full'] as const;
 const ETAG = { ETag: 'Names this version of the loan' } as const;
+const REPLAYED = { 'Idempotent-Replayed': 'true, if this is the stored answer of an earlier request' } as const;
+const KEY = ['idempotency-key-invalid', 'idempotency-in-progress', 'idempotency-key-reused'] as const;
 const BODY = [
   'malformed-json',
   'invalid-utf8',
@@ -307,9 +312,10 @@ export const OPERATIONS = operations([
     method: 'POST',
     paths: api('/loans'),
     summary: 'Ask for a loan; Location says where it is',
-    answer: { status: 201, schema: 'Loan', headers: { Location: 'Where the loan is', ...ETAG } },
+    answer: { status: 201, schema: 'Loan', headers: { Location: 'Where the loan is', ...ETAG, ...REPLAYED } },
+    headers: ['Idempotency-Key'],
     body: 'NewLoan',
-    problems: [...BODY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
+    problems: [...BODY, ...KEY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
   },
   {
     id: 'getLoan',
@@ -325,11 +331,12 @@ export const OPERATIONS = operations([
     method: 'POST',
     paths: api('/loans/:id/transitions'),
     summary: 'Move a loan to its next status; what is not possible is refused with what is',
-    answer: { status: 200, schema: 'Loan', headers: ETAG },
-    headers: ['If-Match'],
+    answer: { status: 200, schema: 'Loan', headers: { ...ETAG, ...REPLAYED } },
+    headers: ['Idempotency-Key', 'If-Match'],
     body: 'Transition',
     problems: [
       ...BODY,
+      ...KEY,
       'malformed-request',
       'invalid-id',
       'not-found',

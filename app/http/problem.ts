@@ -1,10 +1,12 @@
 import { STATUS_CODES } from 'node:http';
 import { isNativeError } from 'node:util/types';
+import type { Answer } from '../db/idempotency';
 import { Problem } from '../errors';
 import type { Logger } from '../telemetry/logger';
 import type { Step } from './context';
+import { sendAnswer } from './send';
 
-export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
+const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
 /** Turns every failure below it into one problem document. An error that is no Problem is masked and logged. */
 export function problemDocuments(logger: Logger): Step {
@@ -15,15 +17,17 @@ export function problemDocuments(logger: Logger): Step {
       const problem = asKnownProblem(error);
       ctx.state.failure = problem;
       if (problem.status >= 500) logFailure(logger, ctx.state.requestId, problem);
-      ctx.status = problem.status;
-      ctx.set(problem.headers);
-      ctx.set('Content-Type', PROBLEM_TYPE);
-      ctx.body = problemBody(problem, ctx.path, ctx.state.requestId);
+      sendAnswer(ctx, problemAnswer(problem, ctx.path, ctx.state.requestId));
     }
   };
 }
 
-export function problemBody(problem: Problem, instance: string | undefined, requestId: string): string {
+export function problemAnswer(problem: Problem, instance: string, requestId: string): Answer {
+  const headers = { ...problem.headers, 'Content-Type': PROBLEM_TYPE };
+  return { status: problem.status, headers, body: problemBody(problem, instance, requestId) };
+}
+
+function problemBody(problem: Problem, instance: string | undefined, requestId: string): string {
   return JSON.stringify({
     type: problem.type,
     title: problem.title,

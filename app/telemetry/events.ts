@@ -10,6 +10,7 @@ import type { Metrics } from './metrics';
 export interface Events {
   loanCreated(loan: Loan, requestId: string): void;
   loanMoved(before: Loan, after: Loan, requestId: string): void;
+  answerReplayed(operation: string, requestId: string): void;
 }
 
 export function createEvents(metrics: Metrics, logger: Logger): Events {
@@ -31,6 +32,10 @@ export function createEvents(metrics: Metrics, logger: Logger): Events {
         from: before.status,
         to: after.status,
       });
+    },
+    answerReplayed(operation, requestId) {
+      metrics.idempotencyReplays.inc();
+      logger.log('info', 'answer replayed', { request_id: requestId, operation });
     },
   };
 }

@@ -7,6 +7,7 @@ export interface Metrics {
   readonly registry: Registry;
   readonly httpRequestsInFlight: Gauge;
   readonly dbQueryErrors: Counter;
+  readonly idempotencyReplays: Counter;
   /** The state of the connection pool, read whenever the metrics are collected. */
   watchPool(pool: PoolState): void;
   /** Seconds. The route is a pattern of ours, never a path that a client made up. */
@@ -56,6 +57,7 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     registry,
     httpRequestsInFlight: gauge(registry, METRICS.httpRequestsInFlight),
     dbQueryErrors,
+    idempotencyReplays: new Counter({ ...METRICS.idempotencyReplays, ...own(registry, METRICS.idempotencyReplays) }),
     watchPool(pool) {
       gauge(registry, METRICS.dbPoolConnections, () => pool.totalCount);
       gauge(registry, METRICS.dbPoolIdle, () => pool.idleCount);

@@ -72,6 +72,12 @@ export const METRICS = {
     help: 'Loans that this service moved from one status to another since it started',
     labels: ['from', 'to'],
   },
+  idempotencyReplays: {
+    name: 'idempotency_replays_total',
+    type: 'counter',
+    help: 'Requests that got the stored answer of an earlier one with the same Idempotency-Key',
+    labels: [],
+  },
   appInfo: {
     name: 'app_info',
     type: 'gauge',

@@ -1,7 +1,7 @@
 import type { Context } from '../context';
 import { DOCS_STYLE, docsPage } from '../docs';
 import { openApiDocument } from '../openapi';
-import { send } from './send';
+import { send } from '../send';
 
 /** The page brings its own style from here, and nothing else. */
 const PAGE_POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";

@@ -1,7 +1,7 @@
 import type { Database, Statement } from '../../db/pool';
 import { Problem } from '../../errors';
 import type { Context } from '../context';
-import { send, sendJson } from './send';
+import { send, sendJson } from '../send';
 
 interface Parts {
   readonly database: Database;

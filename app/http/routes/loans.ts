@@ -1,58 +1,33 @@
-import type { Origin } from '../../db/audit';
 import type { Loans } from '../../db/loans';
 import { allowedMoves, type Loan, type LoanStatus, moveLoan, openLoan, summarize } from '../../domain/loan';
 import { Problem } from '../../errors';
 import type { Events } from '../../telemetry/events';
 import { readJson } from '../body';
-import { entityTag, isUnmodified, type Precondition, readPrecondition } from '../conditions';
+import { entityTag, isUnmodified, readPrecondition } from '../conditions';
 import type { Context } from '../context';
-import {
-  emptyQuery,
-  loanListQuery,
-  newLoanSchema,
-  readId,
-  type TransitionRequest,
-  transitionSchema,
-  writeCursor,
-} from '../contract';
+import { emptyQuery, loanListQuery, newLoanSchema, readId, transitionSchema, writeCursor } from '../contract';
+import type { Once } from '../idempotency';
 import { presentEvent, presentLoan, presentStatistics } from '../present';
 import { validateBody, validateQuery } from '../validate';
-import { sendJson } from './send';
+import { jsonAnswer, sendJson } from '../send';
 
 interface Parts {
   readonly loans: Loans;
   readonly events: Events;
+  readonly once: Once;
   readonly maxAmount: string;
   readonly now: () => Date;
   /** A new UUID. */
   readonly newId: () => string;
 }
 
-export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
+export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Parts) {
   const newLoan = newLoanSchema(maxAmount);
 
   async function find(id: string): Promise<Loan> {
     const loan = await loans.find(id);
     if (loan === undefined) throw new Problem('not-found', 'There is no loan with this id.');
     return loan;
-  }
-
-  /** Of rivals the database lets one through; the others look again, and find that they come too late. */
-  async function move(
-    id: string,
-    { to, reason }: TransitionRequest,
-    holds: Precondition,
-    origin: Origin,
-  ): Promise<{ before: Loan; after: Loan }> {
-    for (;;) {
-      const before = await find(id);
-      if (!holds(entityTag(before))) {
-        throw new Problem('version-mismatch', 'The loan is no longer what If-Match names. Read it again, and decide.');
-      }
-      const after = moveLoan(before, to, now());
-      if (after === undefined) throw illegalTransition(before.status, to);
-      if (await loans.move(before, after, reason, origin)) return { before, after };
-    }
   }
 
   return {
@@ -80,23 +55,35 @@ export function loanHandlers({ loans, events, maxAmount, now, newId }: Parts) {
 
     async createLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
-      const request = validateBody(newLoan, await readJson(ctx));
-      const loan = openLoan(request, newId(), now());
-      await loans.insert(loan, ctx.state);
-      events.loanCreated(loan, ctx.state.requestId);
-      ctx.set({ Location: `${ctx.path}/${loan.id}`, ETag: entityTag(loan) });
-      sendJson(ctx, 201, presentLoan(loan));
+      const body = await readJson(ctx);
+      const request = validateBody(newLoan, body);
+      await once(ctx, 'createLoan', body, async (claim) => {
+        const loan = openLoan(request, newId(), now());
+        const headers = { Location: `${ctx.path}/${loan.id}`, ETag: entityTag(loan) };
+        const answer = jsonAnswer(201, presentLoan(loan), headers);
+        if (!(await loans.insert(loan, ctx.state, claim && { ...claim, answer }))) return undefined;
+        events.loanCreated(loan, ctx.state.requestId);
+        return answer;
+      });
     },
 
+    /** Of rivals the database lets one through; the others look again, and find that they come too late. */
     async moveLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
       const id = readLoanId(ctx);
-      const precondition = readPrecondition(ctx);
-      const request = validateBody(transitionSchema, await readJson(ctx));
-      const { before, after } = await move(id, request, precondition, ctx.state);
-      events.loanMoved(before, after, ctx.state.requestId);
-      ctx.set('ETag', entityTag(after));
-      sendJson(ctx, 200, presentLoan(after));
+      const holds = readPrecondition(ctx);
+      const body = await readJson(ctx);
+      const { to, reason } = validateBody(transitionSchema, body);
+      await once(ctx, 'moveLoan', body, async (claim) => {
+        const before = await find(id);
+        if (!holds(entityTag(before))) throw versionMismatch();
+        const after = moveLoan(before, to, now());
+        if (after === undefined) throw illegalTransition(before.status, to);
+        const answer = jsonAnswer(200, presentLoan(after), { ETag: entityTag(after) });
+        if (!(await loans.move(before, after, reason, ctx.state, claim && { ...claim, answer }))) return undefined;
+        events.loanMoved(before, after, ctx.state.requestId);
+        return answer;
+      });
     },
 
     async loanEvents(ctx: Context) {
@@ -117,6 +104,10 @@ function readLoanId(ctx: Context): string {
   const id = readId((ctx.params as { id?: string }).id);
   if (id === undefined) throw new Problem('invalid-id', 'A loan is named by a UUID.');
   return id;
+}
+
+function versionMismatch(): Problem {
+  return new Problem('version-mismatch', 'The loan is no longer what If-Match names. Read it again, and decide.');
 }
 
 function illegalTransition(from: LoanStatus, to: LoanStatus): Problem {

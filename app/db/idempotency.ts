@@ -1,0 +1,167 @@
+import { createHash } from 'node:crypto';
+import { isNativeError } from 'node:util/types';
+import { codeOf } from './faults';
+import type { Database, Queryable, Statement, Value } from './pool';
+
+/** One request that is done at most once: a key of the client's, within what it may be used for. */
+export interface Claim {
+  readonly principal: string;
+  readonly operation: string;
+  readonly key: string;
+  /** Of what is asked for: the same key with another one is a mistake of the client. */
+  readonly fingerprint: string;
+}
+
+/** An answer as it leaves, and leaves again for a repeated request. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+/** An answer that is to be kept under its claim. */
+export interface Recorded extends Claim {
+  readonly answer: Answer;
+}
+
+export interface Keys {
+  /** What the same key was answered with, if that was not too long ago. */
+  find(claim: Claim): Promise<Recorded | undefined>;
+  /** Keeps the answer to a request that changed nothing; false if the key is taken or in use. */
+  store(recorded: Recorded): Promise<boolean>;
+  /** Deletes answers that are too old, a bounded number of them. Resolves to whether there may be more. */
+  prune(): Promise<boolean>;
+}
+
+/** A change of the database, alone and together with the answer to the request that asked for it. */
+export interface Change {
+  readonly plain: Statement<{ id: string }>;
+  readonly keyed: Statement<{ id: string }>;
+}
+
+const RETENTION = "interval '24 hours'";
+const PRUNE_BATCH = 1_000;
+const RECORDED_COLUMNS = 'principal, operation, key, fingerprint, status, headers, body';
+
+interface AnswerRow {
+  readonly fingerprint: string;
+  readonly status: string;
+  readonly headers: string;
+  readonly body: string;
+  readonly expired: string;
+}
+
+const FIND: Statement<AnswerRow> = {
+  name: 'key_find',
+  text: `SELECT fingerprint, status, headers, body, created_at < now() - ${RETENTION} AS expired
+    FROM idempotency_keys WHERE principal = $1 AND operation = $2 AND key = $3`,
+};
+const FORGET: Statement<never> = {
+  name: 'key_forget',
+  text: `DELETE FROM idempotency_keys
+    WHERE principal = $1 AND operation = $2 AND key = $3 AND created_at < now() - ${RETENTION}`,
+};
+const STORE: Statement<{ key: string }> = {
+  name: 'key_store',
+  text: `WITH ${freeIf(0)} INSERT INTO idempotency_keys (${RECORDED_COLUMNS}) SELECT ${recordedFrom(0)} FROM free RETURNING key`,
+};
+/** Several processes may prune at once: each takes what no other has taken. */
+const PRUNE: Statement<{ pruned: string }> = {
+  name: 'key_prune',
+  text: `DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+      SELECT ctid FROM idempotency_keys WHERE created_at < now() - ${RETENTION}
+      ORDER BY created_at LIMIT ${PRUNE_BATCH} FOR UPDATE SKIP LOCKED))
+    RETURNING 't' AS pruned`,
+};
+
+/**
+ * A key is claimed, the change made and the answer stored by one statement: one round trip, and no moment at which
+ * one is there without the others. The claim never waits for a twin inside the database, where it would hold a
+ * connection: an advisory lock on the key is taken at once or not at all.
+ *
+ * @param change SQL of the parts of a WITH clause, the first of which, `changed`, changes something only
+ * `WHERE EXISTS (SELECT FROM free)` and returns the changed rows
+ * @param parameters how many it has; those of the key follow.
+ */
+export function changeOnce(name: string, change: string, parameters: number): Change {
+  return {
+    plain: { name, text: `WITH free AS (SELECT), ${change} SELECT id FROM changed` },
+    keyed: {
+      name: `${name}_keyed`,
+      text: `WITH ${freeIf(parameters)}, ${change}, kept AS (
+          INSERT INTO idempotency_keys (${RECORDED_COLUMNS}) SELECT ${recordedFrom(parameters)} FROM changed)
+        SELECT id FROM changed`,
+    },
+  };
+}
+
+/** Makes the change; false, and nothing written, if it found nothing to change or its key is taken or in use. */
+export async function apply(
+  connection: Queryable,
+  { plain, keyed }: Change,
+  values: readonly Value[],
+  recorded: Recorded | undefined,
+): Promise<boolean> {
+  if (recorded === undefined) return (await connection.query(plain, values)).length > 0;
+  return unlessTaken(() => connection.query(keyed, [...values, ...valuesOf(recorded)]));
+}
+
+export function createKeys(database: Database): Keys {
+  return {
+    async find(claim) {
+      const values = [claim.principal, claim.operation, claim.key];
+      const [row] = await database.query(FIND, values);
+      if (row?.expired === 't') await database.query(FORGET, values);
+      if (row === undefined || row.expired === 't') return undefined;
+      const headers = JSON.parse(row.headers) as Record<string, string>;
+      return {
+        ...claim,
+        fingerprint: row.fingerprint,
+        answer: { status: Number(row.status), headers, body: row.body },
+      };
+    },
+    store: (recorded) => unlessTaken(() => database.query(STORE, valuesOf(recorded))),
+    async prune() {
+      return (await database.query(PRUNE)).length === PRUNE_BATCH;
+    },
+  };
+}
+
+/** The lock that stands for a key while its request is being done. */
+export function lockOf({ principal, operation, key }: Omit<Claim, 'fingerprint'>): string {
+  return createHash('sha256').update([principal, operation, key].join('\0')).digest().readBigInt64BE().toString();
+}
+
+/** `free` has a row if the lock was to be had and the key is not taken. */
+function freeIf(parameters: number): string {
+  const [lock, principal, operation, key] = [1, 2, 3, 4].map((n) => `$${parameters + n}`);
+  return `held AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(${lock}::bigint) AS held),
+    free AS MATERIALIZED (SELECT FROM held WHERE held AND NOT EXISTS (
+      SELECT FROM idempotency_keys WHERE principal = ${principal} AND operation = ${operation} AND key = ${key}))`;
+}
+
+function recordedFrom(parameters: number): string {
+  const types = ['text', 'text', 'text', 'text', 'smallint', 'jsonb', 'text'];
+  return types.map((type, index) => `$${parameters + 2 + index}::${type}`).join(', ');
+}
+
+/** In the order of freeIf and RECORDED_COLUMNS. */
+function valuesOf(recorded: Recorded): Value[] {
+  const { principal, operation, key, fingerprint, answer } = recorded;
+  const { status, headers, body } = answer;
+  return [lockOf(recorded), principal, operation, key, fingerprint, status, JSON.stringify(headers), body];
+}
+
+/**
+ * A twin that was done between the moment the statement looked and the moment it had the lock is seen by the primary
+ * key, which takes back all of the statement.
+ */
+async function unlessTaken(work: () => Promise<unknown[]>): Promise<boolean> {
+  try {
+    return (await work()).length > 0;
+  } catch (error) {
+    const constraint: unknown = isNativeError(error) && 'constraint' in error ? error.constraint : undefined;
+    if (codeOf(error) === '23505' && constraint === 'idempotency_keys_pkey') return false;
+    throw error;
+  }
+}
