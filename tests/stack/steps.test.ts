@@ -111,9 +111,9 @@ describeUnless(reasonWithoutEngine(), 'a step of a deploy', () => {
       await publish(input('h1', { 'up.conf': renderUpstream(['old-1']) }, reader));
       const done = publish(input('h2', { 'up.conf': renderUpstream(['new-1']) }, reader));
       const seen = new Set<string>();
-      let over = false;
-      void done.finally(() => (over = true));
-      while (!over) {
+      const progress = { over: false };
+      void done.finally(() => (progress.over = true));
+      while (!progress.over) {
         seen.add(serversOf(look('cat /files/current/up.conf')).join());
         await new Promise((next) => setTimeout(next, 100));
       }
