@@ -128,6 +128,35 @@ describe('wrong settings', () => {
       (c) => (c['branchloans:prometheusPassword'] = 'x'),
       /^prometheusPassword: must be secret: pulumi config set --secret/,
     ],
+    [
+      'a health check of 0s',
+      set('api', 'healthcheck', { interval: '0s', timeout: '0s', retries: 1 }),
+      /^api\.healthcheck\.\w+: .*at least 1s/,
+    ],
+    [
+      'a drain longer than the service allows',
+      set('api', 'drain', '15m'),
+      /^api\.drain: "15m" is not valid: must be at most 10m/,
+    ],
+    [
+      'a largest amount of nothing',
+      set('api', 'maxAmount', '0'),
+      /^api\.maxAmount: "0" is not valid: must be a decimal above 0/,
+    ],
+    [
+      'a largest amount without quotes',
+      set('api', 'maxAmount', 60000),
+      /^api\.maxAmount: 60000 is not valid: must be a decimal in quotes/,
+    ],
+    ['a directory that climbs', set('database', 'volume', '/var/../etc'), /^database\.volume: /],
+    ['a directory that is the root', set('database', 'volume', '//'), /^database\.volume: /],
+    ['a host that is none', set('gateway', 'host', 'my host'), /^gateway\.host: "my host" is not valid/],
+    [
+      'a host that the certificate lacks',
+      set('gateway', 'host', 'other.example'),
+      /^gateway\.host: "other\.example" is not in the certificate/,
+    ],
+    ['settings of a provider', (c) => (c['docker:registryAuth'] = '[]'), /^docker:registryAuth: not used here/],
   ])('%s is refused', (_name, change, message) => {
     const faults = faultsOf(change);
     expect(faults.length).toBeGreaterThan(0);
