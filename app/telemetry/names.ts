@@ -85,5 +85,3 @@ export const METRICS = {
     labels: ['version', 'commit', 'environment'],
   },
 } as const satisfies Record<string, MetricDefinition>;
-
-export type MetricKey = keyof typeof METRICS;

@@ -1,5 +1,5 @@
 import { createDatabase, type TestDatabase } from '../postgres/database';
-import { freePort } from '../postgres/port';
+import { freePort } from '../../infra/embedded/ports';
 import { MIGRATIONS } from './migrations';
 import { environmentOf, run, serve } from './process';
 

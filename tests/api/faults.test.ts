@@ -11,7 +11,7 @@ import { createService, type Service } from '../../app/service';
 import { createLogger } from '../../app/telemetry/logger';
 import { createMetrics } from '../../app/telemetry/metrics';
 import { connectionTo, createDatabase, type TestDatabase } from '../postgres/database';
-import { freePort } from '../postgres/port';
+import { freePort } from '../../infra/embedded/ports';
 import { startPostgres, type PostgresServer } from '../../infra/embedded/postgres';
 import { ask, CONFIG, LOAN, startService, type TestService, until } from './harness';
 

@@ -8,7 +8,7 @@ import { migrate } from '../../app/db/migrate';
 import { createService, type Service } from '../../app/service';
 import { startPostgres, type PostgresServer } from '../../infra/embedded/postgres';
 import { connectionTo } from '../postgres/database';
-import { freePort } from '../postgres/port';
+import { freePort } from '../../infra/embedded/ports';
 import { ask, CONFIG, until } from './harness';
 import { environmentOf } from './process';
 

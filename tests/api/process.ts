@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { Config } from '../../app/config';
-import { freePort } from '../postgres/port';
+import { freePort } from '../../infra/embedded/ports';
 import { until } from './harness';
 
 const ROOT = join(__dirname, '..', '..');

@@ -3,7 +3,7 @@ import { get } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, type SecureVersion } from 'node:tls';
-import { freePort } from '../postgres/port';
+import { freePort } from '../../infra/embedded/ports';
 import { ensureCertificate } from '../../ssl/certificates';
 import { startService, type TestService } from './harness';
 

@@ -192,7 +192,10 @@ it('shows the last words of an API that ended', async () => {
   await expect(ended).rejects.toThrow(`The API ended. The last lines of ${file}:\n  the reason`);
 });
 
-const asRoot = process.getuid?.() === 0 ? it : it.skip;
+const asRoot = (name: string, test: () => Promise<void>) => {
+  if (process.getuid?.() === 0) it(name, test);
+  else it.skip(`${name} (skipped: this user is not root)`, test);
+};
 asRoot('puts the database elsewhere where its user cannot enter the project', async () => {
   const closed = join(parent, 'closed');
   mkdirSync(closed, { mode: 0o700 });

@@ -2,7 +2,7 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chmodSync } from 'node:fs';
-import { freePort } from './port';
+import { freePort } from '../../infra/embedded/ports';
 import { type PostgresServer, startPostgres } from '../../infra/embedded/postgres';
 
 declare global {
