@@ -1,19 +1,7 @@
 import { z } from 'zod';
 import { PROBLEMS } from '../errors';
-import {
-  databaseHealthSchema,
-  healthSchema,
-  loanEventSchema,
-  loanSchema,
-  newLoanSchema,
-  type Operation,
-  OPERATIONS,
-  problemSchema,
-  REQUEST_HEADERS,
-  statisticsSchema,
-  statusSchema,
-  transitionSchema,
-} from './contract';
+import { components, OPERATIONS } from './contract';
+import { type Components, type Operation, REQUEST_HEADERS } from './contract/operation';
 
 export interface SchemaObject {
   readonly [key: string]: unknown;
@@ -63,21 +51,7 @@ export function openApiDocument(maxAmount: string): OpenApiDocument {
         '/api and /api/v1 are the same.',
     },
     paths,
-    components: {
-      schemas: {
-        NewLoan: jsonSchema(newLoanSchema(maxAmount), 'input'),
-        Transition: jsonSchema(transitionSchema, 'input'),
-        Loan: jsonSchema(loanSchema, 'output'),
-        LoanList: { type: 'array', items: reference('Loan') },
-        LoanEvent: jsonSchema(loanEventSchema, 'output'),
-        LoanEventList: { type: 'array', items: reference('LoanEvent') },
-        Statistics: jsonSchema(statisticsSchema, 'output'),
-        Health: jsonSchema(healthSchema, 'output'),
-        Status: jsonSchema(statusSchema, 'output'),
-        DatabaseHealth: jsonSchema(databaseHealthSchema, 'output'),
-        Problem: jsonSchema(problemSchema, 'output'),
-      },
-    },
+    components: { schemas: schemas(components(maxAmount)) },
   };
 }
 
@@ -145,6 +119,17 @@ function problemResponses({ problems }: Operation): Record<string, ContentObject
 
 function reference(name: string): SchemaObject {
   return { $ref: `#/components/schemas/${name}` };
+}
+
+const REQUESTS = new Set(OPERATIONS.flatMap(({ body }) => body ?? []));
+
+function schemas(components: Components): Record<string, SchemaObject> {
+  return Object.fromEntries(
+    Object.entries(components).map(([name, schema]): [string, SchemaObject] => {
+      if ('listOf' in schema) return [name, { type: 'array', items: reference(schema.listOf) }];
+      return [name, jsonSchema(schema, REQUESTS.has(name) ? 'input' : 'output')];
+    }),
+  );
 }
 
 function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): SchemaObject {

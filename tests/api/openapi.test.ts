@@ -1,16 +1,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROBLEMS } from '../../app/errors';
-import {
-  databaseHealthSchema,
-  healthSchema,
-  loanEventSchema,
-  loanSchema,
-  OPERATIONS,
-  problemSchema,
-  statisticsSchema,
-  statusSchema,
-} from '../../app/http/contract';
+import { OPERATIONS, problemSchema } from '../../app/http/contract';
+import { loanEventSchema, loanSchema, statisticsSchema } from '../../app/http/contract/loans';
+import { databaseHealthSchema, healthSchema, statusSchema } from '../../app/http/contract/probes';
 import { openApiDocument } from '../../app/http/openapi';
 import { LOAN, startService, type TestService } from './harness';
 

@@ -1,0 +1,250 @@
+import { z } from 'zod';
+import type { Position } from '../../db/loans';
+import { LOAN_STATUSES, type LoanRequest, type LoanStatus, NEEDS_REASON } from '../../domain/loan';
+import { parseAmount } from '../../domain/money';
+import { api, BODY, type Components, DATABASE, ETAG, KEY, operations, REPLAYED } from './operation';
+import { count, currency, decimal, decimalText, integer, readId, status, text, timestamp } from './values';
+
+const MAX_TEXT = 255;
+const MAX_REASON = 1_000;
+const MAX_INTEGER = 2_147_483_647;
+
+/** @param maxAmount a decimal string: the largest amount of one loan. */
+export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
+  const amountRule = { fractionDigits: 2, min: parseAmount('0'), max: parseAmount(maxAmount), aboveMin: true };
+  const rateRule = { fractionDigits: 2, min: parseAmount('0'), max: parseAmount('100'), aboveMin: false };
+  return z
+    .strictObject(
+      {
+        borrower_id: text(MAX_TEXT).meta({ description: 'Who borrows', examples: ['usr_kenya_001'] }),
+        amount: decimal(amountRule, 'invalid-amount').meta({
+          description: `Greater than 0, at most ${maxAmount}, at most two digits after the point. Read exactly, never rounded.`,
+          anyOf: [
+            { type: 'number', exclusiveMinimum: 0, maximum: Number(maxAmount), multipleOf: 0.01 },
+            { type: 'string', format: 'decimal', pattern: '^\\d+(\\.\\d{1,2})?$' },
+          ],
+          examples: ['12500.00', 12500],
+        }),
+        currency: currency.meta({
+          description: 'Three letters; stored in upper case',
+          pattern: '^[A-Za-z]{3}$',
+          examples: ['KES'],
+        }),
+        term_months: integer(1, MAX_INTEGER)
+          .nullish()
+          .transform((value) => value ?? null)
+          .meta({ anyOf: [{ type: 'integer', minimum: 1, maximum: MAX_INTEGER }, { type: 'null' }], examples: [6] }),
+        interest_rate_apr: decimal(rateRule, 'validation-error')
+          .nullish()
+          .transform((value) => value ?? null)
+          .meta({
+            description: 'Percent a year, 0 to 100, at most two digits after the point',
+            anyOf: [
+              { type: 'number', minimum: 0, maximum: 100, multipleOf: 0.01 },
+              { type: 'string', format: 'decimal', pattern: '^\\d+(\\.\\d{1,2})?$' },
+              { type: 'null' },
+            ],
+            examples: ['28.00'],
+          }),
+      },
+      { error: (issue) => (issue.code === 'invalid_type' ? 'must be an object' : undefined) },
+    )
+    .transform((loan) => ({
+      borrowerId: loan.borrower_id,
+      amount: loan.amount,
+      currency: loan.currency,
+      termMonths: loan.term_months,
+      interestRateApr: loan.interest_rate_apr,
+    }));
+}
+
+export interface TransitionRequest {
+  readonly to: LoanStatus;
+  readonly reason: string | null;
+}
+
+export const transitionSchema: z.ZodType<TransitionRequest> = z
+  .strictObject(
+    {
+      to: z.enum(LOAN_STATUSES, { error: `must be one of ${LOAN_STATUSES.join(', ')}` }),
+      reason: text(MAX_REASON)
+        .nullish()
+        .transform((value) => value ?? null)
+        .meta({
+          description: `Why; required for ${NEEDS_REASON.join(' and ')}`,
+          anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REASON, pattern: '\\S' }, { type: 'null' }],
+        }),
+    },
+    { error: (issue) => (issue.code === 'invalid_type' ? 'must be an object' : undefined) },
+  )
+  .refine(({ to, reason }) => reason !== null || !NEEDS_REASON.includes(to), {
+    path: ['reason'],
+    message: `is required for ${NEEDS_REASON.join(' and ')}`,
+  })
+  .meta({
+    if: { properties: { to: { enum: [...NEEDS_REASON] } } },
+    then: { properties: { reason: { type: 'string' } }, required: ['reason'] },
+  });
+
+/** Years from 0001 on: the calendar of Postgres has no year 0. */
+const CURSOR = /^((?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z)\|(.{36})$/;
+
+export function writeCursor({ createdAt, id }: Position): string {
+  return Buffer.from(`${createdAt}|${id}`).toString('base64url');
+}
+
+function readCursor(cursor: string): Position | undefined {
+  const [, createdAt = '', id] = CURSOR.exec(Buffer.from(cursor, 'base64url').toString('latin1')) ?? [];
+  const moment = new Date(createdAt);
+  // A date such as 30 February parses, as another day.
+  const real = !Number.isNaN(moment.getTime()) && moment.toISOString().slice(0, 23) === createdAt.slice(0, 23);
+  const position = readId(id);
+  return real && position !== undefined ? { createdAt, id: position } : undefined;
+}
+
+const DEFAULT_LIMIT = 50;
+
+export const loanListQuery = z.strictObject({
+  limit: z
+    .string()
+    .optional()
+    .transform((value, context) => {
+      if (value === undefined) return DEFAULT_LIMIT;
+      if (/^[1-9]\d?$|^100$/.test(value)) return Number(value);
+      context.addIssue({ code: 'custom', message: 'must be a whole number from 1 to 100' });
+      return z.NEVER;
+    })
+    .meta({ type: 'integer', minimum: 1, maximum: 100, default: DEFAULT_LIMIT, description: 'Loans on a page' }),
+  cursor: z
+    .string()
+    .transform((value, context) => {
+      const position = readCursor(value);
+      if (position !== undefined) return position;
+      context.addIssue({ code: 'custom', message: 'must be taken from the Link header of a page' });
+      return z.NEVER;
+    })
+    .optional()
+    .meta({ type: 'string', description: 'Where the page starts: taken from the Link header (rel="next") of another' }),
+});
+
+export const loanSchema = z.strictObject({
+  id: z.uuid(),
+  borrower_id: z.string(),
+  amount: decimalText,
+  currency: z.string().regex(/^[A-Z]{3}$/),
+  term_months: z.int().min(1).nullable(),
+  interest_rate_apr: decimalText.nullable(),
+  status,
+  created_at: timestamp,
+  updated_at: timestamp,
+});
+
+export const loanEventSchema = z.strictObject({
+  sequence: z.int().min(1).meta({ description: 'Rises with every event of any loan' }),
+  at: timestamp,
+  actor: z.string().meta({ description: 'Who did it' }),
+  action: z.string().meta({ examples: ['created', 'transitioned'] }),
+  from: status.nullable().meta({ description: 'Null for the creation' }),
+  to: status,
+  reason: z.string().nullable(),
+  request_id: z.string().nullable().meta({ description: 'X-Request-ID of the request that did it' }),
+  amount: decimalText,
+  currency: z.string().regex(/^[A-Z]{3}$/),
+});
+
+export const statisticsSchema = z.strictObject({
+  total_loans: count,
+  by_status: z.record(status, count),
+  by_currency: z
+    .record(
+      z.string().regex(/^[A-Z]{3}$/),
+      z.strictObject({ loans: count, total_amount: decimalText, avg_amount: decimalText }),
+    )
+    .meta({ description: 'Amounts are only ever added up within one currency' }),
+});
+
+/** Under their names in the OpenAPI document. */
+export function loanComponents(maxAmount: string): Components {
+  return {
+    NewLoan: newLoanSchema(maxAmount),
+    Transition: transitionSchema,
+    Loan: loanSchema,
+    LoanList: { listOf: 'Loan' },
+    LoanEvent: loanEventSchema,
+    LoanEventList: { listOf: 'LoanEvent' },
+    Statistics: statisticsSchema,
+  };
+}
+
+export const LOAN_OPERATIONS = operations([
+  {
+    id: 'listLoans',
+    access: 'loans:read',
+    method: 'GET',
+    paths: api('/loans'),
+    summary: 'Loans, newest first; the Link header (rel="next") leads to the next page',
+    answer: { status: 200, schema: 'LoanList' },
+    query: loanListQuery,
+    problems: ['invalid-parameter', ...DATABASE],
+  },
+  {
+    id: 'createLoan',
+    access: 'loans:write',
+    method: 'POST',
+    paths: api('/loans'),
+    summary: 'Ask for a loan; Location says where it is',
+    answer: { status: 201, schema: 'Loan', headers: { Location: 'Where the loan is', ...ETAG, ...REPLAYED } },
+    headers: ['Idempotency-Key'],
+    body: 'NewLoan',
+    problems: [...BODY, ...KEY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
+  },
+  {
+    id: 'getLoan',
+    access: 'loans:read',
+    method: 'GET',
+    paths: api('/loans/:id'),
+    summary: 'One loan',
+    answer: { status: 200, schema: 'Loan', headers: ETAG },
+    headers: ['If-None-Match'],
+    problems: ['invalid-id', 'not-found', 'invalid-parameter', ...DATABASE],
+  },
+  {
+    id: 'moveLoan',
+    access: 'loans:write',
+    method: 'POST',
+    paths: api('/loans/:id/transitions'),
+    summary: 'Move a loan to its next status; what is not possible is refused with what is',
+    answer: { status: 200, schema: 'Loan', headers: { ...ETAG, ...REPLAYED } },
+    headers: ['Idempotency-Key', 'If-Match'],
+    body: 'Transition',
+    problems: [
+      ...BODY,
+      ...KEY,
+      'malformed-request',
+      'invalid-id',
+      'not-found',
+      'illegal-transition',
+      'version-mismatch',
+      'invalid-parameter',
+      ...DATABASE,
+    ],
+  },
+  {
+    id: 'loanEvents',
+    access: 'loans:read',
+    method: 'GET',
+    paths: api('/loans/:id/events'),
+    summary: 'All that happened to a loan, the newest last; nobody can change it',
+    answer: { status: 200, schema: 'LoanEventList' },
+    problems: ['invalid-id', 'not-found', 'invalid-parameter', ...DATABASE],
+  },
+  {
+    id: 'statistics',
+    access: 'loans:read',
+    method: 'GET',
+    paths: api('/stats'),
+    summary: 'How many loans there are, and their amounts by currency',
+    answer: { status: 200, schema: 'Statistics' },
+    problems: ['invalid-parameter', ...DATABASE],
+  },
+]);

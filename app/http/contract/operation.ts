@@ -1,0 +1,61 @@
+import type { z } from 'zod';
+import type { ProblemSlug } from '../../errors';
+
+/** Header fields that an operation may take. */
+export const REQUEST_HEADERS = {
+  'Idempotency-Key':
+    'A name of the client for this request, 1 to 255 visible ASCII characters, with or without quotes. The same request ' +
+    'with the same key is done once; for 24 hours it gets the same answer',
+  'If-None-Match': 'Entity tags that the client has; if one of them is current, the answer is 304 without a body',
+  'If-Match': 'The entity tag of the version that the client has seen; if it is no longer current, nothing is changed',
+} as const;
+
+export const SCOPES = ['loans:read', 'loans:write', 'admin'] as const;
+export type Scope = (typeof SCOPES)[number];
+export type Access = Scope | 'public';
+
+export interface Operation<Id extends string = string> {
+  readonly id: Id;
+  readonly method: 'GET' | 'POST';
+  /** What a key must be allowed to do; public needs no key. */
+  readonly access: Access;
+  /** In the router's notation, as in /api/loans/:id. */
+  readonly paths: readonly string[];
+  readonly summary: string;
+  /** Name of the answer's schema among the components, or a media type for anything but JSON. */
+  readonly answer: {
+    readonly status: number;
+    readonly schema?: string;
+    readonly mediaType?: string;
+    /** Header fields, by name and meaning. */
+    readonly headers?: Readonly<Record<string, string>>;
+  };
+  readonly headers?: readonly (keyof typeof REQUEST_HEADERS)[];
+  readonly query?: z.ZodObject;
+  readonly body?: string;
+  /** What it may answer with besides `internal`. */
+  readonly problems: readonly ProblemSlug[];
+}
+
+/** Schemas by their names in the OpenAPI document. */
+export type Components = Readonly<Record<string, z.ZodType | { readonly listOf: string }>>;
+
+export const DATABASE = ['db-unavailable', 'overloaded', 'storage-full'] as const;
+export const ETAG = { ETag: 'Names this version of the loan' } as const;
+export const REPLAYED = { 'Idempotent-Replayed': 'true, if this is the stored answer of an earlier request' } as const;
+export const KEY = ['idempotency-key-invalid', 'idempotency-in-progress', 'idempotency-key-reused'] as const;
+export const BODY = [
+  'malformed-json',
+  'invalid-utf8',
+  'payload-too-large',
+  'unsupported-media-type',
+  'validation-error',
+  'unknown-property',
+  'invalid-text',
+] as const;
+/** The same operation under both prefixes. */
+export const api = (path: string) => [`/api${path}`, `/api/v1${path}`];
+
+export function operations<const Id extends string>(list: readonly Operation<Id>[]): readonly Operation<Id>[] {
+  return list;
+}

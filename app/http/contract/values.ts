@@ -1,0 +1,70 @@
+import { z } from 'zod';
+import { LOAN_STATUSES } from '../../domain/loan';
+import { AmountFault, type Amount, type DecimalRule, readDecimal, withoutExponent } from '../../domain/money';
+import type { ProblemSlug } from '../../errors';
+import { JsonNumber } from '../json';
+
+/** The values that requests and answers are made of. */
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+/** Postgres cannot store NUL, and half of a surrogate pair is no character. */
+const UNSTORABLE = /[\0\p{Surrogate}]/u;
+
+export const decimalText = z
+  .string()
+  .meta({ format: 'decimal', pattern: '^-?\\d+\\.\\d{2,4}$', examples: ['12500.00'] });
+
+/** A decimal that is read exactly, from a JSON number or a string; its faults have the given problem type. */
+export function decimal(rule: DecimalRule, problem: ProblemSlug) {
+  return z
+    .union([z.instanceof(JsonNumber), z.string()], { error: 'must be a number or a decimal string' })
+    .transform((value, context): Amount => {
+      try {
+        return readDecimal(typeof value === 'string' ? value : withoutExponent(value.source), rule);
+      } catch (error) {
+        if (!(error instanceof AmountFault)) throw error;
+        context.addIssue({ code: 'custom', message: error.message, params: { problem } });
+        return z.NEVER;
+      }
+    });
+}
+
+export const integer = (min: number, max: number) =>
+  z.instanceof(JsonNumber, { error: 'must be a number' }).transform((value, context) => {
+    const number = /^-?\d{1,12}$/.test(value.source) ? Number(value.source) : NaN;
+    if (number >= min && number <= max) return number;
+    context.addIssue({ code: 'custom', message: `must be a whole number from ${min} to ${max}` });
+    return z.NEVER;
+  });
+
+export const text = (maxLength: number) =>
+  z
+    .string({ error: 'must be a string' })
+    .check((context) => {
+      if (UNSTORABLE.test(context.value)) {
+        context.issues.push({
+          code: 'custom',
+          input: context.value,
+          message: 'has a character that cannot be stored (NUL or half of a surrogate pair)',
+          params: { problem: 'invalid-text' },
+        });
+      }
+    })
+    .refine((value) => /\S/.test(value), 'must not be empty')
+    .refine((value) => Array.from(value).length <= maxLength, `must have at most ${maxLength} characters`)
+    .meta({ minLength: 1, maxLength, pattern: '\\S' });
+
+export const currency = z
+  .string({ error: 'must be a string' })
+  .regex(/^[A-Za-z]{3}$/, 'must be three letters such as KES')
+  .transform((value) => value.toUpperCase());
+
+export const status = z.enum(LOAN_STATUSES);
+export const count = z.int().min(0);
+export const timestamp = z.iso.datetime();
+
+export const emptyQuery = z.strictObject({});
+
+/** A UUID as it is stored, or undefined. */
+export function readId(value: string | undefined): string | undefined {
+  return value !== undefined && UUID.test(value) ? value.toLowerCase() : undefined;
+}
