@@ -3,6 +3,7 @@ import { Pool, type PoolClient } from 'pg';
 import type { Config, Secrets } from '../config';
 import type { Logger } from '../telemetry/logger';
 import { type Metrics, sqlstateClass } from '../telemetry/metrics';
+import { createBreaker } from './breaker';
 import { asProblem, breaksConnection, codeOf, isLostRace } from './faults';
 
 /** One operation on the database. The name is that of the prepared statement, and its label on the metrics. */
@@ -47,6 +48,7 @@ const MAX_ATTEMPTS = 4;
 const BEGIN: Statement<never> = { name: 'begin', text: 'BEGIN' };
 const COMMIT: Statement<never> = { name: 'commit', text: 'COMMIT' };
 const ROLLBACK: Statement<never> = { name: 'rollback', text: 'ROLLBACK' };
+const IS_THERE: Statement<never> = { name: 'is_there', text: 'SELECT' };
 
 /** How to connect, for the pool and for whoever needs one plain connection. All values come as text. */
 export function connectionOptions(config: DatabaseConfig, secrets: Secrets, applicationName: string) {
@@ -69,6 +71,7 @@ export function connectionOptions(config: DatabaseConfig, secrets: Secrets, appl
  *
  * Four timeouts bound every wait: for a connection, for the server to finish a statement, for the client to hear of
  * it (500 ms more, so that the server's own error is the one seen), and for a transaction that its owner forgot.
+ * A breaker (see createBreaker) stands before all but the probes.
  * @throws (from every method) a Problem when the database is away, full or too slow.
  */
 export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry: Telemetry): Database {
@@ -83,7 +86,7 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
   const max = Math.max(1, config.poolSize - 1);
   const pool = watched(new Pool({ ...budgets, max, min: Math.min(2, max) }), telemetry.logger);
   const probes = watched(
-    new Pool({ ...budgets, max: 1, statement_timeout: 1_000, query_timeout: 1_000 }),
+    new Pool({ ...budgets, max: 1, statement_timeout: 1_000, query_timeout: 1_000, connectionTimeoutMillis: 1_000 }),
     telemetry.logger,
   );
   telemetry.metrics.watchPool(pool);
@@ -98,16 +101,19 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
       }
     }
   };
+  const ask = <Row>(statement: Statement<Row>) => run(probes, (connection) => connection.query(statement));
+  const breaker = createBreaker({ ask: () => ask(IS_THERE), ...telemetry });
   return {
-    query: (statement, values) => run(pool, (connection) => connection.query(statement, values)),
-    transaction: (work) => run(pool, (connection) => inTransaction(connection, work)),
-    ping: (statement) =>
-      run(probes, async (connection) => (await connection.query(statement)).every((row) => row.ready === 't')),
+    query: (statement, values) => breaker.guard(() => run(pool, (connection) => connection.query(statement, values))),
+    transaction: (work) => breaker.guard(() => run(pool, (connection) => inTransaction(connection, work))),
+    // Whatever the breaker believes.
+    ping: async (statement) => (await ask(statement)).every((row) => row.ready === 't'),
     async warm() {
       const opened = await Promise.allSettled(Array.from({ length: max }, () => pool.connect()));
       for (const result of opened) if (result.status === 'fulfilled') result.value.release();
     },
     async close() {
+      breaker.close();
       await Promise.all([pool.end(), probes.end()]);
     },
   };
