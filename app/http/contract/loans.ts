@@ -3,7 +3,18 @@ import type { Position } from '../../db/loans';
 import { LOAN_STATUSES, type LoanRequest, type LoanStatus, NEEDS_REASON } from '../../domain/loan';
 import { parseAmount } from '../../domain/money';
 import { api, BODY, type Components, DATABASE, ETAG, KEY, operations, REPLAYED } from './operation';
-import { count, currency, decimal, decimalText, integer, readId, status, text, timestamp } from './values';
+import {
+  count,
+  currency,
+  decimal,
+  decimalText,
+  integer,
+  readId,
+  status,
+  text,
+  TEXT_PATTERN,
+  timestamp,
+} from './values';
 
 const MAX_TEXT = 255;
 const MAX_REASON = 1_000;
@@ -21,7 +32,7 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
           description: `Greater than 0, at most ${maxAmount}, at most two digits after the point. Read exactly, never rounded.`,
           anyOf: [
             { type: 'number', exclusiveMinimum: 0, maximum: Number(maxAmount), multipleOf: 0.01 },
-            { type: 'string', format: 'decimal', pattern: '^\\d+(\\.\\d{1,2})?$' },
+            { type: 'string', format: 'decimal', pattern: '^(0|[1-9]\\d*)(\\.\\d{1,2})?$' },
           ],
           examples: ['12500.00', 12500],
         }),
@@ -41,7 +52,7 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
             description: 'Percent a year, 0 to 100, at most two digits after the point',
             anyOf: [
               { type: 'number', minimum: 0, maximum: 100, multipleOf: 0.01 },
-              { type: 'string', format: 'decimal', pattern: '^\\d+(\\.\\d{1,2})?$' },
+              { type: 'string', format: 'decimal', pattern: '^(100(\\.0{1,2})?|(0|[1-9]\\d?)(\\.\\d{1,2})?)$' },
               { type: 'null' },
             ],
             examples: ['28.00'],
@@ -72,7 +83,7 @@ export const transitionSchema: z.ZodType<TransitionRequest> = z
         .transform((value) => value ?? null)
         .meta({
           description: `Why; required for ${NEEDS_REASON.join(' and ')}`,
-          anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REASON, pattern: '\\S' }, { type: 'null' }],
+          anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REASON, pattern: TEXT_PATTERN }, { type: 'null' }],
         }),
     },
     { error: (issue) => (issue.code === 'invalid_type' ? 'must be an object' : undefined) },

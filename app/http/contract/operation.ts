@@ -10,6 +10,12 @@ export const REQUEST_HEADERS = {
   'If-Match': 'The entity tag of the version that the client has seen; if it is no longer current, nothing is changed',
 } as const;
 
+/** What their values look like, where others are refused (see readClaim, readPrecondition). */
+export const HEADER_PATTERNS: Partial<Record<keyof typeof REQUEST_HEADERS, string>> = {
+  'Idempotency-Key': '^(?:[!#-~][!-~]{0,254}|"(?:[!#-\\[\\]-~]|\\\\["\\\\]){1,255}")$',
+  'If-Match': '^(?:\\*|(?:W/)?"[!#-~]*"(?:, ?(?:W/)?"[!#-~]*")*)$',
+};
+
 export const SCOPES = ['loans:read', 'loans:write', 'admin'] as const;
 export type Scope = (typeof SCOPES)[number];
 export type Access = Scope | 'public';
