@@ -5,6 +5,7 @@ import type { Logger } from '../telemetry/logger';
 import { type Metrics, sqlstateClass } from '../telemetry/metrics';
 import { createBreaker } from './breaker';
 import { asProblem, breaksConnection, codeOf, isLostRace } from './faults';
+import { createQueue, type Queue } from './queue';
 
 /** One operation on the database. The name is that of the prepared statement, and its label on the metrics. */
 export interface Statement<Row> {
@@ -44,6 +45,11 @@ interface Telemetry {
   readonly logger: Logger;
 }
 
+interface Connections {
+  readonly pool: Pool;
+  readonly queue: Queue;
+}
+
 const MAX_ATTEMPTS = 4;
 const BEGIN: Statement<never> = { name: 'begin', text: 'BEGIN' };
 const COMMIT: Statement<never> = { name: 'commit', text: 'COMMIT' };
@@ -71,7 +77,7 @@ export function connectionOptions(config: DatabaseConfig, secrets: Secrets, appl
  *
  * Four timeouts bound every wait: for a connection, for the server to finish a statement, for the client to hear of
  * it (500 ms more, so that the server's own error is the one seen), and for a transaction that its owner forgot.
- * A breaker (see createBreaker) stands before all but the probes.
+ * A breaker (see createBreaker) and a queue of bounded length (see createQueue) stand before all but the probes.
  * @throws (from every method) a Problem when the database is away, full or too slow.
  */
 export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry: Telemetry): Database {
@@ -91,7 +97,7 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
   );
   telemetry.metrics.watchPool(pool);
 
-  const run = async <T>(from: Pool, work: (connection: Queryable) => Promise<T>): Promise<T> => {
+  const run = async <T>(from: Connections, work: (connection: Queryable) => Promise<T>): Promise<T> => {
     for (let attempt = 1; ; attempt++) {
       try {
         return await withConnection(from, telemetry.metrics, work);
@@ -101,11 +107,13 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
       }
     }
   };
-  const ask = <Row>(statement: Statement<Row>) => run(probes, (connection) => connection.query(statement));
+  const main = { pool, queue: createQueue(pool, max, config.queueMs, telemetry.metrics) };
+  const aside = { pool: probes, queue: createQueue(probes, 1, 0, telemetry.metrics) };
+  const ask = <Row>(statement: Statement<Row>) => run(aside, (connection) => connection.query(statement));
   const breaker = createBreaker({ ask: () => ask(IS_THERE), ...telemetry });
   return {
-    query: (statement, values) => breaker.guard(() => run(pool, (connection) => connection.query(statement, values))),
-    transaction: (work) => breaker.guard(() => run(pool, (connection) => inTransaction(connection, work))),
+    query: (statement, values) => breaker.guard(() => run(main, (connection) => connection.query(statement, values))),
+    transaction: (work) => breaker.guard(() => run(main, (connection) => inTransaction(connection, work))),
     // Whatever the breaker believes.
     ping: async (statement) => (await ask(statement)).every((row) => row.ready === 't'),
     async warm() {
@@ -120,14 +128,16 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
 }
 
 async function withConnection<T>(
-  pool: Pool,
+  { pool, queue }: Connections,
   metrics: Metrics,
   work: (connection: Queryable) => Promise<T>,
 ): Promise<T> {
+  queue.enter();
   const client = await pool.connect().catch((error: unknown) => {
     metrics.dbQueryErrors.inc({ sqlstate_class: sqlstateClass(codeOf(error)) });
     throw error;
   });
+  const givenBack = queue.served();
   let broken = false;
   const connection: Queryable = {
     async query<Row>(statement: Statement<Row>, values: readonly Value[] = []): Promise<Row[]> {
@@ -143,6 +153,7 @@ async function withConnection<T>(
     return await work(connection);
   } finally {
     client.release(broken);
+    givenBack();
   }
 }
 

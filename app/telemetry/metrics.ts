@@ -34,7 +34,7 @@ interface BuildInformation {
 
 /** SQLSTATE classes that do happen; they start at 0, so that a first error is a rise and not a new series. */
 const SQLSTATE_CLASSES = ['connection', '08', '22', '23', '40', '42', '53', '55', '57', 'other'] as const;
-const SHED_REASONS = ['circuit_open'] as const;
+const SHED_REASONS = ['circuit_open', 'queue'] as const;
 const KNOWN_CURRENCIES = ['INR', 'KES', 'NGN', 'PHP', 'VND'] as const;
 /** A client chooses the currency of a loan; real ones only may become label values, so that their number is bounded. */
 const LABEL_CURRENCIES = new Set(Intl.supportedValuesOf('currency'));
