@@ -6,7 +6,7 @@ export class JsonNumber {
   constructor(readonly source: string) {}
 }
 
-const MAX_DEPTH = 32;
+export const MAX_DEPTH = 32;
 /** What gives a JSON text its shape. Up to the first malformed string this sees exactly what the parser sees. */
 const STRUCTURE = /"(?:[^"\\]|\\[^])*"|[{}[\]:]/g;
 
