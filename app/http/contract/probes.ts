@@ -17,6 +17,8 @@ export const PROBE_COMPONENTS: Components = {
   DatabaseHealth: databaseHealthSchema,
 };
 
+const CONTENT_TAG = { ETag: 'Names this content' } as const;
+
 export const PROBE_OPERATIONS = operations([
   {
     id: 'health',
@@ -69,7 +71,8 @@ export const PROBE_OPERATIONS = operations([
     method: 'GET',
     paths: ['/openapi.json'],
     summary: 'This document',
-    answer: { status: 200, mediaType: 'application/json' },
+    answer: { status: 200, mediaType: 'application/json', headers: CONTENT_TAG },
+    headers: ['If-None-Match'],
     problems: [],
   },
   {
@@ -77,8 +80,9 @@ export const PROBE_OPERATIONS = operations([
     access: 'public',
     method: 'GET',
     paths: ['/docs'],
-    summary: 'This document as a page',
-    answer: { status: 200, mediaType: 'text/html' },
+    summary: 'This document as a page, where calls can be tried',
+    answer: { status: 200, mediaType: 'text/html', headers: CONTENT_TAG },
+    headers: ['If-None-Match'],
     problems: [],
   },
   {
@@ -87,7 +91,28 @@ export const PROBE_OPERATIONS = operations([
     method: 'GET',
     paths: ['/docs/style.css'],
     summary: 'The style of the page',
-    answer: { status: 200, mediaType: 'text/css' },
+    answer: { status: 200, mediaType: 'text/css', headers: CONTENT_TAG },
+    headers: ['If-None-Match'],
+    problems: [],
+  },
+  {
+    id: 'docsScript',
+    access: 'public',
+    method: 'GET',
+    paths: ['/docs/try-it.js'],
+    summary: 'The script of the page',
+    answer: { status: 200, mediaType: 'text/javascript', headers: CONTENT_TAG },
+    headers: ['If-None-Match'],
+    problems: [],
+  },
+  {
+    id: 'docsIcon',
+    access: 'public',
+    method: 'GET',
+    paths: ['/docs/icon.svg'],
+    summary: 'The icon of the page',
+    answer: { status: 200, mediaType: 'image/svg+xml', headers: CONTENT_TAG },
+    headers: ['If-None-Match'],
     problems: [],
   },
 ]);
