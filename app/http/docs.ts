@@ -1,4 +1,5 @@
 import { PROBLEMS } from '../errors';
+import { escape, htmlPage } from './html';
 import type { OpenApiDocument, OperationObject, SchemaObject } from './openapi';
 
 /**
@@ -15,19 +16,7 @@ export function docsPage(document: OpenApiDocument): string {
     ([slug, problem]) =>
       `<tr><td><code>${slug}</code></td><td>${problem.status}</td><td>${escape(problem.title)}</td></tr>`,
   );
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>${escape(title)} API</title>
-<link rel="icon" href="/docs/icon.svg">
-<link rel="stylesheet" href="/docs/style.css">
-<script type="module" src="/docs/try-it.js"></script>
-</head>
-<body>
-<header><h1>${escape(title)} API <small>${escape(version)}</small></h1>
+  const body = `<header><h1>${escape(title)} API <small>${escape(version)}</small></h1>
 <p>${escape(description)} The same as a document for programs: <a href="/openapi.json">openapi.json</a>.</p>
 <noscript><p>With JavaScript this page can also try the calls.</p></noscript></header>
 <main>
@@ -37,10 +26,8 @@ export function docsPage(document: OpenApiDocument): string {
 <p>Content type <code>application/problem+json</code>; the type is <code>urn:problem:</code> and the name below.</p>
 <div class="scroll"><table><thead><tr><th>Name</th><th>Status</th><th>Meaning</th></tr></thead>
 <tbody>${problems.join('\n')}</tbody></table></div></section>
-</main>
-</body>
-</html>
-`;
+</main>`;
+  return htmlPage({ title: `${title} API`, body, script: '/docs/try-it.js' });
 }
 
 function operationSection(method: string, path: string, operation: OperationObject): string {
@@ -88,8 +75,4 @@ function typeOf(schema: SchemaObject): string {
     return schema['enum'].map((value) => `<code>${escape(String(value))}</code>`).join(' ');
   const name = Array.isArray(type) ? type.join(' or ') : (type ?? 'any');
   return escape(typeof format === 'string' ? `${name} (${format})` : name);
-}
-
-function escape(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
 }

@@ -47,7 +47,8 @@ export function openApiDocument(maxAmount: string): OpenApiDocument {
       title: 'Branch Loans',
       version: '1.0.0',
       description:
-        'Loans in several currencies. Amounts are exact decimals. Every failure is an RFC 9457 problem document. ' +
+        'Loans in several currencies. Amounts are exact decimals. Every failure is an RFC 9457 problem document (a page for who ' +
+        'asks for HTML). ' +
         '/api and /api/v1 are the same.',
     },
     paths,

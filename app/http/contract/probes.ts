@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Components, operations } from './operation';
+import { type Components, CONTENT_TAG, operations } from './operation';
 import { timestamp } from './values';
 
 export const healthSchema = z.strictObject({
@@ -16,8 +16,6 @@ export const PROBE_COMPONENTS: Components = {
   Status: statusSchema,
   DatabaseHealth: databaseHealthSchema,
 };
-
-const CONTENT_TAG = { ETag: 'Names this content' } as const;
 
 export const PROBE_OPERATIONS = operations([
   {

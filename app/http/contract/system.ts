@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { api, type Components, operations } from './operation';
+import { api, type Components, CONTENT_TAG, operations } from './operation';
 import { timestamp } from './values';
 
 /** What the service says about itself. */
@@ -58,6 +58,25 @@ export const SYSTEM_OPERATIONS = operations([
     summary: 'How the application is: its release, how long it runs, and its database',
     answer: { status: 200, schema: 'ApplicationStatus' },
     problems: ['invalid-parameter'],
+  },
+  {
+    id: 'statusPage',
+    access: 'public',
+    method: 'GET',
+    paths: ['/status'],
+    summary: 'The same as a page, which keeps itself current',
+    answer: { status: 200, mediaType: 'text/html' },
+    problems: ['invalid-parameter'],
+  },
+  {
+    id: 'statusScript',
+    access: 'public',
+    method: 'GET',
+    paths: ['/status/status.js'],
+    summary: 'The script of that page',
+    answer: { status: 200, mediaType: 'text/javascript', headers: CONTENT_TAG },
+    headers: ['If-None-Match'],
+    problems: [],
   },
   {
     // How near to its limits a service is, is worth knowing to whoever wants to push it over them.

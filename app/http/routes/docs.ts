@@ -1,8 +1,8 @@
 import { asset, assetFile, sendAsset } from '../assets';
 import type { Context } from '../context';
 import { docsPage } from '../docs';
+import { PAGE_POLICY } from '../html';
 import { openApiDocument } from '../openapi';
-import { PAGE_POLICY } from '../problem';
 
 export function docsHandlers(maxAmount: string) {
   const document = openApiDocument(maxAmount);

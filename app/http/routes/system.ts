@@ -1,8 +1,10 @@
 import type { SystemReader } from '../../telemetry/system';
+import { assetFile, sendAsset } from '../assets';
 import { readText } from '../body';
 import type { Context } from '../context';
 import { emptyQuery } from '../contract/values';
 import { parseJson } from '../json';
+import { sendPage, statusPage } from '../pages';
 import { send, sendJson } from '../send';
 import type { Status } from '../status';
 import { validateQuery } from '../validate';
@@ -14,11 +16,19 @@ interface Parts {
 }
 
 export function systemHandlers({ status, system, now }: Parts) {
+  const script = assetFile('text/javascript; charset=utf-8', 'status.js');
   return {
     async applicationStatus(ctx: Context) {
       validateQuery(emptyQuery, ctx);
       sendJson(ctx, 200, await status());
     },
+
+    async statusPage(ctx: Context) {
+      validateQuery(emptyQuery, ctx);
+      sendPage(ctx, 200, statusPage(await status()));
+    },
+
+    statusScript: (ctx: Context) => sendAsset(ctx, script),
 
     async systemMetrics(ctx: Context) {
       validateQuery(emptyQuery, ctx);
