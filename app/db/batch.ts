@@ -75,9 +75,9 @@ export function shared<Answer>(): (key: string, ask: () => Promise<Answer>) => P
     const begun = (current.get(key) ?? turnOfTheLoop()).then(() => {
       next.delete(key);
       const answer = ask();
-      const settled = answer
-        .then(ignore, ignore)
-        .then(() => void (current.get(key) === settled && current.delete(key)));
+      const settled = answer.then(ignore, ignore).then(() => {
+        if (current.get(key) === settled) current.delete(key);
+      });
       current.set(key, settled);
       return answer;
     });

@@ -44,8 +44,8 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Par
         const page = found.slice(0, limit);
         const last = page.at(-1);
         const next = found.length > limit && last !== undefined ? writeCursor(last) : undefined;
-        const link = next && { Link: `<${ctx.path}?limit=${limit}&cursor=${next}>; rel="next"` };
-        return jsonAnswer(200, page.map(presentLoan), link);
+        const link = `<${ctx.path}?limit=${limit}&cursor=${next}>; rel="next"`;
+        return jsonAnswer(200, page.map(presentLoan), next === undefined ? {} : { Link: link });
       });
       sendAnswer(ctx, answer);
     },
