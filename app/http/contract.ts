@@ -28,7 +28,7 @@ export const problemSchema = z
   })
   .meta({ description: 'RFC 9457' });
 
-/** @param maxAmount a decimal string: the largest amount of one loan. */
+/** @param maxAmount the largest amount of one loan: see parseLimits. */
 export function components(maxAmount: string): Components {
   return { ...loanComponents(maxAmount), ...PROBE_COMPONENTS, Problem: problemSchema };
 }

@@ -30,7 +30,7 @@ it('is served as it is written', async () => {
 
 it('names exactly the routes there are', async () => {
   for (const [path, methods] of Object.entries(document.paths)) {
-    const allow = (await api.ask('OPTIONS', path.replace('{id}', 'x'))).headers.allow
+    const allow = (await api.ask('OPTIONS', path.replace(/{\w+}/g, 'x'))).headers.allow
       ?.split(', ')
       .filter((method) => method !== 'HEAD');
     expect([path, allow]).toEqual([path, Object.keys(methods).map((method) => method.toUpperCase())]);
@@ -46,7 +46,7 @@ it('resolves every reference, and describes every status of every operation by p
     expect(Object.keys(document.components.schemas)).toContain(name);
   }
   for (const operation of OPERATIONS) {
-    const described = document.paths[operation.paths[0]!.replace(':id', '{id}')]![operation.method.toLowerCase()]!;
+    const described = document.paths[operation.paths[0]!.replace(/:(\w+)/g, '{$1}')]![operation.method.toLowerCase()]!;
     const conditional = operation.headers?.includes('If-None-Match') === true ? [304] : [];
     const problems = operation.problems.map((slug) => PROBLEMS[slug].status);
     const expected = [operation.answer.status, 500, ...conditional, ...problems];
