@@ -8,12 +8,14 @@ import type { Config, Secrets } from './config';
 import { createKeys, type Keys } from './db/idempotency';
 import { createLoans } from './db/loans';
 import { openDatabase } from './db/pool';
+import { createRepayments } from './db/repayments';
 import { createApp } from './http/app';
 import { createOnce } from './http/idempotency';
 import { UNMATCHED } from './http/observe';
 import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
 import { loanHandlers } from './http/routes/loans';
+import { repaymentHandlers } from './http/routes/repayments';
 import { createServer, type HttpServer } from './http/server';
 import { createEvents } from './telemetry/events';
 import { createLogger, type Logger } from './telemetry/logger';
@@ -61,6 +63,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const loans = createLoans(database);
   const events = createEvents(metrics, logger);
   const keys = createKeys(database);
+  const doOnce = createOnce(keys, events);
   const pruning = new AbortController();
   const { maxAmount, version } = config;
   let draining = false;
@@ -72,7 +75,8 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     logger,
     isDraining,
     handlers: {
-      ...loanHandlers({ loans, events, once: createOnce(keys, events), maxAmount, now, newId }),
+      ...loanHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
+      ...repaymentHandlers({ repayments: createRepayments(database), events, once: doOnce, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
       ...docsHandlers(maxAmount),
     },

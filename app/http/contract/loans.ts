@@ -193,13 +193,14 @@ export const loanEventSchema = z.strictObject({
   sequence: z.int().min(1).meta({ description: 'Rises with every event of any loan' }),
   at: timestamp,
   actor: z.string().meta({ description: 'Who did it' }),
-  action: z.string().meta({ examples: ['created', 'transitioned'] }),
+  action: z.string().meta({ examples: ['created', 'transitioned', 'paid', 'repaid', 'payment_reversed'] }),
   from: status.nullable().meta({ description: 'Null for the creation' }),
   to: status,
   reason: z.string().nullable(),
   request_id: z.string().nullable().meta({ description: 'X-Request-ID of the request that did it' }),
-  amount: decimalText,
+  amount: decimalText.meta({ description: 'Of the loan' }),
   currency: z.string().regex(/^[A-Z]{3}$/),
+  repayment_id: z.uuid().optional().meta({ description: 'The repayment or reversal that it is about' }),
 });
 
 export const statisticsSchema = z.strictObject({
