@@ -1,4 +1,6 @@
+import type { z } from 'zod';
 import { MAX_PAYMENTS } from '../../app/domain/account';
+import type { balanceSchema } from '../../app/http/contract/repayments';
 import { type Answer, startService, type TestService } from './harness';
 import { borrower, NOTHING, share } from './ledger';
 
@@ -15,11 +17,13 @@ beforeEach(() => {
   clock = DISBURSED;
 });
 
+type Balance = z.output<typeof balanceSchema>;
+
 /** 12500.00 KES over 6 months at 28 %: 2256.74 a month and 2256.76 at last, 13540.46 in all. */
 const OWED = share('12500.00', '1040.46', '13540.46');
 const on = (day: string) => (clock = new Date(`${day}T12:00:00.000Z`));
-const balance = async (path: string) => (await at.get(`${path}/balance`)).json();
-const status = async (path: string) => (await at.get(path)).json().status;
+const balance = async (path: string) => (await at.get(`${path}/balance`)).json() as Balance;
+const status = async (path: string) => ((await at.get(path)).json() as Balance).status;
 const events = async (path: string) => (await at.get(`${path}/events`)).json() as Record<string, unknown>[];
 const entries = async (path: string) => (await at.get(`${path}/repayments`)).json() as Record<string, unknown>[];
 const idOf = (booked: Answer) => booked.json().repayment.id as string;
@@ -449,8 +453,8 @@ describe('rivals', () => {
       for (const { status, text } of answers) expect([201, 409, 422, text]).toContain(status);
       const { paid, outstanding, status: reached } = await balance(path);
       const cents = (text: string) => BigInt(text.replace('.', ''));
-      expect(cents(paid.total as string)).toBe(BigInt(fit) * cents(amount));
-      expect(cents(paid.total as string) + cents(outstanding.total as string)).toBe(1_354_046n);
+      expect(cents(paid.total)).toBe(BigInt(fit) * cents(amount));
+      expect(cents(paid.total) + cents(outstanding.total)).toBe(1_354_046n);
       expect(reached).toBe(outstanding.total === '0.00' ? 'repaid' : 'disbursed');
       const [last] = (await events(path)).slice(-1);
       expect(last!.to).toBe(reached);
