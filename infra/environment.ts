@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { isOrigin } from '../app/config';
 import defaultImages from './images.json';
 
 /**
@@ -55,6 +56,12 @@ export interface EnvironmentSpec {
     /** Largest amount of one loan, a decimal string. A change rolls the API and leaves stored loans alone. */
     readonly maxAmount: string;
     readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
+    /** Whether a request must show an API key (make api-key). A change rolls the API. */
+    readonly keys: 'required' | 'optional';
+    /** Web sites whose pages may call the API. A change rolls the API. */
+    readonly corsOrigins: readonly string[];
+    /** The names that it answers to, as the gateway does. */
+    readonly hosts: readonly string[];
   };
   readonly database: Service & {
     readonly volume: DataVolume;
@@ -153,6 +160,13 @@ const service = (fallback?: { cpus: number; memory: string }) => {
 
 const hostName = z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'must be a host name such as branchloans.com');
 
+const origin = z
+  .string()
+  .refine(
+    isOrigin,
+    'must be an origin such as https://desk.example: scheme, host and port, lower case, nothing after them',
+  );
+
 const schema = z.strictObject({
   domain: hostName,
   sampleLoans: z.boolean().default(false),
@@ -183,6 +197,8 @@ const schema = z.strictObject({
       .regex(/^(?=.*[1-9])\d{1,10}(\.\d{1,4})?$/, 'must be a decimal above 0 in quotes such as "50000"')
       .default('50000'),
     logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
+    keys: z.enum(['required', 'optional']).default('required'),
+    corsOrigins: z.array(origin).default([]),
   }),
   database: z.strictObject({
     ...service(),
@@ -354,6 +370,9 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       poolSize: s.api.poolSize,
       maxAmount: s.api.maxAmount,
       logLevel: s.api.logLevel,
+      keys: s.api.keys,
+      corsOrigins: s.api.corsOrigins,
+      hosts: [...new Set([host, s.domain, 'localhost', '127.0.0.1'])],
     },
     database: {
       ...toService(s.database),

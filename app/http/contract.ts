@@ -22,6 +22,7 @@ export const problemSchema = z
     instance: z.string().optional(),
     request_id: z.string(),
     allowed: z.array(status).optional().meta({ description: 'Of illegal-transition: the statuses that are possible' }),
+    scope: z.string().optional().meta({ description: 'Of forbidden: the scope that the key lacks' }),
     errors: z
       .array(z.strictObject({ pointer: z.string().optional(), parameter: z.string().optional(), detail: z.string() }))
       .optional(),

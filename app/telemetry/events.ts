@@ -1,7 +1,7 @@
 import type { Loan } from '../domain/loan';
 import { formatAmount } from '../domain/money';
 import type { Logger } from './logger';
-import type { Metrics } from './metrics';
+import type { AuthFailure, Metrics } from './metrics';
 
 /**
  * What happened in the business: one helper for each event, so that its metric and its log line cannot drift apart.
@@ -11,6 +11,8 @@ export interface Events {
   loanCreated(loan: Loan, requestId: string): void;
   loanMoved(before: Loan, after: Loan, requestId: string): void;
   answerReplayed(operation: string, requestId: string): void;
+  /** @param keyId of the key that was shown, where it could be read. Not the key. */
+  authFailed(reason: AuthFailure, keyId: string | undefined, requestId: string): void;
 }
 
 export function createEvents(metrics: Metrics, logger: Logger): Events {
@@ -36,6 +38,10 @@ export function createEvents(metrics: Metrics, logger: Logger): Events {
     answerReplayed(operation, requestId) {
       metrics.idempotencyReplays.inc();
       logger.log('info', 'answer replayed', { request_id: requestId, operation });
+    },
+    authFailed(reason, keyId, requestId) {
+      metrics.countAuthFailure(reason);
+      logger.log('info', 'access refused', { request_id: requestId, reason, key_id: keyId });
     },
   };
 }

@@ -15,7 +15,24 @@ export interface Metrics {
   observeQuery(operation: string, seconds: number): void;
   countLoan(currency: string): void;
   countTransition(from: LoanStatus, to: LoanStatus): void;
+  countAuthFailure(reason: AuthFailure): void;
 }
+
+/**
+ * Why a request was refused: no key at all, a text that never was one, a key for another environment, an id that does
+ * not exist, a wrong secret, a key that is no longer in force, or one that lacks the scope.
+ */
+const AUTH_FAILURES = [
+  'missing',
+  'malformed',
+  'environment',
+  'unknown',
+  'secret',
+  'revoked',
+  'expired',
+  'scope',
+] as const;
+export type AuthFailure = (typeof AUTH_FAILURES)[number];
 
 interface PoolState {
   readonly totalCount: number;
@@ -46,6 +63,8 @@ export function createMetrics({ version, commit, environment }: BuildInformation
   for (const currency of KNOWN_CURRENCIES) loansCreated.inc({ currency }, 0);
   const transitions = new Counter({ ...METRICS.loanTransitions, ...own(registry, METRICS.loanTransitions) });
   for (const from of LOAN_STATUSES) for (const to of allowedMoves(from)) transitions.inc({ from, to }, 0);
+  const authFailures = new Counter({ ...METRICS.authFailures, ...own(registry, METRICS.authFailures) });
+  for (const reason of AUTH_FAILURES) authFailures.inc({ reason }, 0);
   // The same in every process of a cluster: adding it up would make it the number of processes.
   new Gauge({ ...METRICS.appInfo, ...own(registry, METRICS.appInfo), aggregator: 'first' }).set(
     { version, commit, environment },
@@ -84,6 +103,7 @@ export function createMetrics({ version, commit, environment }: BuildInformation
       loansCreated.inc({ currency: LABEL_CURRENCIES.has(currency) ? currency : 'other' });
     },
     countTransition: (from, to) => transitions.inc({ from, to }),
+    countAuthFailure: (reason) => authFailures.inc({ reason }),
   };
 }
 
