@@ -114,14 +114,14 @@ async function seed(stack: string): Promise<void> {
 async function apiKey(stack: string, args: readonly string[]): Promise<void> {
   if (args.length === 0) throw new StepError(API_KEY_HELP);
   const api = await apiContainer(stack);
-  if (api === undefined) {
-    if (stack === 'development') return embedded('api-key', '--', ...args);
+  if (api === undefined && stack !== 'development') {
     throw new StepError(`${stack} does not run here: make up STACK=${stack}`);
   }
-  const { status } = spawnSync('docker', ['exec', api, 'node', '/app/main.js', 'api-key', ...args], {
-    stdio: 'inherit',
-  });
-  if (status !== 0) throw new StepError(`Nothing was changed. ${API_KEY_HELP}`);
+  const code =
+    api === undefined
+      ? runEmbedded('api-key', '--', ...args)
+      : spawnSync('docker', ['exec', api, 'node', '/app/main.js', 'api-key', ...args], { stdio: 'inherit' }).status;
+  if (code !== 0) throw new StepError(`Nothing was changed. ${API_KEY_HELP}`);
 }
 
 const API_KEY_HELP = `Say what to do with API keys:
@@ -171,12 +171,13 @@ async function ourContainers(stack: string, args: readonly string[]): Promise<st
 }
 
 /** The environment without containers is a program of its own: it must run where the Docker parts cannot. */
+function runEmbedded(...args: string[]): number | null {
+  const program = ['--import', 'tsx', 'infra/embedded/main.ts'];
+  return spawnSync(process.execPath, [...program, ...args], { cwd: ROOT, stdio: 'inherit' }).status;
+}
+
 async function embedded(...args: string[]): Promise<void> {
-  const { status: code } = spawnSync(process.execPath, ['--import', 'tsx', 'infra/embedded/main.ts', ...args], {
-    cwd: ROOT,
-    stdio: 'inherit',
-  });
-  if (code !== 0) throw new StepError(`The embedded environment: ${args[0] ?? ''} failed`);
+  if (runEmbedded(...args) !== 0) throw new StepError(`The embedded environment: ${args[0] ?? ''} failed`);
   await Promise.resolve();
 }
 

@@ -54,7 +54,9 @@ export function createKnownKeys(store: Pick<ApiKeys, 'find' | 'recordUse'>, cach
     const found = await store.find(ids);
     for (const id of ids) {
       const key = found.get(id);
-      remember(key === undefined ? absent : present, id, { key, until });
+      const [now, before] = key === undefined ? [absent, present] : [present, absent];
+      before.delete(id);
+      remember(now, id, { key, until });
     }
     return found;
   }

@@ -1,3 +1,6 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { createApiKeys, digestOf } from '../../app/db/api-keys';
 import { openDatabase } from '../../app/db/pool';
 import { allows, formatApiKey, SCOPES, type Scope } from '../../app/domain/api-key';
@@ -5,7 +8,6 @@ import { OPERATIONS } from '../../app/http/contract';
 import type { Operation } from '../../app/http/contract/operation';
 import { createLogger } from '../../app/telemetry/logger';
 import { createMetrics } from '../../app/telemetry/metrics';
-import { PassThrough } from 'node:stream';
 import { type Answer, ask, CONFIG, LOAN, startService, type TestService, until } from './harness';
 
 const ID = '00000000-0000-4000-8000-000000000000';
@@ -332,6 +334,20 @@ describe('the database', () => {
     await keys.recordUse(new Map([[stored.id, START.getTime()]]));
     expect(await used()).toBe('2026-11-22T10:00:00.000Z');
   });
+});
+
+it('the probe of the image shows a key where it is given one', async () => {
+  const { text } = await newKey(['loans:read']);
+  const probe = (environment: Record<string, string>) =>
+    new Promise<string>((done) => {
+      const env = { PATH: process.env.PATH, PORT: String(api.port), ...environment };
+      execFile(join(__dirname, '../../app/probe'), ['/api/v1/loans?limit=1'], { env }, (error, stdout) =>
+        done(error === null ? 'passed' : stdout),
+      );
+    });
+  // What the gate of a deploy looks for.
+  expect(await probe({})).toMatch(/^probe \/api\/v1\/loans\?limit=1: HTTP\/1\.1 401 Unauthorized \{/);
+  expect(await probe({ PROBE_KEY: text })).toBe('passed');
 });
 
 it('keeps no secret: neither in the database, nor in the logs, nor in the metrics', async () => {
