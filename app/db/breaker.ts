@@ -5,8 +5,11 @@ import type { Logger } from '../telemetry/logger';
 import type { Metrics } from '../telemetry/metrics';
 import { isAway, unavailable } from './faults';
 
-/** Failures in a row, in one process, after which the database counts as away. */
-const FAILURES = 5;
+/**
+ * Failures in a row, in one process, after which the database counts as away. Few, since one may stand for a whole batch
+ * of requests, and since a database that is there says so at once: opening for nothing costs a millisecond.
+ */
+const FAILURES = 2;
 /** How often it is asked then; the first time at once. */
 const ASK_EVERY_MS = 250;
 

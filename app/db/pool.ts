@@ -5,7 +5,7 @@ import type { Logger } from '../telemetry/logger';
 import { type Metrics, sqlstateClass } from '../telemetry/metrics';
 import { createBreaker } from './breaker';
 import { asProblem, breaksConnection, codeOf, isLostRace } from './faults';
-import { createQueue, type Queue } from './queue';
+import { createQueue, type Places, type Queue } from './queue';
 
 /** One operation on the database. The name is that of the prepared statement, and its label on the metrics. */
 export interface Statement<Row> {
@@ -30,6 +30,12 @@ export interface Database extends Queryable {
   transaction<T>(work: (connection: Queryable) => Promise<T>): Promise<T>;
   /** Asks the database over a connection of its own, so that a full pool does not delay the answer. */
   ping(statement: Statement<{ ready: string }>): Promise<boolean>;
+  /** Over that same connection: for who wants to know how the database is, while its pool is busy. */
+  probe<Row>(statement: Statement<Row>): Promise<Row[]>;
+  /** For what waits before it comes to the database: how long it may. 0 for no limit. */
+  readonly patienceMs: number;
+  /** Likewise, a queue that refuses what would wait for too long, as the one before the connections does. */
+  readonly queueFor: (places: Places) => Queue;
   /**
    * Opens the pool's connections. A new release gets its traffic all at once; without this its first requests would
    * wait for handshakes. A database that is away is no failure: connections are opened when they are needed.
@@ -107,8 +113,9 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
       }
     }
   };
-  const main = { pool, queue: createQueue(pool, max, config.queueMs, telemetry.metrics) };
-  const aside = { pool: probes, queue: createQueue(probes, 1, 0, telemetry.metrics) };
+  const queueFor = (places: Places, limitMs = config.queueMs) => createQueue(places, limitMs, telemetry.metrics);
+  const main = { pool, queue: queueFor(placesOf(pool, max)) };
+  const aside = { pool: probes, queue: queueFor(placesOf(probes, 1), 0) };
   const ask = <Row>(statement: Statement<Row>) => run(aside, (connection) => connection.query(statement));
   const breaker = createBreaker({ ask: () => ask(IS_THERE), ...telemetry });
   return {
@@ -116,6 +123,9 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
     transaction: (work) => breaker.guard(() => run(main, (connection) => inTransaction(connection, work))),
     // Whatever the breaker believes.
     ping: async (statement) => (await ask(statement)).every((row) => row.ready === 't'),
+    probe: ask,
+    patienceMs: config.connectTimeoutMs,
+    queueFor,
     async warm() {
       const opened = await Promise.allSettled(Array.from({ length: max }, () => pool.connect()));
       for (const result of opened) if (result.status === 'fulfilled') result.value.release();
@@ -124,6 +134,14 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
       breaker.close();
       await Promise.all([pool.end(), probes.end()]);
     },
+  };
+}
+
+function placesOf(pool: Pool, count: number): Places {
+  return {
+    count,
+    isFree: () => pool.totalCount < count || pool.idleCount > pool.waitingCount,
+    waiting: () => pool.waitingCount,
   };
 }
 
@@ -203,6 +221,9 @@ function watched(pool: Pool, logger: Logger): Pool {
 
 /** A timestamptz as ISO 8601: "2026-11-21 05:20:44.5+00" as "2026-11-21T05:20:44.500Z": at least milliseconds, and microseconds where stored. */
 export function toTimestamp(text: string): string {
-  const [seconds = '', fraction = ''] = text.slice(0, -'+00'.length).replace(' ', 'T').split('.');
-  return `${seconds}.${fraction.padEnd(3, '0')}Z`;
+  const day = text.slice(0, 10);
+  const time = text.slice(11, -'+00'.length);
+  const fraction = time.length - 'hh:mm:ss.'.length;
+  if (fraction < 0) return `${day}T${time}.000Z`;
+  return `${day}T${time}${'00'.slice(Math.min(fraction - 1, 2))}Z`;
 }

@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import type { Scope } from '../../domain/api-key';
 import type { ProblemSlug } from '../../errors';
 
 /** Header fields that an operation may take. */
@@ -16,8 +17,6 @@ export const HEADER_PATTERNS: Partial<Record<keyof typeof REQUEST_HEADERS, strin
   'If-Match': '^(?:\\*|(?:W/)?"[!#-~]*"(?:, ?(?:W/)?"[!#-~]*")*)$',
 };
 
-export const SCOPES = ['loans:read', 'loans:write', 'admin'] as const;
-export type Scope = (typeof SCOPES)[number];
 export type Access = Scope | 'public';
 
 export interface Operation<Id extends string = string> {
@@ -39,7 +38,7 @@ export interface Operation<Id extends string = string> {
   readonly headers?: readonly (keyof typeof REQUEST_HEADERS)[];
   readonly query?: z.ZodObject;
   readonly body?: string;
-  /** What it may answer with besides `internal`. */
+  /** What it may answer with, besides `internal` and what comes with its access (see problemsOf). */
   readonly problems: readonly ProblemSlug[];
 }
 
@@ -48,6 +47,7 @@ export type Components = Readonly<Record<string, z.ZodType | { readonly listOf: 
 
 export const DATABASE = ['db-unavailable', 'overloaded', 'storage-full'] as const;
 export const ETAG = { ETag: 'Names this version of the loan' } as const;
+export const CONTENT_TAG = { ETag: 'Names this content' } as const;
 export const REPLAYED = { 'Idempotent-Replayed': 'true, if this is the stored answer of an earlier request' } as const;
 export const KEY = ['idempotency-key-invalid', 'idempotency-in-progress', 'idempotency-key-reused'] as const;
 export const BODY = [
@@ -59,6 +59,12 @@ export const BODY = [
   'unknown-property',
   'invalid-text',
 ] as const;
+/** All problems that an operation may answer with. To check a key the database may have to be asked. */
+export function problemsOf({ access, problems }: Operation): readonly ProblemSlug[] {
+  const ofKey = access === 'public' ? [] : (['unauthorized', 'forbidden', ...DATABASE] as const);
+  return [...new Set<ProblemSlug>([...problems, ...ofKey, 'internal'])];
+}
+
 /** The same operation under both prefixes. */
 export const api = (path: string) => [`/api${path}`, `/api/v1${path}`];
 
