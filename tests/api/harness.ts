@@ -44,6 +44,7 @@ export const CONFIG: Config = {
     user: 'postgres',
     poolSize: 5,
     connectTimeoutMs: 1_000,
+    queueMs: 500,
     statementTimeoutMs: 1_500,
   },
   processes: 1,
