@@ -41,6 +41,11 @@ it('reads lists between commas', () => {
   expect(config.allowedHosts).toEqual(['branchloans.com', 'localhost', '127.0.0.1', '[::1]']);
 });
 
+it('takes a largest amount for each currency', () => {
+  const MAX_AMOUNT = '50000,KES=5000000,VND=2000000000';
+  expect(readConfig({ ...NEEDED, MAX_AMOUNT }).config.maxAmount).toBe(MAX_AMOUNT);
+});
+
 it('takes an empty value for one that is not set', () => {
   expect(readConfig({ ...NEEDED, PORT: '', TLS_PORT: '' }).config).toMatchObject({ port: 8000, tls: undefined });
 });
@@ -110,6 +115,9 @@ it.each([
   ['ALLOWED_HOSTS', 'https://branchloans.com'],
   ['ALLOWED_HOSTS', 'branchloans.com:443'],
   ['ALLOWED_HOSTS', 'Branchloans.com'],
+  ['MAX_AMOUNT', '0'],
+  ['MAX_AMOUNT', '50000,QQQ=1'],
+  ['MAX_AMOUNT', '50000,VND=0.5'],
 ])('refuses %s=%s', (name, value) => {
   expect(faultsOf({ ...NEEDED, [name]: value })).toEqual([expect.stringContaining(`${name}: "${value}"`)]);
 });
