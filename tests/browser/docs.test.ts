@@ -4,9 +4,10 @@ import type { IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
+import { formatApiKey } from '../../app/domain/api-key';
 import { freePort } from '../../infra/embedded/ports';
 import { ensureCertificate } from '../../ssl/certificates';
-import { LOAN, startService, type TestService } from '../api/harness';
+import { LOAN, startService, storeKey, type TestService } from '../api/harness';
 import { describeUnless } from '../skip';
 import { noBrowser, openPage, seriousAccessibilityFaults, startBrowser } from './chromium';
 
@@ -14,7 +15,7 @@ import { noBrowser, openPage, seriousAccessibilityFaults, startBrowser } from '.
 
 jest.setTimeout(60_000);
 
-const KEY = 'blk_test_Zm9vYmFyYmF6cXV4';
+const KEY = formatApiKey({ environment: 'test', id: '0123456789ab' }, 'Zm9vYmFyYmF6cXV4'.repeat(2));
 const FOCUSED = `(document.activeElement.labels?.[0] ?? document.activeElement).textContent.trim()`;
 
 describeUnless(noBrowser, 'the page /docs in a browser', () => {
@@ -35,6 +36,7 @@ describeUnless(noBrowser, 'the page /docs in a browser', () => {
     const port = await freePort();
     origin = `https://localhost:${port}`;
     api = await startService({ tls: { port, certificate, key } });
+    await storeKey(api.database, KEY, ['loans:read', 'loans:write']);
     subscribe('http.server.request.start', note);
     browser = await startBrowser();
   });
