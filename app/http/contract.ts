@@ -3,13 +3,19 @@ import { LOAN_OPERATIONS, loanComponents } from './contract/loans';
 import type { Components } from './contract/operation';
 import { PROBE_COMPONENTS, PROBE_OPERATIONS } from './contract/probes';
 import { REPAYMENT_COMPONENTS, REPAYMENT_OPERATIONS } from './contract/repayments';
+import { SYSTEM_COMPONENTS, SYSTEM_OPERATIONS } from './contract/system';
 import { decimalText, status } from './contract/values';
 
 /**
  * What the API takes and gives: every schema validates a request or describes an answer, and all of it becomes the
  * OpenAPI document. The operations of contract/ are the only routes there are.
  */
-export const OPERATIONS = [...LOAN_OPERATIONS, ...REPAYMENT_OPERATIONS, ...PROBE_OPERATIONS] as const;
+export const OPERATIONS = [
+  ...LOAN_OPERATIONS,
+  ...REPAYMENT_OPERATIONS,
+  ...SYSTEM_OPERATIONS,
+  ...PROBE_OPERATIONS,
+] as const;
 
 /** Every operation has exactly one handler: see Record<OperationId, …>. */
 export type OperationId = (typeof OPERATIONS)[number]['id'];
@@ -32,5 +38,11 @@ export const problemSchema = z
 
 /** @param maxAmount the largest amount of one loan: see parseLimits. */
 export function components(maxAmount: string): Components {
-  return { ...loanComponents(maxAmount), ...REPAYMENT_COMPONENTS, ...PROBE_COMPONENTS, Problem: problemSchema };
+  return {
+    ...loanComponents(maxAmount),
+    ...REPAYMENT_COMPONENTS,
+    ...SYSTEM_COMPONENTS,
+    ...PROBE_COMPONENTS,
+    Problem: problemSchema,
+  };
 }
