@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { LOAN_OPERATIONS, loanComponents } from './contract/loans';
 import type { Components } from './contract/operation';
 import { PROBE_COMPONENTS, PROBE_OPERATIONS } from './contract/probes';
-import { REPAYMENT_COMPONENTS, REPAYMENT_OPERATIONS } from './contract/repayments';
 import { SYSTEM_COMPONENTS, SYSTEM_OPERATIONS } from './contract/system';
+import { REPAYMENT_COMPONENTS, REPAYMENT_OPERATIONS } from './contract/repayments';
 import { decimalText, status } from './contract/values';
 
 /**
@@ -30,6 +30,7 @@ export const problemSchema = z
     request_id: z.string(),
     allowed: z.array(status).optional().meta({ description: 'Of illegal-transition: the statuses that are possible' }),
     outstanding: decimalText.optional().meta({ description: 'Of overpayment: all that is outstanding' }),
+    scope: z.string().optional().meta({ description: 'Of forbidden: the scope that the key lacks' }),
     errors: z
       .array(z.strictObject({ pointer: z.string().optional(), parameter: z.string().optional(), detail: z.string() }))
       .optional(),
