@@ -37,7 +37,10 @@ describe('the application status', () => {
     });
     const answer = await ask(alone.port, 'GET', '/api/status');
     const down = { status: 'down', latency_ms: null, schema_version: null, release_schema_version: newestMigration() };
-    expect([answer.status, answer.json()]).toEqual([200, expect.objectContaining({ status: 'degraded', database: down })]);
+    expect([answer.status, answer.json()]).toEqual([
+      200,
+      expect.objectContaining({ status: 'degraded', database: down }),
+    ]);
     expect(answer.text).not.toMatch(/the-user|127\.0\.0\.1|password/);
     await alone.stop();
   });
