@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
+import { LimitFault, parseLimits } from './domain/limits';
 
 /**
  * Seam between an environment and the service: the names of all settings, how each is read, and what it means.
@@ -12,8 +13,20 @@ import { z } from 'zod';
 const port = z.coerce.number().int().min(1).max(65_535);
 const milliseconds = (fallback: number, max = 600_000) => z.coerce.number().int().min(0).max(max).default(fallback);
 
+/** Values between commas. */
+const list = (isValid: (text: string) => boolean, fault: string) =>
+  z
+    .string()
+    .transform((text) => text.split(',').map((one) => one.trim()))
+    .refine((values) => values.every(isValid), fault)
+    .default([]);
+const HOST_NAME = /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])$/;
+
 const settings = {
-  /** Which environment this is: a label on metrics and logs, never a switch of behaviour. */
+  /**
+   * Which environment this is: a label on metrics and logs, and part of every API key, so that one of another
+   * environment is refused. Never a switch of behaviour.
+   */
   ENVIRONMENT: z
     .string()
     .regex(/^[a-z][a-z0-9-]*$/, 'must be a name such as staging')
@@ -46,14 +59,40 @@ const settings = {
   /** How long requests in flight may take to finish after that. */
   SHUTDOWN_TIMEOUT_MS: milliseconds(10_000),
   LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
-  /** Largest amount of one loan, in the loan's currency. */
+  /**
+   * Largest amount of one loan, in the loan's currency: "50000" for every currency, "50000,KES=5000000,VND=2000000000"
+   * with exceptions.
+   */
   MAX_AMOUNT: z
     .string()
-    .regex(/^\d{1,10}(\.\d{1,4})?$/, 'must be a decimal such as 50000')
+    .superRefine((text, context) => {
+      const fault = maxAmountFault(text);
+      if (fault !== undefined) context.addIssue(fault);
+    })
     .default('50000'),
+  /** Whether a request must show an API key. Where it need not, a key that is shown must still be a valid one. */
+  API_KEYS: z.enum(['required', 'optional']).default('required'),
+  /** Web sites whose pages may call the API: exact origins between commas, such as https://desk.example. None: none. */
+  CORS_ORIGINS: list(isOrigin, 'must be origins such as https://desk.example, between commas'),
+  /**
+   * The names, without ports and between commas, that the service answers to; none: to any. What monitors ask (health
+   * and metrics) is answered whatever the name, since they come by address.
+   */
+  ALLOWED_HOSTS: list((text) => HOST_NAME.test(text), 'must be lower-case host names without ports, between commas'),
   VERSION: z.string().default('0.0.0'),
   COMMIT: z.string().default('unknown'),
 } satisfies Record<string, z.ZodType>;
+
+/** What is wrong with a value of MAX_AMOUNT, in words; undefined if nothing is. */
+export function maxAmountFault(text: string): string | undefined {
+  try {
+    parseLimits(text);
+    return undefined;
+  } catch (error) {
+    if (error instanceof LimitFault) return error.message;
+    throw error;
+  }
+}
 
 export type SettingName = keyof typeof settings;
 
@@ -79,8 +118,11 @@ export interface Config {
   readonly drainMs: number;
   readonly shutdownTimeoutMs: number;
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
-  /** A decimal string. */
+  /** See MAX_AMOUNT. */
   readonly maxAmount: string;
+  readonly apiKeys: 'required' | 'optional';
+  readonly corsOrigins: readonly string[];
+  readonly allowedHosts: readonly string[];
 }
 
 /** Kept apart from Config, so that a configuration can be printed. */
@@ -154,6 +196,9 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     shutdownTimeoutMs: s.SHUTDOWN_TIMEOUT_MS,
     logLevel: s.LOG_LEVEL,
     maxAmount: s.MAX_AMOUNT,
+    apiKeys: s.API_KEYS,
+    corsOrigins: s.CORS_ORIGINS,
+    allowedHosts: s.ALLOWED_HOSTS,
   };
   return { config: Object.freeze(config), secrets: Object.freeze({ databasePassword }) };
 }
@@ -168,6 +213,11 @@ function passwordIn(path: string | undefined, first: string): () => Promise<stri
     if (path !== undefined) last = (await readFile(path, 'utf8').catch(() => '')) || last;
     return last.replace(/\r?\n$/, '');
   };
+}
+
+/** As a browser sends it: scheme, host and port, lower case, nothing after them. */
+export function isOrigin(text: string): boolean {
+  return /^https?:[^*]+$/.test(text) && URL.canParse(text) && new URL(text).origin === text;
 }
 
 function describe(issue: z.core.$ZodIssue, present: Record<string, string | undefined>): string {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { isOrigin, maxAmountFault } from '../app/config';
 import defaultImages from './images.json';
 
 /**
@@ -52,9 +53,18 @@ export interface EnvironmentSpec {
     readonly readyWithinSeconds: number;
     /** Database connections of one process. A change rolls the API. */
     readonly poolSize: number;
-    /** Largest amount of one loan, a decimal string. A change rolls the API and leaves stored loans alone. */
+    /**
+     * Largest amount of one loan: "50000" for every currency, "50000,KES=5000000" with exceptions. A change rolls the
+     * API and leaves stored loans alone.
+     */
     readonly maxAmount: string;
     readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
+    /** Whether a request must show an API key (make api-key). A change rolls the API. */
+    readonly keys: 'required' | 'optional';
+    /** Web sites whose pages may call the API. A change rolls the API. */
+    readonly corsOrigins: readonly string[];
+    /** The names that it answers to, as the gateway does. */
+    readonly hosts: readonly string[];
   };
   readonly database: Service & {
     readonly volume: DataVolume;
@@ -153,6 +163,13 @@ const service = (fallback?: { cpus: number; memory: string }) => {
 
 const hostName = z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'must be a host name such as branchloans.com');
 
+const origin = z
+  .string()
+  .refine(
+    isOrigin,
+    'must be an origin such as https://desk.example: scheme, host and port, lower case, nothing after them',
+  );
+
 const schema = z.strictObject({
   domain: hostName,
   sampleLoans: z.boolean().default(false),
@@ -180,9 +197,14 @@ const schema = z.strictObject({
     poolSize: z.int().min(1).max(200).default(10),
     maxAmount: z
       .string({ error: 'must be a decimal in quotes such as "50000"' })
-      .regex(/^(?=.*[1-9])\d{1,10}(\.\d{1,4})?$/, 'must be a decimal above 0 in quotes such as "50000"')
+      .superRefine((text, context) => {
+        const fault = maxAmountFault(text);
+        if (fault !== undefined) context.addIssue(fault);
+      })
       .default('50000'),
     logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
+    keys: z.enum(['required', 'optional']).default('required'),
+    corsOrigins: z.array(origin).default([]),
   }),
   database: z.strictObject({
     ...service(),
@@ -354,6 +376,9 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       poolSize: s.api.poolSize,
       maxAmount: s.api.maxAmount,
       logLevel: s.api.logLevel,
+      keys: s.api.keys,
+      corsOrigins: s.api.corsOrigins,
+      hosts: [...new Set([host, s.domain, 'localhost', '127.0.0.1'])],
     },
     database: {
       ...toService(s.database),

@@ -72,11 +72,29 @@ export const METRICS = {
     help: 'Loans that this service moved from one status to another since it started',
     labels: ['from', 'to'],
   },
+  repayments: {
+    name: 'loan_repayments_total',
+    type: 'counter',
+    help: 'Repayments recorded by this service since it started',
+    labels: ['currency'],
+  },
+  repaymentReversals: {
+    name: 'loan_repayment_reversals_total',
+    type: 'counter',
+    help: 'Repayments taken back by this service since it started',
+    labels: ['currency'],
+  },
   idempotencyReplays: {
     name: 'idempotency_replays_total',
     type: 'counter',
     help: 'Requests that got the stored answer of an earlier one with the same Idempotency-Key',
     labels: [],
+  },
+  authFailures: {
+    name: 'auth_failures_total',
+    type: 'counter',
+    help: 'Requests that were refused for want of a valid API key or of a scope, by reason',
+    labels: ['reason'],
   },
   appInfo: {
     name: 'app_info',
