@@ -4,11 +4,17 @@ import type { IncomingMessage } from 'node:http';
 import { connect, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import type { Browser, Page } from 'playwright-core';
+import type { Config } from '../../app/config';
+import { createApiKeys } from '../../app/db/api-keys';
+import { openDatabase } from '../../app/db/pool';
 import { PAGE_POLICY } from '../../app/http/html';
+import { createLogger } from '../../app/telemetry/logger';
+import { createMetrics } from '../../app/telemetry/metrics';
 import { freePort } from '../../infra/embedded/ports';
 import { ensureCertificate } from '../../ssl/certificates';
-import { LOAN, startService, type TestService, until } from '../api/harness';
+import { CONFIG, LOAN, startService, type TestService, until } from '../api/harness';
 import { missingForContainers } from '../ops/binaries';
 import { Stage } from '../ops/stage';
 import { describeUnless } from '../skip';
@@ -21,8 +27,18 @@ jest.setTimeout(60_000);
 // of other tests.
 jest.retryTimes(3, { waitBeforeRetry: 2_000, logErrorsBeforeRetry: true });
 
-const KEY = 'blk_test_Zm9vYmFyYmF6cXV4';
 const FOCUSED = `(document.activeElement.labels?.[0] ?? document.activeElement).textContent.trim()`;
+
+/** A service that wants keys, and one that may read and write loans. */
+async function startGuarded(changes: Partial<Config> = {}): Promise<{ api: TestService; key: string }> {
+  const api = await startService({ apiKeys: 'required', ...changes });
+  const telemetry = { metrics: createMetrics(CONFIG), logger: createLogger('info', new PassThrough()) };
+  const database = openDatabase(api.database.connection, api.database.secrets, telemetry);
+  const order = { name: 'a browser', scopes: ['loans:read', 'loans:write'], expiresAt: null } as const;
+  const { text: key } = await createApiKeys(database, 'test').create(order, new Date());
+  await database.close();
+  return { api, key };
+}
 
 /** What the service received over the wire. */
 const arrived: { method: string; url: string; authorization: string | undefined }[] = [];
@@ -41,17 +57,17 @@ async function tabTo(page: Page, name: RegExp): Promise<void> {
   throw new Error(`Tab never led to ${String(name)}`);
 }
 
-const callsFor = (id: string) => [
-  { method: 'POST', url: '/api/v1/loans', authorization: `Bearer ${KEY}` },
-  { method: 'GET', url: `/api/v1/loans/${id}`, authorization: `Bearer ${KEY}` },
+const callsFor = (id: string, key: string) => [
+  { method: 'POST', url: '/api/v1/loans', authorization: `Bearer ${key}` },
+  { method: 'GET', url: `/api/v1/loans/${id}`, authorization: `Bearer ${key}` },
 ];
 
 /** Creates a loan with the key, and reads it again, by keyboard alone. HTTP/2 has no words for a status. @returns its id */
-async function createAndRead(page: Page, origin: string): Promise<string> {
+async function createAndRead(page: Page, origin: string, key: string): Promise<string> {
   await page.goto(`${origin}/docs`);
   await page.getByLabel('API key').waitFor();
   await tabTo(page, /^API key$/);
-  await page.keyboard.type(KEY);
+  await page.keyboard.type(key);
 
   await tabTo(page, /^POST \/api\/v1\/loans Ask/);
   await page.keyboard.press('Enter');
@@ -99,15 +115,16 @@ async function createAndRead(page: Page, origin: string): Promise<string> {
 describeUnless(noBrowser, 'the page /docs in a browser', () => {
   const directory = mkdtempSync(join(tmpdir(), 'branchloans-docs-'));
   let api: TestService;
+  let key: string;
   let browser: Browser;
   let origin: string;
 
   beforeAll(async () => {
     const { certificateFile, keyFile } = await ensureCertificate({ directory, domain: 'localhost' });
-    const [certificate, key] = [readFileSync(certificateFile, 'utf8'), readFileSync(keyFile, 'utf8')];
+    const [certificate, privateKey] = [readFileSync(certificateFile, 'utf8'), readFileSync(keyFile, 'utf8')];
     const port = await freePort();
     origin = `https://localhost:${port}`;
-    api = await startService({ tls: { port, certificate, key } });
+    ({ api, key } = await startGuarded({ tls: { port, certificate, key: privateKey } }));
     subscribe('http.server.request.start', note);
     browser = await startBrowser();
   });
@@ -122,10 +139,10 @@ describeUnless(noBrowser, 'the page /docs in a browser', () => {
 
   it('creates a loan with a key and reads it again, by keyboard alone', async () => {
     const { page, faults, requested } = await openPage(browser);
-    const id = await createAndRead(page, origin);
+    const id = await createAndRead(page, origin, key);
 
-    expect(arrived.filter(({ authorization }) => authorization !== undefined)).toEqual(callsFor(id));
-    expect(arrived.filter(({ url }) => url.includes(KEY))).toEqual([]);
+    expect(arrived.filter(({ authorization }) => authorization !== undefined)).toEqual(callsFor(id, key));
+    expect(arrived.filter(({ url }) => url.includes(key))).toEqual([]);
     expect(requested.filter((url) => !url.startsWith(`${origin}/`))).toEqual([]);
     expect(faults).toEqual([]);
   });
@@ -133,7 +150,7 @@ describeUnless(noBrowser, 'the page /docs in a browser', () => {
   it('keeps the key nowhere', async () => {
     const { page } = await openPage(browser);
     await page.goto(`${origin}/docs`);
-    await page.getByLabel('API key').fill(KEY);
+    await page.getByLabel('API key').fill(key);
     await page.getByLabel('API key').press('Enter');
     await page.locator('#health > summary').click();
     await page.locator('#health').getByRole('button').click();
@@ -142,7 +159,7 @@ describeUnless(noBrowser, 'the page /docs in a browser', () => {
       .getByText(/^200 OK/)
       .waitFor();
     expect(page.url()).toBe(`${origin}/docs`);
-    expect(await page.content()).not.toContain(KEY);
+    expect(await page.content()).not.toContain(key);
     // Object.keys, since a spread of a storage has nothing in it.
     const stores =
       'JSON.stringify([localStorage, sessionStorage].map(Object.keys).concat(document.cookie, history.state, name))';
@@ -150,7 +167,7 @@ describeUnless(noBrowser, 'the page /docs in a browser', () => {
     for (const leave of [() => page.reload(), () => page.goto(`${origin}/health`).then(() => page.goBack())]) {
       await leave();
       expect(await page.getByLabel('API key').inputValue()).toBe('');
-      await page.getByLabel('API key').fill(KEY);
+      await page.getByLabel('API key').fill(key);
     }
   });
 
@@ -159,6 +176,9 @@ describeUnless(noBrowser, 'the page /docs in a browser', () => {
     await page.goto(`${origin}/docs`);
     const list = page.locator('#listLoans');
     await list.locator('summary').click();
+    await list.getByRole('button').click();
+    await list.getByText(/^401 /).waitFor();
+    await page.getByLabel('API key').fill(key);
     await list.getByLabel('limit').fill('0&x=<b>');
     await list.getByRole('button').click();
     await list.getByText(/^422 /).waitFor();
@@ -176,6 +196,7 @@ describeUnless(noBrowser, 'the page /docs in a browser', () => {
     const { page, faults } = await openPage(browser, { colorScheme, viewport });
     await page.goto(`${origin}/docs`);
     await page.getByLabel('API key').waitFor();
+    await page.getByLabel('API key').fill(key);
     const all = await page.locator('summary').all();
     for (const summary of all) await summary.click();
     await page.locator('#statistics').getByRole('button').click();
@@ -221,12 +242,13 @@ describeUnless(noBrowser ?? missingForContainers(['nginx', 'node']), 'the page /
   const directory = mkdtempSync(join(tmpdir(), 'branchloans-docs-'));
   const socket = join(directory, 'api.sock');
   let api: TestService;
+  let key: string;
   let entrance: Server;
   let stage: Stage;
   let browser: Browser;
 
   beforeAll(async () => {
-    api = await startService();
+    ({ api, key } = await startGuarded());
     entrance = createServer((client) => {
       const service = connect(api.port, '127.0.0.1');
       client.pipe(service).pipe(client);
@@ -254,13 +276,13 @@ describeUnless(noBrowser ?? missingForContainers(['nginx', 'node']), 'the page /
   it('tries calls under the policy that the gateway passes on', async () => {
     const { page, faults, requested } = await openPage(browser);
     const origin = `https://localhost:${stage.port('https')}`;
-    const id = await createAndRead(page, origin);
-    expect(arrived.filter(({ authorization }) => authorization !== undefined)).toEqual(callsFor(id));
+    const id = await createAndRead(page, origin, key);
+    expect(arrived.filter(({ authorization }) => authorization !== undefined)).toEqual(callsFor(id, key));
     expect(requested.filter((url) => !url.startsWith(`${origin}/`))).toEqual([]);
     expect(faults).toEqual([]);
     const { headers } = await stage.request('/docs');
     expect(headers['content-security-policy']).toEqual([PAGE_POLICY]);
     expect(headers['cache-control']).toEqual(['no-cache']);
-    expect(stage.logs()).not.toContain(KEY);
+    expect(stage.logs()).not.toContain(key);
   });
 });
