@@ -20,6 +20,8 @@ it('has defaults for everything but the database', async () => {
     port: 8000,
     processes: 1,
     maxAmount: '50000',
+    rateLimit: undefined,
+    clientAddress: 'connection',
     tls: undefined,
     database: { name: 'loans', poolSize: 10 },
   });
@@ -83,6 +85,19 @@ it.each([
   ['DATABASE_POOL_SIZE', '201'],
   ['DRAIN_MS', '-1'],
   ['ENVIRONMENT', 'Production!'],
+  ['RATE_LIMIT', '100'],
+  ['RATE_LIMIT', '0/60'],
+  ['RATE_LIMIT', '100/0'],
+  ['RATE_LIMIT', '-1/60'],
+  ['RATE_LIMIT', '100/1.5'],
+  ['RATE_LIMIT', '100000000/60'],
+  ['CLIENT_ADDRESS', 'anything'],
 ])('refuses %s=%s', (name, value) => {
   expect(faultsOf({ ...NEEDED, [name]: value })).toEqual([expect.stringContaining(`${name}: "${value}"`)]);
+});
+
+it('reads a rate limit as requests and seconds', () => {
+  const { config } = readConfig({ ...NEEDED, RATE_LIMIT: '6000/60', CLIENT_ADDRESS: 'x-forwarded-for' });
+  expect(config.rateLimit).toEqual({ requests: 6_000, windowSeconds: 60 });
+  expect(config.clientAddress).toBe('x-forwarded-for');
 });

@@ -8,9 +8,12 @@ import type { Config, Secrets } from './config';
 import { createKeys, type Keys } from './db/idempotency';
 import { createLoans } from './db/loans';
 import { openDatabase } from './db/pool';
+import { createLedger } from './db/quotas';
 import { createApp } from './http/app';
 import { createOnce } from './http/idempotency';
+import { createLimiter } from './http/limiter';
 import { UNMATCHED } from './http/observe';
+import { rateLimit } from './http/rate-limit';
 import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
 import { loanHandlers } from './http/routes/loans';
@@ -62,7 +65,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const events = createEvents(metrics, logger);
   const keys = createKeys(database);
   const pruning = new AbortController();
-  const { maxAmount, version } = config;
+  const ledger = createLedger(database);
+  const { maxAmount, version, rateLimit: quota } = config;
+  const limiter = quota && createLimiter({ quota, ledger, metrics, logger });
   let draining = false;
   let listened = false;
   const isDraining = () => draining;
@@ -71,6 +76,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     metrics,
     logger,
     isDraining,
+    limit: limiter && rateLimit(quota, limiter, config.clientAddress),
     handlers: {
       ...loanHandlers({ loans, events, once: createOnce(keys, events), maxAmount, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
@@ -98,6 +104,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     logger.log('info', 'shutting down', { drain_ms: drainMs, in_flight: inFlight.count });
     await sleep(drainMs);
     pruning.abort();
+    limiter?.stop();
     const cutOff = await closeServers(listeners, inFlight, config.shutdownTimeoutMs);
     await database.close();
     logger.log(cutOff === 0 ? 'info' : 'warn', 'stopped', { cut_off: cutOff });
@@ -112,7 +119,12 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
         await once(server, 'listening');
         listened = true;
       }
-      void repeat(() => prune(keys, logger, pruning.signal), overrides.pruneEveryMs ?? PRUNE_EVERY_MS, pruning.signal);
+      const pruneAll = async () => {
+        limiter?.prune();
+        await prune('idempotency keys', keys, logger, pruning.signal);
+        await prune('request quotas', ledger, logger, pruning.signal);
+      };
+      void repeat(pruneAll, overrides.pruneEveryMs ?? PRUNE_EVERY_MS, pruning.signal);
       logger.log('info', 'listening', { ports: listeners.map(({ server }) => portOf(server)), version });
     },
     ports: () => listeners.map(({ server }) => portOf(server)),
@@ -125,11 +137,11 @@ async function repeat(work: () => Promise<void>, pauseMs: number, signal: AbortS
   while (await sleep(pauseMs, true, { signal, ref: false }).catch(() => false)) await work();
 }
 
-async function prune(keys: Keys, logger: Logger, signal: AbortSignal): Promise<void> {
+async function prune(what: string, from: Pick<Keys, 'prune'>, logger: Logger, signal: AbortSignal): Promise<void> {
   try {
-    while (!signal.aborted && (await keys.prune()));
+    while (!signal.aborted && (await from.prune()));
   } catch (error) {
-    logger.log('warn', 'idempotency keys not pruned', {
+    logger.log('warn', `${what} not pruned`, {
       reason: error instanceof Error ? error.message : String(error),
     });
   }

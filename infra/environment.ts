@@ -54,6 +54,8 @@ export interface EnvironmentSpec {
     readonly poolSize: number;
     /** Largest amount of one loan, a decimal string. A change rolls the API and leaves stored loans alone. */
     readonly maxAmount: string;
+    /** Requests of one caller over all containers, in a window of seconds: "10000/10". A change rolls the API. */
+    readonly rateLimit: string | undefined;
     readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
   };
   readonly database: Service & {
@@ -182,6 +184,10 @@ const schema = z.strictObject({
       .string({ error: 'must be a decimal in quotes such as "50000"' })
       .regex(/^(?=.*[1-9])\d{1,10}(\.\d{1,4})?$/, 'must be a decimal above 0 in quotes such as "50000"')
       .default('50000'),
+    rateLimit: z
+      .string({ error: 'must be requests and seconds such as 10000/10, or none' })
+      .regex(/^([1-9]\d{0,7}\/[1-9]\d{0,4}|none)$/, 'must be requests and seconds such as 10000/10, or none')
+      .default('10000/10'),
     logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   }),
   database: z.strictObject({
@@ -353,6 +359,7 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       readyWithinSeconds: s.api.readyWithin,
       poolSize: s.api.poolSize,
       maxAmount: s.api.maxAmount,
+      rateLimit: s.api.rateLimit === 'none' ? undefined : s.api.rateLimit,
       logLevel: s.api.logLevel,
     },
     database: {

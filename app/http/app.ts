@@ -7,6 +7,7 @@ import type { Context, RequestState, Step } from './context';
 import { OPERATIONS, type OperationId } from './contract';
 import { observe, requestContext } from './observe';
 import { problemDocuments, securityHeaders } from './problem';
+import type { Guard } from './rate-limit';
 
 export type Handlers = Readonly<Record<OperationId, (ctx: Context) => Promise<void> | void>>;
 
@@ -14,11 +15,13 @@ interface Parts {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly isDraining: () => boolean;
+  /** Stands before every operation that is not public. */
+  readonly limit?: Guard | undefined;
   readonly handlers: Handlers;
 }
 
 /** The way of a request through the service, from the outside in. */
-export function createApp({ metrics, logger, isDraining, handlers }: Parts): Koa<RequestState> {
+export function createApp({ metrics, logger, isDraining, limit, handlers }: Parts): Koa<RequestState> {
   const app = new Koa<RequestState>();
   app.on('error', (error: Error) => logger.log('debug', 'response not delivered', { reason: error.message }));
   app.use(requestContext);
@@ -27,7 +30,7 @@ export function createApp({ metrics, logger, isDraining, handlers }: Parts): Koa
   app.use(closeWhileDraining(isDraining));
   app.use(problemDocuments(logger));
   app.use(wellFormedTarget);
-  app.use(routes(handlers));
+  app.use(routes(handlers, limit));
   app.use(noSuchOperation);
   return app;
 }
@@ -56,12 +59,14 @@ const wellFormedTarget: Step = function wellFormedTarget(ctx, next) {
   return next();
 };
 
-function routes(handlers: Handlers) {
+function routes(handlers: Handlers, limit: Guard | undefined) {
   const router = new Router<RequestState>({ strict: true, sensitive: true });
-  for (const { id, method, paths } of OPERATIONS) {
+  for (const { id, access, method, paths } of OPERATIONS) {
+    const guard = access === 'public' ? undefined : limit;
     for (const path of paths) {
-      router.register(path, [method], (ctx) => {
+      router.register(path, [method], async (ctx) => {
         ctx.state.route = path;
+        await guard?.(ctx);
         return handlers[id](ctx);
       });
     }

@@ -22,6 +22,10 @@ export const problemSchema = z
     instance: z.string().optional(),
     request_id: z.string(),
     allowed: z.array(status).optional().meta({ description: 'Of illegal-transition: the statuses that are possible' }),
+    'violated-policies': z
+      .array(z.string())
+      .optional()
+      .meta({ description: 'Of quota-exceeded: the policies, as RateLimit-Policy names them' }),
     errors: z
       .array(z.strictObject({ pointer: z.string().optional(), parameter: z.string().optional(), detail: z.string() }))
       .optional(),

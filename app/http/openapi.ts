@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { PROBLEMS } from '../errors';
 import { components, OPERATIONS } from './contract';
-import { type Components, type Operation, REQUEST_HEADERS } from './contract/operation';
+import { type Components, type Operation, PROBLEM_HEADERS, REQUEST_HEADERS } from './contract/operation';
 
 export interface SchemaObject {
   readonly [key: string]: unknown;
@@ -109,8 +109,10 @@ function problemResponses({ problems }: Operation): Record<string, ContentObject
     const { status, title } = PROBLEMS[slug];
     const before = responses[status]?.description;
     const description = `${slug}: ${title}`;
+    const headers = { ...responses[status]?.headers, ...answerHeaders(PROBLEM_HEADERS[slug] ?? {}) };
     responses[status] = {
       description: before === undefined ? description : `${before}; ${description}`,
+      ...(Object.keys(headers).length > 0 && { headers }),
       content: { 'application/problem+json': { schema: reference('Problem') } },
     };
   }

@@ -8,6 +8,8 @@ export interface Metrics {
   readonly httpRequestsInFlight: Gauge;
   readonly dbQueryErrors: Counter;
   readonly idempotencyReplays: Counter;
+  readonly rateLimitRefusals: Counter;
+  readonly rateLimitEstimates: Counter;
   /** The state of the connection pool, read whenever the metrics are collected. */
   watchPool(pool: PoolState): void;
   /** Seconds. The route is a pattern of ours, never a path that a client made up. */
@@ -15,6 +17,7 @@ export interface Metrics {
   observeQuery(operation: string, seconds: number): void;
   countLoan(currency: string): void;
   countTransition(from: LoanStatus, to: LoanStatus): void;
+  countPurchase(result: 'done' | 'failed'): void;
 }
 
 interface PoolState {
@@ -46,6 +49,8 @@ export function createMetrics({ version, commit, environment }: BuildInformation
   for (const currency of KNOWN_CURRENCIES) loansCreated.inc({ currency }, 0);
   const transitions = new Counter({ ...METRICS.loanTransitions, ...own(registry, METRICS.loanTransitions) });
   for (const from of LOAN_STATUSES) for (const to of allowedMoves(from)) transitions.inc({ from, to }, 0);
+  const purchases = new Counter({ ...METRICS.rateLimitPurchases, ...own(registry, METRICS.rateLimitPurchases) });
+  for (const result of ['done', 'failed']) purchases.inc({ result }, 0);
   // The same in every process of a cluster: adding it up would make it the number of processes.
   new Gauge({ ...METRICS.appInfo, ...own(registry, METRICS.appInfo), aggregator: 'first' }).set(
     { version, commit, environment },
@@ -58,6 +63,8 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     httpRequestsInFlight: gauge(registry, METRICS.httpRequestsInFlight),
     dbQueryErrors,
     idempotencyReplays: new Counter({ ...METRICS.idempotencyReplays, ...own(registry, METRICS.idempotencyReplays) }),
+    rateLimitRefusals: new Counter({ ...METRICS.rateLimitRefusals, ...own(registry, METRICS.rateLimitRefusals) }),
+    rateLimitEstimates: new Counter({ ...METRICS.rateLimitEstimates, ...own(registry, METRICS.rateLimitEstimates) }),
     watchPool(pool) {
       gauge(registry, METRICS.dbPoolConnections, () => pool.totalCount);
       gauge(registry, METRICS.dbPoolIdle, () => pool.idleCount);
@@ -84,6 +91,7 @@ export function createMetrics({ version, commit, environment }: BuildInformation
       loansCreated.inc({ currency: LABEL_CURRENCIES.has(currency) ? currency : 'other' });
     },
     countTransition: (from, to) => transitions.inc({ from, to }),
+    countPurchase: (result) => purchases.inc({ result }),
   };
 }
 

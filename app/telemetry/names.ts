@@ -78,6 +78,24 @@ export const METRICS = {
     help: 'Requests that got the stored answer of an earlier one with the same Idempotency-Key',
     labels: [],
   },
+  rateLimitRefusals: {
+    name: 'rate_limit_refusals_total',
+    type: 'counter',
+    help: 'Requests that were refused since their caller had made too many',
+    labels: [],
+  },
+  rateLimitPurchases: {
+    name: 'rate_limit_purchases_total',
+    type: 'counter',
+    help: 'Round trips to the database to buy requests for callers ahead of time: "done" or "failed"',
+    labels: ['result'],
+  },
+  rateLimitEstimates: {
+    name: 'rate_limit_estimates_total',
+    type: 'counter',
+    help: 'Requests judged by this process alone, since the database did not answer in time',
+    labels: [],
+  },
   appInfo: {
     name: 'app_info',
     type: 'gauge',

@@ -133,6 +133,9 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     SHUTDOWN_TIMEOUT_MS: String(spec.api.shutdownSeconds * 1000),
     LOG_LEVEL: spec.api.logLevel,
     MAX_AMOUNT: spec.api.maxAmount,
+    RATE_LIMIT: spec.api.rateLimit ?? '',
+    // No port of these containers is published: whoever reaches them is the gateway, or one of our own.
+    CLIENT_ADDRESS: 'x-forwarded-for',
     VERSION: '',
     COMMIT: spec.commit,
   } satisfies Record<SettingName, string>;

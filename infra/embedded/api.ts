@@ -42,6 +42,8 @@ export function settingsFor(options: {
     SHUTDOWN_TIMEOUT_MS: String(SHUTDOWN_TIMEOUT_MS),
     LOG_LEVEL: 'info',
     MAX_AMOUNT: '',
+    RATE_LIMIT: '',
+    CLIENT_ADDRESS: '',
     ...release(),
   } satisfies Record<SettingName, string>;
 }

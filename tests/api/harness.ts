@@ -51,6 +51,8 @@ export const CONFIG: Config = {
   shutdownTimeoutMs: 2_000,
   logLevel: 'debug',
   maxAmount: '50000',
+  rateLimit: undefined,
+  clientAddress: 'connection',
 };
 
 export const LOAN = {
