@@ -186,6 +186,9 @@ function watched(pool: Pool, logger: Logger): Pool {
 
 /** A timestamptz as ISO 8601: "2026-11-21 05:20:44.5+00" as "2026-11-21T05:20:44.500Z": at least milliseconds, and microseconds where stored. */
 export function toTimestamp(text: string): string {
-  const [seconds = '', fraction = ''] = text.slice(0, -'+00'.length).replace(' ', 'T').split('.');
-  return `${seconds}.${fraction.padEnd(3, '0')}Z`;
+  const day = text.slice(0, 10);
+  const time = text.slice(11, -'+00'.length);
+  const fraction = time.length - 'hh:mm:ss.'.length;
+  if (fraction < 0) return `${day}T${time}.000Z`;
+  return `${day}T${time}${'00'.slice(Math.min(fraction - 1, 2))}Z`;
 }
