@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config, Secrets } from './config';
 import { createKeys, type Keys } from './db/idempotency';
 import { createLoans } from './db/loans';
+import { newestMigration } from './db/migrate';
 import { openDatabase } from './db/pool';
 import { createLedger } from './db/quotas';
 import { createApp } from './http/app';
@@ -17,10 +18,13 @@ import { rateLimit } from './http/rate-limit';
 import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
 import { loanHandlers } from './http/routes/loans';
+import { systemHandlers } from './http/routes/system';
 import { createServer, type HttpServer } from './http/server';
+import { createStatus } from './http/status';
 import { createEvents } from './telemetry/events';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics, type Metrics } from './telemetry/metrics';
+import { createSystemReader } from './telemetry/system';
 
 export interface Service {
   readonly logger: Logger;
@@ -71,6 +75,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   let draining = false;
   let listened = false;
   const isDraining = () => draining;
+  const status = createStatus({ database, release: config, newestMigration: newestMigration(), now, isDraining });
 
   const app = createApp({
     metrics,
@@ -80,6 +85,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     handlers: {
       ...loanHandlers({ loans, events, once: createOnce(keys, events), maxAmount, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
+      ...systemHandlers({ status, system: createSystemReader(), now }),
       ...docsHandlers(maxAmount),
     },
   });

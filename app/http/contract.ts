@@ -2,13 +2,14 @@ import { z } from 'zod';
 import { LOAN_OPERATIONS, loanComponents } from './contract/loans';
 import type { Components } from './contract/operation';
 import { PROBE_COMPONENTS, PROBE_OPERATIONS } from './contract/probes';
+import { SYSTEM_COMPONENTS, SYSTEM_OPERATIONS } from './contract/system';
 import { status } from './contract/values';
 
 /**
  * What the API takes and gives: every schema validates a request or describes an answer, and all of it becomes the
  * OpenAPI document. The operations of contract/ are the only routes there are.
  */
-export const OPERATIONS = [...LOAN_OPERATIONS, ...PROBE_OPERATIONS] as const;
+export const OPERATIONS = [...LOAN_OPERATIONS, ...SYSTEM_OPERATIONS, ...PROBE_OPERATIONS] as const;
 
 /** Every operation has exactly one handler: see Record<OperationId, …>. */
 export type OperationId = (typeof OPERATIONS)[number]['id'];
@@ -34,5 +35,5 @@ export const problemSchema = z
 
 /** @param maxAmount a decimal string: the largest amount of one loan. */
 export function components(maxAmount: string): Components {
-  return { ...loanComponents(maxAmount), ...PROBE_COMPONENTS, Problem: problemSchema };
+  return { ...loanComponents(maxAmount), ...SYSTEM_COMPONENTS, ...PROBE_COMPONENTS, Problem: problemSchema };
 }

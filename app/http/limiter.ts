@@ -112,7 +112,8 @@ export function createLimiter({ quota, ledger, metrics, logger }: Parts): Limite
     askedAt = sentAt;
     const asks = new Map(batch.map(({ name, account, waiting }) => [name, account.ask(sentAt, waiting.length)]));
     // An answer that came while this process was busy is read first.
-    const patience = setTimeout(() => setImmediate(judgeAlone), PATIENCE_MS);
+    const giveUp = () => (askedAt === sentAt ? judgeAlone() : undefined);
+    const patience = setTimeout(() => setImmediate(giveUp), PATIENCE_MS);
     try {
       const grants = await ledger.buy(quota, asks);
       const now = performance.now();

@@ -204,6 +204,21 @@ describe('when the ledger', () => {
     for (const { limiter } of [one, other]) limiter.stop();
   });
 
+  it('answers too late, what was bought pays for what passed meanwhile', async () => {
+    const ledger = new ModelLedger().remote(
+      () => performance.now(),
+      () => 4,
+    );
+    const { limiter } = process({ requests: 3, windowSeconds: 60 }, ledger);
+    const passed = [];
+    for (let time = 0; time < 5; time++) {
+      passed.push((await many(limiter, 1)).passed);
+      await jest.advanceTimersByTimeAsync(50);
+    }
+    expect(passed).toEqual([1, 1, 1, 0, 0]);
+    limiter.stop();
+  });
+
   it('is told what a caller who went quiet has left over', async () => {
     const model = new ModelLedger();
     const { limiter } = process(

@@ -76,14 +76,21 @@ it('describes what is really answered', async () => {
 });
 
 describe('the page', () => {
-  it('shows every operation, shape and problem, without a script or anything from elsewhere', async () => {
+  it('shows every operation, shape and problem, with nothing inline and nothing from elsewhere', async () => {
     const { status, headers, text } = await api.ask('GET', '/docs');
     expect([status, headers['content-type']]).toEqual([200, 'text/html; charset=utf-8']);
-    expect(headers['content-security-policy']).toMatch(/^default-src 'self';/);
+    const policy = headers['content-security-policy'] as string;
+    expect(policy).toMatch(
+      /^default-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none';/,
+    );
+    expect(policy).not.toMatch(/unsafe|https?:|\*/);
     for (const path of Object.keys(document.paths)) expect(text).toContain(` ${path}</code>`);
     for (const name of Object.keys(document.components.schemas)) expect(text).toContain(`id="schema-${name}"`);
     for (const slug of Object.keys(PROBLEMS)) expect(text).toContain(`<code>${slug}</code>`);
-    expect(text).not.toMatch(/<script|style=|https?:|undefined|\[object/);
+    expect(text.match(/<script[^>]*>[^]*?<\/script>/g)).toEqual([
+      '<script type="module" src="/docs/try-it.js"></script>',
+    ]);
+    expect(text).not.toMatch(/<style|style=| on\w+=|https?:|undefined|\[object/);
     expect(text).toContain('name="viewport"');
     const opened = [...text.matchAll(/<(details|section|table|tr|td|main|body)\b/g)].length;
     expect([...text.matchAll(/<\/(details|section|table|tr|td|main|body)>/g)]).toHaveLength(opened);
@@ -93,5 +100,23 @@ describe('the page', () => {
     const { status, headers, text } = await api.ask('GET', '/docs/style.css');
     expect([status, headers['content-type']]).toEqual([200, 'text/css; charset=utf-8']);
     expect(text).toContain('prefers-color-scheme: dark');
+  });
+
+  it.each([
+    ['/openapi.json', 'application/json; charset=utf-8'],
+    ['/docs', 'text/html; charset=utf-8'],
+    ['/docs/style.css', 'text/css; charset=utf-8'],
+    ['/docs/try-it.js', 'text/javascript; charset=utf-8'],
+    ['/docs/icon.svg', 'image/svg+xml'],
+  ])('%s is kept by a browser, which asks whether it is still current', async (path, contentType) => {
+    const { status, headers } = await api.ask('GET', path);
+    expect([status, headers['content-type'], headers['cache-control']]).toEqual([200, contentType, 'no-cache']);
+    const tag = headers.etag as string;
+    // A gateway that compresses makes the tag a weak one.
+    for (const known of [tag, `W/${tag}`, `"x", ${tag}`]) {
+      const again = await api.ask('GET', path, { headers: { 'if-none-match': known } });
+      expect([again.status, again.text, again.headers.etag]).toEqual([304, '', tag]);
+    }
+    expect((await api.ask('GET', path, { headers: { 'if-none-match': '"x"' } })).status).toBe(200);
   });
 });
