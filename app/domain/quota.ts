@@ -104,8 +104,8 @@ export class Account {
 
   /**
    * Whether one more request may pass while the ledger does not answer: each process lets pass what the ledger last
-   * said was left, and what the limit is in every window after that. It is paid for later, unless it is too old to
-   * matter.
+   * said was left, or 1 % of the limit if there must be more by now, and all of the limit in every window after that.
+   * It is paid for later, unless it is too old to matter.
    */
   estimate(now: number): boolean {
     if (now >= this.estimatedFrom + this.windowMs) {
@@ -114,7 +114,9 @@ export class Account {
       this.left = this.quota.requests;
       this.releaseAt = now + this.windowMs;
     }
-    if (this.estimated >= this.left) return false;
+    // By then something has come free, and nobody said yet how much.
+    const left = now < this.releaseAt ? this.left : Math.max(this.left, 1, Math.floor(this.quota.requests / 100));
+    if (this.estimated >= left) return false;
     this.estimated++;
     return true;
   }

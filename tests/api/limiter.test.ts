@@ -204,6 +204,23 @@ describe('when the ledger', () => {
     for (const { limiter } of [one, other]) limiter.stop();
   });
 
+  it('is slow when something must have come free, a caller who was refused is heard', async () => {
+    let latency = 0.5;
+    const ledger = new ModelLedger().remote(
+      () => performance.now(),
+      () => latency,
+    );
+    const { limiter } = process(quota, ledger);
+    expect((await many(limiter, 1_100)).passed).toBe(1_000);
+    await jest.advanceTimersByTimeAsync(9_500);
+    expect((await many(limiter, 100)).passed).toBe(0);
+    latency = 500;
+    await jest.advanceTimersByTimeAsync(1_000);
+    const { passed } = await many(limiter, 100);
+    expect(passed).toBe(10);
+    limiter.stop();
+  });
+
   it('answers too late, what was bought pays for what passed meanwhile', async () => {
     const ledger = new ModelLedger().remote(
       () => performance.now(),
