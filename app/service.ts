@@ -10,6 +10,7 @@ import { createLoans } from './db/loans';
 import { newestMigration } from './db/migrate';
 import { openDatabase } from './db/pool';
 import { createLedger } from './db/quotas';
+import { createRepayments } from './db/repayments';
 import { createApp } from './http/app';
 import { createOnce } from './http/idempotency';
 import { createLimiter } from './http/limiter';
@@ -19,6 +20,7 @@ import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
 import { loanHandlers } from './http/routes/loans';
 import { systemHandlers } from './http/routes/system';
+import { repaymentHandlers } from './http/routes/repayments';
 import { createServer, type HttpServer } from './http/server';
 import { createStatus } from './http/status';
 import { createEvents } from './telemetry/events';
@@ -68,6 +70,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const loans = createLoans(database);
   const events = createEvents(metrics, logger);
   const keys = createKeys(database);
+  const doOnce = createOnce(keys, events);
   const pruning = new AbortController();
   const ledger = createLedger(database);
   const { maxAmount, version, rateLimit: quota } = config;
@@ -83,7 +86,8 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     isDraining,
     limit: limiter && rateLimit(quota, limiter, config.clientAddress),
     handlers: {
-      ...loanHandlers({ loans, events, once: createOnce(keys, events), maxAmount, now, newId }),
+      ...loanHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
+      ...repaymentHandlers({ repayments: createRepayments(database), events, once: doOnce, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
       ...systemHandlers({ status, system: createSystemReader(), now }),
       ...docsHandlers(maxAmount),

@@ -32,7 +32,7 @@ export interface Loans {
   groups(): Promise<LoanGroup[]>;
 }
 
-interface LoanRow {
+export interface LoanRow {
   readonly id: string;
   readonly borrower_id: string;
   readonly amount: string;
@@ -52,7 +52,7 @@ interface GroupRow {
   readonly total: string;
 }
 
-const COLUMNS =
+export const COLUMNS =
   'id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at, version' as const;
 
 const MOVE = withEvent(
@@ -130,7 +130,7 @@ export function toValues(loan: Loan): (string | null)[] {
   ];
 }
 
-function toLoan(row: LoanRow): Loan {
+export function toLoan(row: LoanRow): Loan {
   return {
     id: row.id,
     borrowerId: row.borrower_id,

@@ -4,8 +4,10 @@ import { PROBLEMS } from '../../app/errors';
 import { OPERATIONS, problemSchema } from '../../app/http/contract';
 import { loanEventSchema, loanSchema, statisticsSchema } from '../../app/http/contract/loans';
 import { databaseHealthSchema, healthSchema, statusSchema } from '../../app/http/contract/probes';
+import { balanceSchema, bookingSchema, repaymentSchema, scheduleSchema } from '../../app/http/contract/repayments';
 import { openApiDocument } from '../../app/http/openapi';
 import { LOAN, startService, type TestService } from './harness';
+import { borrower } from './ledger';
 
 const FILE = join(__dirname, '..', '..', 'docs', 'openapi.json');
 const document = openApiDocument('50000');
@@ -30,7 +32,7 @@ it('is served as it is written', async () => {
 
 it('names exactly the routes there are', async () => {
   for (const [path, methods] of Object.entries(document.paths)) {
-    const allow = (await api.ask('OPTIONS', path.replace('{id}', 'x'))).headers.allow
+    const allow = (await api.ask('OPTIONS', path.replace(/{\w+}/g, 'x'))).headers.allow
       ?.split(', ')
       .filter((method) => method !== 'HEAD');
     expect([path, allow]).toEqual([path, Object.keys(methods).map((method) => method.toUpperCase())]);
@@ -46,7 +48,7 @@ it('resolves every reference, and describes every status of every operation by p
     expect(Object.keys(document.components.schemas)).toContain(name);
   }
   for (const operation of OPERATIONS) {
-    const described = document.paths[operation.paths[0]!.replace(':id', '{id}')]![operation.method.toLowerCase()]!;
+    const described = document.paths[operation.paths[0]!.replace(/:(\w+)/g, '{$1}')]![operation.method.toLowerCase()]!;
     const conditional = operation.headers?.includes('If-None-Match') === true ? [304] : [];
     const problems = operation.problems.map((slug) => PROBLEMS[slug].status);
     const expected = [operation.answer.status, 500, ...conditional, ...problems];
@@ -58,10 +60,20 @@ it('describes what is really answered', async () => {
   const created = await api.post(LOAN);
   expect(loanSchema.safeParse(created.json()).error).toBeUndefined();
   await api.post({ borrower_id: 'b', amount: 1, currency: 'inr' });
+  const at = borrower(api);
+  const paid = await at.loan();
+  const booked = await at.pay(paid, '100');
+  expect(bookingSchema.safeParse(booked.json()).error).toBeUndefined();
+  await at.reverse(paid, booked.json().repayment.id as string);
+  expect(problemSchema.safeParse((await at.pay(paid, '99999')).json()).error).toBeUndefined();
   for (const [path, schema] of [
     ['/api/v1/loans', loanSchema.array()],
     [created.headers.location!, loanSchema],
     [`${created.headers.location!}/events`, loanEventSchema.array()],
+    [`${created.headers.location!}/schedule`, scheduleSchema],
+    [`${paid}/balance`, balanceSchema],
+    [`${paid}/repayments`, repaymentSchema.array()],
+    [`${paid}/events`, loanEventSchema.array()],
     ['/api/stats', statisticsSchema],
     ['/health', healthSchema],
     ['/health/live', statusSchema],

@@ -32,7 +32,7 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Par
 
   async function find(id: string): Promise<Loan> {
     const loan = await loans.find(id);
-    if (loan === undefined) throw new Problem('not-found', 'There is no loan with this id.');
+    if (loan === undefined) throw noSuchLoan();
     return loan;
   }
 
@@ -97,7 +97,7 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Par
     async loanEvents(ctx: Context) {
       validateQuery(emptyQuery, ctx);
       const history = await loans.history(readLoanId(ctx));
-      if (history.length === 0) throw new Problem('not-found', 'There is no loan with this id.');
+      if (history.length === 0) throw noSuchLoan();
       sendJson(ctx, 200, history.map(presentEvent));
     },
 
@@ -111,13 +111,22 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Par
   };
 }
 
-function readLoanId(ctx: Context): string {
-  const id = readId((ctx.params as { id?: string }).id);
-  if (id === undefined) throw new Problem('invalid-id', 'A loan is named by a UUID.');
+export function readLoanId(ctx: Context): string {
+  return readUuid(ctx, 'id', 'A loan is named by a UUID.');
+}
+
+/** A parameter of the path. @throws Problem invalid-id, with the detail */
+export function readUuid(ctx: Context, name: string, detail: string): string {
+  const id = readId((ctx.params as Record<string, string | undefined>)[name]);
+  if (id === undefined) throw new Problem('invalid-id', detail);
   return id;
 }
 
-function versionMismatch(): Problem {
+export function noSuchLoan(): Problem {
+  return new Problem('not-found', 'There is no loan with this id.');
+}
+
+export function versionMismatch(): Problem {
   return new Problem('version-mismatch', 'The loan is no longer what If-Match names. Read it again, and decide.');
 }
 
