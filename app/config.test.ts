@@ -23,6 +23,8 @@ it('has defaults for everything but the database', async () => {
     apiKeys: 'required',
     corsOrigins: [],
     allowedHosts: [],
+    rateLimit: undefined,
+    clientAddress: 'connection',
     tls: undefined,
     database: { name: 'loans', poolSize: 10 },
   });
@@ -115,9 +117,22 @@ it.each([
   ['ALLOWED_HOSTS', 'https://branchloans.com'],
   ['ALLOWED_HOSTS', 'branchloans.com:443'],
   ['ALLOWED_HOSTS', 'Branchloans.com'],
+  ['RATE_LIMIT', '100'],
+  ['RATE_LIMIT', '0/60'],
+  ['RATE_LIMIT', '100/0'],
+  ['RATE_LIMIT', '-1/60'],
+  ['RATE_LIMIT', '100/1.5'],
+  ['RATE_LIMIT', '100000000/60'],
+  ['CLIENT_ADDRESS', 'anything'],
   ['MAX_AMOUNT', '0'],
   ['MAX_AMOUNT', '50000,QQQ=1'],
   ['MAX_AMOUNT', '50000,VND=0.5'],
 ])('refuses %s=%s', (name, value) => {
   expect(faultsOf({ ...NEEDED, [name]: value })).toEqual([expect.stringContaining(`${name}: "${value}"`)]);
+});
+
+it('reads a rate limit as requests and seconds', () => {
+  const { config } = readConfig({ ...NEEDED, RATE_LIMIT: '6000/60', CLIENT_ADDRESS: 'x-forwarded-for' });
+  expect(config.rateLimit).toEqual({ requests: 6_000, windowSeconds: 60 });
+  expect(config.clientAddress).toBe('x-forwarded-for');
 });

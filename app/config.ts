@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
+import type { Quota } from './domain/quota';
 import { LimitFault, parseLimits } from './domain/limits';
 
 /**
@@ -81,6 +82,23 @@ const settings = {
    * and metrics) is answered whatever the name, since they come by address.
    */
   ALLOWED_HOSTS: list((text) => HOST_NAME.test(text), 'must be lower-case host names without ports, between commas'),
+  /**
+   * How many requests one caller may make, over all processes, in any window of so many seconds: "6000/60". Empty: as
+   * many as it likes. A caller is an API key, or for requests without one an address.
+   */
+  RATE_LIMIT: z
+    .string()
+    .regex(/^[1-9]\d{0,7}\/[1-9]\d{0,4}$/, 'must be requests and seconds such as 6000/60')
+    .transform((text): Quota => {
+      const [requests = 0, windowSeconds = 0] = text.split('/').map(Number);
+      return Object.freeze({ requests, windowSeconds });
+    })
+    .optional(),
+  /**
+   * Where the address of a client is taken from. Take X-Forwarded-For only where nobody but a gateway that sets it can
+   * connect: anybody else could write any address there.
+   */
+  CLIENT_ADDRESS: z.enum(['connection', 'x-forwarded-for']).default('connection'),
   VERSION: z.string().default('0.0.0'),
   COMMIT: z.string().default('unknown'),
 } satisfies Record<string, z.ZodType>;
@@ -126,6 +144,8 @@ export interface Config {
   readonly apiKeys: 'required' | 'optional';
   readonly corsOrigins: readonly string[];
   readonly allowedHosts: readonly string[];
+  readonly rateLimit: Quota | undefined;
+  readonly clientAddress: 'connection' | 'x-forwarded-for';
 }
 
 /** Kept apart from Config, so that a configuration can be printed. */
@@ -203,6 +223,8 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     apiKeys: s.API_KEYS,
     corsOrigins: s.CORS_ORIGINS,
     allowedHosts: s.ALLOWED_HOSTS,
+    rateLimit: s.RATE_LIMIT,
+    clientAddress: s.CLIENT_ADDRESS,
   };
   return { config: Object.freeze(config), secrets: Object.freeze({ databasePassword }) };
 }

@@ -10,12 +10,15 @@ import { createKeys, type Keys } from './db/idempotency';
 import { createLoans } from './db/loans';
 import { newestMigration } from './db/migrate';
 import { openDatabase } from './db/pool';
+import { createLedger } from './db/quotas';
 import { createRepayments } from './db/repayments';
 import { createApp } from './http/app';
 import { createAuthorize } from './http/authorize';
 import { createOnce } from './http/idempotency';
 import { createKnownKeys, type KnownKeys } from './http/known-keys';
+import { createLimiter } from './http/limiter';
 import { UNMATCHED } from './http/observe';
+import { rateLimit } from './http/rate-limit';
 import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
 import { loanHandlers } from './http/routes/loans';
@@ -77,7 +80,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const doOnce = createOnce(keys, events);
   const apiKeys = createKnownKeys(createApiKeys(database, config.environment), overrides.keyCacheMs);
   const chores = new AbortController();
-  const { maxAmount, version } = config;
+  const ledger = createLedger(database);
+  const { maxAmount, version, rateLimit: quota } = config;
+  const limiter = quota && createLimiter({ quota, ledger, metrics, logger });
   let draining = false;
   let listened = false;
   const isDraining = () => draining;
@@ -90,6 +95,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     authorize: createAuthorize({ ...config, keys: apiKeys, events, now }),
     corsOrigins: config.corsOrigins,
     allowedHosts: config.allowedHosts,
+    limit: limiter && rateLimit(quota, limiter, config.clientAddress),
     handlers: {
       ...loanHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
       ...repaymentHandlers({ repayments: createRepayments(database), events, once: doOnce, now, newId }),
@@ -119,6 +125,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     logger.log('info', 'shutting down', { drain_ms: drainMs, in_flight: inFlight.count });
     await sleep(drainMs);
     chores.abort();
+    limiter?.stop();
     const cutOff = await closeServers(listeners, inFlight, config.shutdownTimeoutMs);
     await writeKeyUses(apiKeys, logger);
     await database.close();
@@ -135,8 +142,13 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
         listened = true;
       }
       const { pruneEveryMs = PRUNE_EVERY_MS, recordKeyUseEveryMs = RECORD_KEY_USE_EVERY_MS } = overrides;
-      void repeat(() => prune(keys, logger, chores.signal), pruneEveryMs, chores.signal);
       void repeat(() => writeKeyUses(apiKeys, logger), recordKeyUseEveryMs, chores.signal);
+      const pruneAll = async () => {
+        limiter?.prune();
+        await prune('idempotency keys', keys, logger, chores.signal);
+        await prune('request quotas', ledger, logger, chores.signal);
+      };
+      void repeat(pruneAll, pruneEveryMs, chores.signal);
       logger.log('info', 'listening', { ports: listeners.map(({ server }) => portOf(server)), version });
     },
     ports: () => listeners.map(({ server }) => portOf(server)),
@@ -149,11 +161,11 @@ async function repeat(work: () => Promise<void>, pauseMs: number, signal: AbortS
   while (await sleep(pauseMs, true, { signal, ref: false }).catch(() => false)) await work();
 }
 
-async function prune(keys: Keys, logger: Logger, signal: AbortSignal): Promise<void> {
+async function prune(what: string, from: Pick<Keys, 'prune'>, logger: Logger, signal: AbortSignal): Promise<void> {
   try {
-    while (!signal.aborted && (await keys.prune()));
+    while (!signal.aborted && (await from.prune()));
   } catch (error) {
-    logger.log('warn', 'idempotency keys not pruned', {
+    logger.log('warn', `${what} not pruned`, {
       reason: error instanceof Error ? error.message : String(error),
     });
   }

@@ -88,6 +88,14 @@ describe('the environments that ship', () => {
   });
 });
 
+it('limit what one caller may ask for, but not in development', () => {
+  expect(['development', 'staging', 'production'].map((stack) => read(stack).api.rateLimit)).toEqual([
+    undefined,
+    '10000/10',
+    '10000/10',
+  ]);
+});
+
 describe('wrong settings', () => {
   it.each(['*', 'null', 'desk.example', 'https://desk.example/', 'https://*.example'])(
     'the origin %s is refused',
@@ -133,6 +141,12 @@ describe('wrong settings', () => {
       (c) => (c['branchloans:images'] = { postgres: 'postgres:18' }),
       /^images\.postgres: .*moves/,
     ],
+    [
+      'a rate without its window',
+      set('api', 'rateLimit', '100'),
+      /^api\.rateLimit: "100" .*such as 10000\/10, or none/,
+    ],
+    ['a rate as a number', set('api', 'rateLimit', 100), /^api\.rateLimit: 100 .*such as 10000\/10, or none/],
     ['the superuser for the service', set('database', 'user', 'postgres'), /^database\.user: .*superuser/],
     ['a missing setting', (c) => delete c['branchloans:domain'], /^domain: not set/],
     [

@@ -30,6 +30,10 @@ export const problemSchema = z
     request_id: z.string(),
     allowed: z.array(status).optional().meta({ description: 'Of illegal-transition: the statuses that are possible' }),
     scope: z.string().optional().meta({ description: 'Of forbidden: the scope that the key lacks' }),
+    'violated-policies': z
+      .array(z.string())
+      .optional()
+      .meta({ description: 'Of quota-exceeded: the policies, as RateLimit-Policy names them' }),
     outstanding: decimalText.optional().meta({ description: 'Of overpayment: all that is outstanding' }),
     errors: z
       .array(z.strictObject({ pointer: z.string().optional(), parameter: z.string().optional(), detail: z.string() }))

@@ -8,7 +8,7 @@ import type { Context, Step } from './context';
 export const UNMATCHED = 'unmatched';
 
 /** A name that anybody could claim would be worth nothing in an audit trail. */
-const UNAUTHENTICATED = 'unauthenticated';
+export const UNAUTHENTICATED = 'unauthenticated';
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'OPTIONS', 'PUT', 'PATCH', 'DELETE']);
 /** Asked every few seconds by machines: their success is no news. */

@@ -47,6 +47,8 @@ export function settingsFor(options: {
     API_KEYS: 'optional',
     CORS_ORIGINS: '',
     ALLOWED_HOSTS: [domain, 'localhost', '127.0.0.1'].join(),
+    RATE_LIMIT: '',
+    CLIENT_ADDRESS: '',
     ...release(),
   } satisfies Record<SettingName, string>;
 }

@@ -57,6 +57,8 @@ export const CONFIG: Config = {
   apiKeys: 'optional',
   corsOrigins: [],
   allowedHosts: [],
+  rateLimit: undefined,
+  clientAddress: 'connection',
 };
 
 export const LOAN = {
