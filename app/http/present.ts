@@ -1,5 +1,5 @@
 import type { LoanEvent } from '../db/audit';
-import type { Loan, Statistics } from '../domain/loan';
+import type { CurrencyStatistics, Loan, Statistics } from '../domain/loan';
 import { formatAmount } from '../domain/money';
 
 /** Rows and results as they leave: decimals as strings, names in snake case. */
@@ -35,12 +35,23 @@ export function presentEvent(event: LoanEvent) {
 export function presentStatistics({ totalLoans, byStatus, byCurrency }: Statistics) {
   return {
     total_loans: Number(totalLoans),
-    by_status: Object.fromEntries(Object.entries(byStatus).map(([status, loans]) => [status, Number(loans)])),
-    by_currency: Object.fromEntries(
-      [...byCurrency].map(([currency, { loans, total, average }]) => [
-        currency,
-        { loans: Number(loans), total_amount: formatAmount(total), avg_amount: formatAmount(average) },
-      ]),
-    ),
+    by_status: mapValues(byStatus, Number),
+    by_currency: Object.fromEntries([...byCurrency].map(([currency, figures]) => [currency, presentCurrency(figures)])),
   };
+}
+
+function presentCurrency({ loans, total, average, byStatus }: CurrencyStatistics) {
+  return {
+    loans: Number(loans),
+    total_amount: formatAmount(total),
+    avg_amount: formatAmount(average),
+    by_status: mapValues(byStatus, (figures) => ({
+      loans: Number(figures.loans),
+      total_amount: formatAmount(figures.total),
+    })),
+  };
+}
+
+function mapValues<From, To>(record: Readonly<Record<string, From>>, change: (value: From) => To): Record<string, To> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, change(value)]));
 }

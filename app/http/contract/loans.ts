@@ -158,7 +158,12 @@ export const statisticsSchema = z.strictObject({
   by_currency: z
     .record(
       z.string().regex(/^[A-Z]{3}$/),
-      z.strictObject({ loans: count, total_amount: decimalText, avg_amount: decimalText }),
+      z.strictObject({
+        loans: count,
+        total_amount: decimalText,
+        avg_amount: decimalText,
+        by_status: z.record(status, z.strictObject({ loans: count, total_amount: decimalText })),
+      }),
     )
     .meta({ description: 'Amounts are only ever added up within one currency' }),
 });
@@ -243,7 +248,7 @@ export const LOAN_OPERATIONS = operations([
     access: 'loans:read',
     method: 'GET',
     paths: api('/stats'),
-    summary: 'How many loans there are, and their amounts by currency',
+    summary: 'How many loans there are, and their amounts by currency and status; exact at the moment of the answer',
     answer: { status: 200, schema: 'Statistics' },
     problems: ['invalid-parameter', ...DATABASE],
   },
