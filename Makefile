@@ -3,7 +3,7 @@ STACK ?= development
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs seed certificate test check format images-offline pin-images clean
+.PHONY: help up down status logs seed retention certificate test check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ logs: node_modules/.package-lock.json ## Follow the logs of all containers
 
 seed: node_modules/.package-lock.json ## Load the five sample loans
 	@$(TS) infra/main.ts seed $(STACK)
+
+retention: node_modules/.package-lock.json ## Borrowers of loans closed years ago become pseudonyms (DRY_RUN=1: only say which)
+	@$(TS) infra/main.ts retention $(STACK) $(if $(DRY_RUN),--dry-run)
 
 certificate: node_modules/.package-lock.json ## Make or renew the certificate in ssl/
 	@$(TS) ssl/main.ts

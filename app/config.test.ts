@@ -20,6 +20,7 @@ it('has defaults for everything but the database', async () => {
     port: 8000,
     processes: 1,
     maxAmount: '50000',
+    retentionYears: 7,
     tls: undefined,
     database: { name: 'loans', poolSize: 10 },
   });
@@ -82,6 +83,8 @@ it.each([
   ['PROCESSES', '0'],
   ['DATABASE_POOL_SIZE', '201'],
   ['DRAIN_MS', '-1'],
+  ['RETENTION_YEARS', '-1'],
+  ['RETENTION_YEARS', '6.5'],
   ['ENVIRONMENT', 'Production!'],
 ])('refuses %s=%s', (name, value) => {
   expect(faultsOf({ ...NEEDED, [name]: value })).toEqual([expect.stringContaining(`${name}: "${value}"`)]);

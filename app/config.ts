@@ -51,6 +51,11 @@ const settings = {
     .string()
     .regex(/^\d{1,10}(\.\d{1,4})?$/, 'must be a decimal such as 50000')
     .default('50000'),
+  /**
+   * Whole years for which borrowers of closed loans are kept; then each is replaced by a pseudonym, for good. 0 keeps
+   * them for ever.
+   */
+  RETENTION_YEARS: z.coerce.number().int().min(0).max(100).default(7),
   VERSION: z.string().default('0.0.0'),
   COMMIT: z.string().default('unknown'),
 } satisfies Record<string, z.ZodType>;
@@ -81,6 +86,8 @@ export interface Config {
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
   /** A decimal string. */
   readonly maxAmount: string;
+  /** 0 keeps borrowers for ever. */
+  readonly retentionYears: number;
 }
 
 /** Kept apart from Config, so that a configuration can be printed. */
@@ -154,6 +161,7 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     shutdownTimeoutMs: s.SHUTDOWN_TIMEOUT_MS,
     logLevel: s.LOG_LEVEL,
     maxAmount: s.MAX_AMOUNT,
+    retentionYears: s.RETENTION_YEARS,
   };
   return { config: Object.freeze(config), secrets: Object.freeze({ databasePassword }) };
 }

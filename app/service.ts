@@ -15,6 +15,7 @@ import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
 import { loanHandlers } from './http/routes/loans';
 import { createServer, type HttpServer } from './http/server';
+import { createDailyRetention } from './retention';
 import { createEvents } from './telemetry/events';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics, type Metrics } from './telemetry/metrics';
@@ -46,10 +47,14 @@ export interface Overrides {
   /** The metrics of all processes, where there are several; else this one's. */
   readonly metricsText?: () => Promise<string>;
   readonly pruneEveryMs?: number;
+  /** How often to look whether today's retention run is still to be done. */
+  readonly retentionEveryMs?: number;
 }
 
 /** Often enough that what has to go is a few batches, in whichever process is first. */
 const PRUNE_EVERY_MS = 60_000;
+/** Soon after the day begins, and after a start, but not while a release is being rolled out. */
+const RETENTION_EVERY_MS = 15 * 60_000;
 
 /** Puts the service together. Nothing runs before start(). */
 export function createService(config: Config, secrets: Secrets, overrides: Overrides): Service {
@@ -61,7 +66,8 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const loans = createLoans(database);
   const events = createEvents(metrics, logger);
   const keys = createKeys(database);
-  const pruning = new AbortController();
+  const retention = createDailyRetention({ database, keys, logger, now, years: config.retentionYears });
+  const upkeep = new AbortController();
   const { maxAmount, version } = config;
   let draining = false;
   let listened = false;
@@ -97,7 +103,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     const drainMs = listened ? config.drainMs : 0;
     logger.log('info', 'shutting down', { drain_ms: drainMs, in_flight: inFlight.count });
     await sleep(drainMs);
-    pruning.abort();
+    upkeep.abort();
     const cutOff = await closeServers(listeners, inFlight, config.shutdownTimeoutMs);
     await database.close();
     logger.log(cutOff === 0 ? 'info' : 'warn', 'stopped', { cut_off: cutOff });
@@ -112,7 +118,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
         await once(server, 'listening');
         listened = true;
       }
-      void repeat(() => prune(keys, logger, pruning.signal), overrides.pruneEveryMs ?? PRUNE_EVERY_MS, pruning.signal);
+      const { signal } = upkeep;
+      void repeat(() => prune(keys, logger, signal), overrides.pruneEveryMs ?? PRUNE_EVERY_MS, signal);
+      void repeat(() => retention(signal), overrides.retentionEveryMs ?? RETENTION_EVERY_MS, signal);
       logger.log('info', 'listening', { ports: listeners.map(({ server }) => portOf(server)), version });
     },
     ports: () => listeners.map(({ server }) => portOf(server)),

@@ -54,6 +54,11 @@ export interface EnvironmentSpec {
     readonly poolSize: number;
     /** Largest amount of one loan, a decimal string. A change rolls the API and leaves stored loans alone. */
     readonly maxAmount: string;
+    /**
+     * Whole years for which borrowers of closed loans are kept, 0 for ever. What a shorter time replaces by pseudonyms
+     * does not come back with a longer one. A change rolls the API.
+     */
+    readonly retentionYears: number;
     readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
   };
   readonly database: Service & {
@@ -182,6 +187,11 @@ const schema = z.strictObject({
       .string({ error: 'must be a decimal in quotes such as "50000"' })
       .regex(/^(?=.*[1-9])\d{1,10}(\.\d{1,4})?$/, 'must be a decimal above 0 in quotes such as "50000"')
       .default('50000'),
+    retentionYears: z
+      .int('must be a whole number of years, or 0 for ever')
+      .min(0, 'must be at least 0')
+      .max(100, 'must be at most 100')
+      .default(7),
     logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   }),
   database: z.strictObject({
@@ -353,6 +363,7 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       readyWithinSeconds: s.api.readyWithin,
       poolSize: s.api.poolSize,
       maxAmount: s.api.maxAmount,
+      retentionYears: s.api.retentionYears,
       logLevel: s.api.logLevel,
     },
     database: {

@@ -16,13 +16,14 @@ import {
   useEngineOf,
 } from './operator';
 
-/** The operator's commands behind the Makefile: `main.ts <verb> [stack]`. */
-const verbs: Record<string, (stack: string) => Promise<void>> = {
+/** The operator's commands behind the Makefile: `main.ts <verb> [stack] [option]`. */
+const verbs: Record<string, (stack: string, ...options: string[]) => Promise<void>> = {
   up,
   down,
   status,
   logs,
   seed,
+  retention,
   'pin-images': pinImages,
 };
 
@@ -101,12 +102,20 @@ async function logs(stack: string): Promise<void> {
 }
 
 async function seed(stack: string): Promise<void> {
+  const hint = stack === 'development' ? ' (without containers, make up loads them itself)' : '';
+  console.log(await inApi(stack, 'Loading the sample loans', ['seed'], hint));
+}
+
+/** The service does it daily by itself; this says what it would do, or does it at once. */
+async function retention(stack: string, ...options: string[]): Promise<void> {
+  console.log(await inApi(stack, 'Applying the retention of borrowers', ['retention', ...options]));
+}
+
+/** Runs a command of the service in one of the containers that serve, with their settings. */
+async function inApi(stack: string, purpose: string, command: readonly string[], hint = ''): Promise<string> {
   const [api] = (await ourContainers(stack, ['--filter', `label=${LABEL}.component=api`, '--quiet'])).split('\n');
-  if (!api) {
-    const hint = stack === 'development' ? ' (without containers, make up loads them itself)' : '';
-    throw new StepError(`${stack} does not run in containers here: make up STACK=${stack}${hint}`);
-  }
-  console.log(await docker('Loading the sample loans', ['exec', api, 'node', '/app/main.js', 'seed']));
+  if (!api) throw new StepError(`${stack} does not run in containers here: make up STACK=${stack}${hint}`);
+  return docker(purpose, ['exec', api, 'node', '/app/main.js', ...command]);
 }
 
 /** Asks the registry for the digest of every default image and writes it beside the version. */
@@ -173,10 +182,10 @@ function list(lines: readonly string[]): string {
 }
 
 async function main(): Promise<void> {
-  const [verb = '', stack] = process.argv.slice(2);
+  const [verb = '', stack, ...options] = process.argv.slice(2);
   const run = verbs[verb];
   if (run === undefined) throw new StepError(`usage: main.ts ${Object.keys(verbs).join('|')} [stack]`);
-  await run(stackNamed(stack));
+  await run(stackNamed(stack), ...options);
 }
 
 main().catch((error: unknown) => {

@@ -133,6 +133,7 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     SHUTDOWN_TIMEOUT_MS: String(spec.api.shutdownSeconds * 1000),
     LOG_LEVEL: spec.api.logLevel,
     MAX_AMOUNT: spec.api.maxAmount,
+    RETENTION_YEARS: String(spec.api.retentionYears),
     VERSION: '',
     COMMIT: spec.commit,
   } satisfies Record<SettingName, string>;

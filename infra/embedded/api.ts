@@ -42,6 +42,7 @@ export function settingsFor(options: {
     SHUTDOWN_TIMEOUT_MS: String(SHUTDOWN_TIMEOUT_MS),
     LOG_LEVEL: 'info',
     MAX_AMOUNT: '',
+    RETENTION_YEARS: '',
     ...release(),
   } satisfies Record<SettingName, string>;
 }

@@ -51,6 +51,7 @@ export const CONFIG: Config = {
   shutdownTimeoutMs: 2_000,
   logLevel: 'debug',
   maxAmount: '50000',
+  retentionYears: 7,
 };
 
 export const LOAN = {

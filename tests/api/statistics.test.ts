@@ -74,8 +74,10 @@ describe('GET /api/stats', () => {
     for (const to of ['approved', 'disbursed', 'repaid']) {
       const body = JSON.stringify({ to });
       await api.ask('POST', `${location!}/transitions`, { headers: { 'content-type': 'application/json' }, body });
-      const { by_status } = (await api.ask('GET', '/api/stats')).json().by_currency.KES;
-      const taken = Object.entries<{ loans: number }>(by_status).filter(([, { loans }]) => loans > 0);
+      const { by_status } = (await api.ask('GET', '/api/stats')).json().by_currency.KES as {
+        by_status: Record<string, { loans: number }>;
+      };
+      const taken = Object.entries(by_status).filter(([, { loans }]) => loans > 0);
       expect(taken).toEqual([[to, { loans: 1, total_amount: '12500.00' }]]);
     }
     await api.database.sql('DELETE FROM loans');

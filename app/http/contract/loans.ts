@@ -71,7 +71,9 @@ export const transitionSchema: z.ZodType<TransitionRequest> = z
         .nullish()
         .transform((value) => value ?? null)
         .meta({
-          description: `Why; required for ${NEEDS_REASON.join(' and ')}`,
+          description:
+            `Why; required for ${NEEDS_REASON.join(' and ')}. Kept for good, also when the borrower's data no longer are: ` +
+            'nothing personal belongs here',
           anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REASON, pattern: '\\S' }, { type: 'null' }],
         }),
     },
@@ -129,7 +131,10 @@ export const loanListQuery = z.strictObject({
 
 export const loanSchema = z.strictObject({
   id: z.uuid(),
-  borrower_id: z.string(),
+  borrower_id: z.string().meta({
+    description: 'Who borrows; a pseudonym some years after the loan was closed',
+    examples: ['usr_kenya_001'],
+  }),
   amount: decimalText,
   currency: z.string().regex(/^[A-Z]{3}$/),
   term_months: z.int().min(1).nullable(),
@@ -143,7 +148,7 @@ export const loanEventSchema = z.strictObject({
   sequence: z.int().min(1).meta({ description: 'Rises with every event of any loan' }),
   at: timestamp,
   actor: z.string().meta({ description: 'Who did it' }),
-  action: z.string().meta({ examples: ['created', 'transitioned'] }),
+  action: z.string().meta({ examples: ['created', 'transitioned', 'pseudonymised'] }),
   from: status.nullable().meta({ description: 'Null for the creation' }),
   to: status,
   reason: z.string().nullable(),
