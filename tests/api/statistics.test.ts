@@ -131,7 +131,7 @@ const WRITES: readonly ((own: string, turn: number) => string[])[] = [
   ],
   (own) => [
     `INSERT INTO loans SELECT * FROM loans WHERE borrower_id = '${own}'
-     ON CONFLICT (id) DO UPDATE SET status = 'defaulted', amount = loans.amount * 2`,
+     ON CONFLICT (id) DO UPDATE SET status = 'defaulted', amount = loans.amount + 1`,
   ],
   (own) => [
     `MERGE INTO loans USING (SELECT id FROM loans WHERE borrower_id = '${own}' ORDER BY id) AS mine ON loans.id = mine.id
