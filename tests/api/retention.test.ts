@@ -90,7 +90,7 @@ it('replaces the borrower of a loan that was closed 7 years and a day ago, and k
       currency: 'KES',
     },
   ]);
-  const tables = ['loans', 'loan_events', 'idempotency_keys', 'loan_totals'];
+  const tables = ['loans', 'loan_events', 'idempotency_keys', 'repayments', 'loan_totals'];
   for (const table of tables) {
     expect(await api.database.sql(`SELECT 1 FROM ${table} WHERE ${table}::text LIKE '%usr_kenya_001%'`)).toEqual([]);
   }
