@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { maxAmountFault } from '../app/config';
+import { isOrigin, maxAmountFault } from '../app/config';
 import defaultImages from './images.json';
 
 /**
@@ -64,6 +64,12 @@ export interface EnvironmentSpec {
      */
     readonly retentionYears: number;
     readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
+    /** Whether a request must show an API key (make api-key). A change rolls the API. */
+    readonly keys: 'required' | 'optional';
+    /** Web sites whose pages may call the API. A change rolls the API. */
+    readonly corsOrigins: readonly string[];
+    /** The names that it answers to, as the gateway does. */
+    readonly hosts: readonly string[];
   };
   readonly database: Service & {
     readonly volume: DataVolume;
@@ -162,6 +168,13 @@ const service = (fallback?: { cpus: number; memory: string }) => {
 
 const hostName = z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'must be a host name such as branchloans.com');
 
+const origin = z
+  .string()
+  .refine(
+    isOrigin,
+    'must be an origin such as https://desk.example: scheme, host and port, lower case, nothing after them',
+  );
+
 const schema = z.strictObject({
   domain: hostName,
   sampleLoans: z.boolean().default(false),
@@ -200,6 +213,8 @@ const schema = z.strictObject({
       .max(100, 'must be at most 100')
       .default(7),
     logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
+    keys: z.enum(['required', 'optional']).default('required'),
+    corsOrigins: z.array(origin).default([]),
   }),
   database: z.strictObject({
     ...service(),
@@ -372,6 +387,9 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       maxAmount: s.api.maxAmount,
       retentionYears: s.api.retentionYears,
       logLevel: s.api.logLevel,
+      keys: s.api.keys,
+      corsOrigins: s.api.corsOrigins,
+      hosts: [...new Set([host, s.domain, 'localhost', '127.0.0.1'])],
     },
     database: {
       ...toService(s.database),

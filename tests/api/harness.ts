@@ -52,6 +52,9 @@ export const CONFIG: Config = {
   logLevel: 'debug',
   maxAmount: '50000',
   retentionYears: 7,
+  apiKeys: 'optional',
+  corsOrigins: [],
+  allowedHosts: [],
 };
 
 export const LOAN = {
