@@ -3,7 +3,7 @@ STACK ?= development
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs seed api-key certificate test check format images-offline pin-images clean
+.PHONY: help up down status logs seed retention api-key certificate test check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ logs: node_modules/.package-lock.json ## Follow the logs of all containers
 
 seed: node_modules/.package-lock.json ## Load the five sample loans
 	@$(TS) infra/main.ts seed $(STACK)
+
+retention: node_modules/.package-lock.json ## Borrowers of loans closed years ago become pseudonyms (DRY_RUN=1: only say which)
+	@$(TS) infra/main.ts retention $(STACK) $(if $(DRY_RUN),--dry-run)
 
 api-key: node_modules/.package-lock.json ## API keys: NAME= SCOPES= [DAYS=], LIST=1, ROTATE=id [HOURS=], REVOKE=id
 	@$(TS) infra/main.ts api-key $(STACK) $(KEY_ARGUMENTS)

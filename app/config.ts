@@ -73,6 +73,11 @@ const settings = {
       if (fault !== undefined) context.addIssue(fault);
     })
     .default('50000'),
+  /**
+   * Whole years for which borrowers of closed loans are kept; then each is replaced by a pseudonym, for good. 0 keeps
+   * them for ever.
+   */
+  RETENTION_YEARS: z.coerce.number().int().min(0).max(100).default(7),
   /** Whether a request must show an API key. Where it need not, a key that is shown must still be a valid one. */
   API_KEYS: z.enum(['required', 'optional']).default('required'),
   /** Web sites whose pages may call the API: exact origins between commas, such as https://desk.example. None: none. */
@@ -141,6 +146,8 @@ export interface Config {
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
   /** See MAX_AMOUNT. */
   readonly maxAmount: string;
+  /** 0 keeps borrowers for ever. */
+  readonly retentionYears: number;
   readonly apiKeys: 'required' | 'optional';
   readonly corsOrigins: readonly string[];
   readonly allowedHosts: readonly string[];
@@ -220,6 +227,7 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     shutdownTimeoutMs: s.SHUTDOWN_TIMEOUT_MS,
     logLevel: s.LOG_LEVEL,
     maxAmount: s.MAX_AMOUNT,
+    retentionYears: s.RETENTION_YEARS,
     apiKeys: s.API_KEYS,
     corsOrigins: s.CORS_ORIGINS,
     allowedHosts: s.ALLOWED_HOSTS,

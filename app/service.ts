@@ -26,6 +26,7 @@ import { systemHandlers } from './http/routes/system';
 import { repaymentHandlers } from './http/routes/repayments';
 import { createServer, type HttpServer } from './http/server';
 import { createStatus } from './http/status';
+import { createDailyRetention } from './retention';
 import { createEvents } from './telemetry/events';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics, type Metrics } from './telemetry/metrics';
@@ -58,6 +59,8 @@ export interface Overrides {
   /** The metrics of all processes, where there are several; else this one's. */
   readonly metricsText?: () => Promise<string>;
   readonly pruneEveryMs?: number;
+  /** How often to look whether today's retention run is still to be done. */
+  readonly retentionEveryMs?: number;
   /** How long an API key is believed to be what it was when it was read. */
   readonly keyCacheMs?: number;
   readonly recordKeyUseEveryMs?: number;
@@ -66,6 +69,8 @@ export interface Overrides {
 /** Often enough that what has to go is a few batches, in whichever process is first. */
 const PRUNE_EVERY_MS = 60_000;
 const RECORD_KEY_USE_EVERY_MS = 60_000;
+/** Soon after the day begins, and after a start, but not while a release is being rolled out. */
+const RETENTION_EVERY_MS = 15 * 60_000;
 
 /** Puts the service together. Nothing runs before start(). */
 export function createService(config: Config, secrets: Secrets, overrides: Overrides): Service {
@@ -77,6 +82,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const loans = createLoans(database);
   const events = createEvents(metrics, logger);
   const keys = createKeys(database);
+  const retention = createDailyRetention({ database, keys, logger, now, years: config.retentionYears });
   const doOnce = createOnce(keys, events);
   const apiKeys = createKnownKeys(createApiKeys(database, config.environment), overrides.keyCacheMs);
   const chores = new AbortController();
@@ -141,7 +147,12 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
         await once(server, 'listening');
         listened = true;
       }
-      const { pruneEveryMs = PRUNE_EVERY_MS, recordKeyUseEveryMs = RECORD_KEY_USE_EVERY_MS } = overrides;
+      const {
+        pruneEveryMs = PRUNE_EVERY_MS,
+        retentionEveryMs = RETENTION_EVERY_MS,
+        recordKeyUseEveryMs = RECORD_KEY_USE_EVERY_MS,
+      } = overrides;
+      void repeat(() => retention(chores.signal), retentionEveryMs, chores.signal);
       void repeat(() => writeKeyUses(apiKeys, logger), recordKeyUseEveryMs, chores.signal);
       const pruneAll = async () => {
         limiter?.prune();

@@ -189,6 +189,11 @@ describe('wrong settings', () => {
       set('api', 'maxAmount', 60000),
       /^api\.maxAmount: 60000 is not valid: must be a decimal in quotes/,
     ],
+    [
+      'a part of a year',
+      set('api', 'retentionYears', 6.5),
+      /^api\.retentionYears: 6\.5 is not valid: must be a whole number of years/,
+    ],
     ['a directory that climbs', set('database', 'volume', '/var/../etc'), /^database\.volume: /],
     ['a directory that is the root', set('database', 'volume', '//'), /^database\.volume: /],
     ['a host that is none', set('gateway', 'host', 'my host'), /^gateway\.host: "my host" is not valid/],

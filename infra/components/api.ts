@@ -135,6 +135,7 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     SHUTDOWN_TIMEOUT_MS: String(spec.api.shutdownSeconds * 1000),
     LOG_LEVEL: spec.api.logLevel,
     MAX_AMOUNT: spec.api.maxAmount,
+    RETENTION_YEARS: String(spec.api.retentionYears),
     API_KEYS: spec.api.keys,
     CORS_ORIGINS: spec.api.corsOrigins.join(),
     ALLOWED_HOSTS: spec.api.hosts.join(),

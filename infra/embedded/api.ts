@@ -44,6 +44,7 @@ export function settingsFor(options: {
     SHUTDOWN_TIMEOUT_MS: String(SHUTDOWN_TIMEOUT_MS),
     LOG_LEVEL: 'info',
     MAX_AMOUNT: '',
+    RETENTION_YEARS: '',
     API_KEYS: 'optional',
     CORS_ORIGINS: '',
     ALLOWED_HOSTS: [domain, 'localhost', '127.0.0.1'].join(),

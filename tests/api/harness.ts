@@ -54,6 +54,7 @@ export const CONFIG: Config = {
   shutdownTimeoutMs: 2_000,
   logLevel: 'debug',
   maxAmount: '50000',
+  retentionYears: 7,
   apiKeys: 'optional',
   corsOrigins: [],
   allowedHosts: [],

@@ -122,7 +122,9 @@ export const transitionSchema: z.ZodType<TransitionRequest> = z
         .nullish()
         .transform((value) => value ?? null)
         .meta({
-          description: `Why; required for ${NEEDS_REASON.join(' and ')}`,
+          description:
+            `Why; required for ${NEEDS_REASON.join(' and ')}. Kept for good, also when the borrower's data no longer are: ` +
+            'nothing personal belongs here',
           anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REASON, pattern: TEXT_PATTERN }, { type: 'null' }],
         }),
     },
@@ -180,7 +182,10 @@ export const loanListQuery = z.strictObject({
 
 export const loanSchema = z.strictObject({
   id: z.uuid(),
-  borrower_id: z.string(),
+  borrower_id: z.string().meta({
+    description: 'Who borrows; a pseudonym some years after the loan was closed',
+    examples: ['usr_kenya_001'],
+  }),
   amount: decimalText,
   currency: z.string().regex(/^[A-Z]{3}$/),
   term_months: z.int().min(1).nullable(),
@@ -194,7 +199,9 @@ export const loanEventSchema = z.strictObject({
   sequence: z.int().min(1).meta({ description: 'Rises with every event of any loan' }),
   at: timestamp,
   actor: z.string().meta({ description: 'Who did it' }),
-  action: z.string().meta({ examples: ['created', 'transitioned', 'paid', 'repaid', 'payment_reversed'] }),
+  action: z
+    .string()
+    .meta({ examples: ['created', 'transitioned', 'paid', 'repaid', 'payment_reversed', 'pseudonymised'] }),
   from: status.nullable().meta({ description: 'Null for the creation' }),
   to: status,
   reason: z.string().nullable(),
@@ -210,7 +217,12 @@ export const statisticsSchema = z.strictObject({
   by_currency: z
     .record(
       z.string().regex(/^[A-Z]{3}$/),
-      z.strictObject({ loans: count, total_amount: decimalText, avg_amount: decimalText }),
+      z.strictObject({
+        loans: count,
+        total_amount: decimalText,
+        avg_amount: decimalText,
+        by_status: z.record(status, z.strictObject({ loans: count, total_amount: decimalText })),
+      }),
     )
     .meta({ description: 'Amounts are only ever added up within one currency' }),
 });
@@ -298,7 +310,7 @@ export const LOAN_OPERATIONS = operations([
     access: 'loans:read',
     method: 'GET',
     paths: api('/stats'),
-    summary: 'How many loans there are, and their amounts by currency',
+    summary: 'How many loans there are, and their amounts by currency and status; exact at the moment of the answer',
     answer: { status: 200, schema: 'Statistics' },
     problems: ['invalid-parameter', ...DATABASE],
   },
