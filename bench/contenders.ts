@@ -154,12 +154,22 @@ async function untilReady(child: ChildProcess, port: number, log: string): Promi
     await exited;
     clearTimeout(late);
   };
-  const deadline = performance.now() + START_TIMEOUT_MS;
-  while (child.exitCode === null && performance.now() < deadline) {
-    const { status } = await askOnce(port, get(`/api/loans/${loanId(1)}`, HEADERS));
-    if (status === 200) return { pid: child.pid ?? 0, port, stop };
-    await sleep(20);
+  try {
+    await untilAnswers(port, START_TIMEOUT_MS, () => child.exitCode === null);
+  } catch (error) {
+    await stop();
+    throw new Error(`${log} ends with\n${readFileSync(log, 'utf8').slice(-2_000)}`, { cause: error });
   }
-  await stop();
-  throw new Error(`A contender does not get ready: ${log} ends with\n${readFileSync(log, 'utf8').slice(-2_000)}`);
+  return { pid: child.pid ?? 0, port, stop };
+}
+
+/** Until the server at the port answers with a loan. @throws Error when it does not in time, or no longer runs */
+export async function untilAnswers(port: number, timeoutMs: number, runs = () => true): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  do {
+    const { status } = await askOnce(port, get(`/api/loans/${loanId(1)}`, HEADERS));
+    if (status === 200) return;
+    await sleep(5);
+  } while (runs() && performance.now() < deadline);
+  throw new Error('A contender does not get ready');
 }

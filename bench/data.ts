@@ -96,7 +96,7 @@ export async function prepareForeignLoans(
   return { database, rows };
 }
 
-export function connectionTo(port: number, name: string): Config['database'] {
+function connectionTo(port: number, name: string): Config['database'] {
   const budgets = { poolSize: 1, connectTimeoutMs: 5_000, statementTimeoutMs: 0 };
   return { host: '127.0.0.1', port, name, user: 'postgres', ...budgets };
 }

@@ -35,15 +35,19 @@ export function post(path: string, body: string, headers = ''): string {
 export async function saturate(
   port: number,
   next: NextRequest,
-  { connections, seconds }: { readonly connections: number; readonly seconds: number },
+  {
+    connections,
+    ...end
+  }: { readonly connections: number } & ({ readonly seconds: number } | { readonly total: number }),
 ): Promise<LoadResult> {
   const tally = new Tally();
   const startedAt = performance.now();
-  const deadline = startedAt + seconds * 1_000;
+  let sent = 0;
+  const goesOn = () => ('total' in end ? sent++ < end.total : performance.now() < startedAt + end.seconds * 1_000);
   await Promise.all(
     Array.from({ length: connections }, async () => {
       const connection = new Connection(port, tally);
-      while (performance.now() < deadline) await connection.ask(next(), performance.now());
+      while (goesOn()) await connection.ask(next(), performance.now());
       connection.close();
     }),
   );

@@ -70,6 +70,14 @@ export function requestsOf(
   }
 }
 
+/** What a day brings, roughly: 7 of 10 look at a loan, 2 at the list, 1 asks for a loan. */
+export function mixedRequests(rows: number): NextRequest {
+  const sources = (['get', 'list', 'post'] as const).map((workload) => requestsOf(workload, 'ours', rows, []));
+  const order = [0, 0, 1, 0, 0, 2, 0, 1, 0, 0];
+  let turn = 0;
+  return () => sources[order[turn++ % order.length] ?? 0]?.() ?? '';
+}
+
 function linkToNext({ after }: Page): string {
   return `/api/loans?${new URLSearchParams(after).toString()}`;
 }
