@@ -55,7 +55,8 @@ export async function compare(
 ): Promise<Measured[]> {
   const contenders: Contender[] = [];
   try {
-    for (const name of plan.contenders) contenders.push(await startContender(name, stage, data, flask));
+    const starts = plan.contenders.map(async (name) => contenders.push(await startContender(name, stage, data, flask)));
+    for (const started of await Promise.allSettled(starts)) if (started.status === 'rejected') throw started.reason;
     const ours = contenders.find(({ name }) => name === 'ours');
     const pages = ours === undefined ? [] : await walkPages(ours.main.port, PAGES);
     for (const contender of contenders) await checkAnswers(contender, data.rows, pages);
