@@ -7,17 +7,23 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config, Secrets } from './config';
 import { createKeys, type Keys } from './db/idempotency';
 import { createLoans } from './db/loans';
+import { newestMigration } from './db/migrate';
 import { openDatabase } from './db/pool';
+import { createRepayments } from './db/repayments';
 import { createApp } from './http/app';
 import { createOnce } from './http/idempotency';
 import { UNMATCHED } from './http/observe';
 import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
 import { loanHandlers } from './http/routes/loans';
+import { systemHandlers } from './http/routes/system';
+import { repaymentHandlers } from './http/routes/repayments';
 import { createServer, type HttpServer } from './http/server';
+import { createStatus } from './http/status';
 import { createEvents } from './telemetry/events';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics, type Metrics } from './telemetry/metrics';
+import { createSystemReader } from './telemetry/system';
 
 export interface Service {
   readonly logger: Logger;
@@ -61,19 +67,23 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const loans = createLoans(database);
   const events = createEvents(metrics, logger);
   const keys = createKeys(database);
+  const doOnce = createOnce(keys, events);
   const pruning = new AbortController();
   const { maxAmount, version } = config;
   let draining = false;
   let listened = false;
   const isDraining = () => draining;
+  const status = createStatus({ database, release: config, newestMigration: newestMigration(), now, isDraining });
 
   const app = createApp({
     metrics,
     logger,
     isDraining,
     handlers: {
-      ...loanHandlers({ loans, events, once: createOnce(keys, events), maxAmount, now, newId }),
+      ...loanHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
+      ...repaymentHandlers({ repayments: createRepayments(database), events, once: doOnce, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
+      ...systemHandlers({ status, system: createSystemReader(), now }),
       ...docsHandlers(maxAmount),
     },
   });
