@@ -26,7 +26,7 @@ describe('the data', () => {
         `SELECT 'index' AS kind, indexdef AS what FROM pg_indexes WHERE schemaname = 'public'
          UNION SELECT 'constraint', conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid)
            FROM pg_constraint WHERE connamespace = 'public'::regnamespace
-         UNION SELECT 'trigger', tgrelid::regclass || ' ' || tgname || ' ' || tgenabled::text FROM pg_trigger
+         UNION SELECT 'trigger', tgrelid::regclass || ' ' || tgname || ' ' || tgenabled::text FROM pg_trigger WHERE NOT tgisinternal
          UNION SELECT 'column', table_name || ' ' || column_name || ' ' || data_type
            FROM information_schema.columns WHERE table_schema = 'public'
          ORDER BY 1, 2`,
