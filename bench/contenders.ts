@@ -5,17 +5,19 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SettingName } from '../app/config';
 import { freePort } from '../infra/embedded/ports';
-import { type DataSet, loanId } from './data';
+import { API_KEY, type DataSet, ENVIRONMENT, loanId } from './data';
 import type { FlaskOriginal } from './flask';
 import { askOnce, get } from './load';
 import { databaseSettings, ROOT, type Stage } from './stage';
 
 /**
  * Settings of our service beyond where it listens and its database: as it ships, with everything on. HEADERS go with
- * every request, to whichever contender: a key of the API's would be named here.
+ * every request, to whichever contender.
  */
-const SERVICE = { LOG_LEVEL: 'info', ENVIRONMENT: 'bench' } satisfies Partial<Record<SettingName, string>>;
-export const HEADERS = '';
+export const SERVICE = { LOG_LEVEL: 'info', ENVIRONMENT, API_KEYS: 'required' } satisfies Partial<
+  Record<SettingName, string>
+>;
+export const HEADERS = `Authorization: Bearer ${API_KEY}\r\n`;
 
 export const CONTENDERS = ['ours', 'bare', 'fastify', 'flask'] as const;
 export type ContenderName = (typeof CONTENDERS)[number];

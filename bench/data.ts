@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { createHash } from 'node:crypto';
 import { Client, escapeIdentifier } from 'pg';
 import type { Config } from '../app/config';
+import { digestOf } from '../app/db/api-keys';
 import { migrate, MigrationError } from '../app/db/migrate';
+import { formatApiKey } from '../app/domain/api-key';
 
 /** Made-up loans, numbered from 1. All that is known of a loan follows from its number, so nobody has to be asked for ids. */
 export interface DataSet {
@@ -33,6 +35,11 @@ const LOANS = `
   FROM generate_series(1, $rows) AS n,
     LATERAL (SELECT abs(hashint4(n)) AS hash, now() - ($rows - n) * interval '1 minute' AS at) AS derived`;
 
+/** What our service runs as, and the API key that it knows: no secret, since it opens nothing but made-up loans on this machine. */
+export const ENVIRONMENT = 'bench';
+const KEY = { environment: ENVIRONMENT, id: 'b'.repeat(12) };
+export const API_KEY = formatApiKey(KEY, 'b'.repeat(32));
+
 /** The id of loan number n, here and (as SQL) in LOANS: the MD5 of the number, marked as a UUID of version 4. */
 export function loanId(n: number): string {
   const hex = createHash('md5').update(String(n)).digest('hex');
@@ -48,6 +55,15 @@ function idOf(n: string): string {
  * written by earlier runs stay in it.
  */
 export async function prepareLoans(port: number, rows: number, fresh: boolean): Promise<DataSet> {
+  const data = await withLoans(port, rows, fresh);
+  await sql(port, data.database, [
+    `INSERT INTO api_keys (id, digest, name, scopes, created_at)
+      VALUES ('${KEY.id}', '${digestOf(API_KEY).toString('hex')}', 'bench', '{admin}', now()) ON CONFLICT (id) DO NOTHING`,
+  ]);
+  return data;
+}
+
+async function withLoans(port: number, rows: number, fresh: boolean): Promise<DataSet> {
   const database = `bench_${rows}`;
   if (fresh) await drop(port, database);
   if (await exists(port, database)) {

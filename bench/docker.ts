@@ -3,7 +3,7 @@ import { freePort } from '../infra/embedded/ports';
 import images from '../infra/images.json';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type DataSet, sql } from './data';
-import { untilAnswers } from './contenders';
+import { SERVICE, untilAnswers } from './contenders';
 import { databaseSettings, ROOT, type Stage } from './stage';
 
 /** API and database in containers under the limits of the development environment. */
@@ -76,7 +76,13 @@ export async function withLimitedPostgres<T>(stage: Stage, work: (limited: Stage
 /** The API as one process, as its share of a CPU wants. */
 export async function withLimitedApi<T>(image: Image, stage: Stage, data: DataSet, work: (port: number) => Promise<T>) {
   const port = await freePort();
-  const settings = { HOST: '127.0.0.1', PORT: String(port), PROCESSES: '1', ...databaseSettings(stage, data) };
+  const settings = {
+    ...SERVICE,
+    HOST: '127.0.0.1',
+    PORT: String(port),
+    PROCESSES: '1',
+    ...databaseSettings(stage, data),
+  };
   const environment = Object.entries(settings).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
   const id = await run(['--read-only', ...environment, image.name]);
   try {
