@@ -13,6 +13,7 @@ import { createOnce } from './http/idempotency';
 import { UNMATCHED } from './http/observe';
 import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
+import { loanListHandlers } from './http/routes/loan-lists';
 import { loanHandlers } from './http/routes/loans';
 import { createServer, type HttpServer } from './http/server';
 import { createEvents } from './telemetry/events';
@@ -73,6 +74,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     isDraining,
     handlers: {
       ...loanHandlers({ loans, events, once: createOnce(keys, events), maxAmount, now, newId }),
+      ...loanListHandlers({ loans }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
       ...docsHandlers(maxAmount),
     },

@@ -2,14 +2,8 @@ import type { Loan, LoanGroup, LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount, parseAmount } from '../domain/money';
 import { eventValues, HISTORY, type LoanEvent, type Origin, toEvent, withEvent } from './audit';
 import { apply, type Recorded } from './idempotency';
+import { createPages, type Listing, type Page, type Position } from './loan-pages';
 import { type Database, type Statement, toTimestamp } from './pool';
-
-/** Where a page ends: the next one starts with the loan after this one, newest first. */
-export interface Position {
-  /** ISO 8601, UTC, to the microsecond as stored. */
-  readonly createdAt: string;
-  readonly id: string;
-}
 
 export interface Loans {
   /**
@@ -25,8 +19,13 @@ export interface Loans {
   /** All that happened to a loan, in order; nothing only where there never was such a loan. */
   history(id: string): Promise<LoanEvent[]>;
   find(id: string): Promise<Loan | undefined>;
-  /** Newest first. */
-  list(limit: number, after: Position | undefined): Promise<Loan[]>;
+  /**
+   * A page of loans. Walking from page to page shows each loan once, those of meanwhile once or not at all; one that is
+   * moved out of the filters, or into them, is shown as it is when the walk comes by.
+   * @param limit at most so many
+   * @throws Problem invalid-parameter for one borrower's loans by amount, where they are too many to be sorted
+   */
+  list(listing: Listing, limit: number, after: Position | undefined): Promise<Page<Loan>>;
   groups(): Promise<LoanGroup[]>;
 }
 
@@ -67,14 +66,7 @@ const MOVE = withEvent(
   5,
 );
 const BY_ID: Statement<LoanRow> = { name: 'loan_by_id', text: `SELECT ${COLUMNS} FROM loans WHERE id = $1` };
-const FIRST_PAGE: Statement<LoanRow> = {
-  name: 'loan_list',
-  text: `SELECT ${COLUMNS} FROM loans ORDER BY created_at DESC, id DESC LIMIT $1`,
-};
-const NEXT_PAGE: Statement<LoanRow> = {
-  name: 'loan_list_after',
-  text: `SELECT ${COLUMNS} FROM loans WHERE (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $1`,
-};
+const readPage = createPages<LoanRow>(COLUMNS);
 const GROUPS: Statement<GroupRow> = {
   name: 'loan_groups',
   text: 'SELECT currency, status, count(*) AS loans, sum(amount) AS total FROM loans GROUP BY currency, status',
@@ -98,11 +90,9 @@ export function createLoans(database: Database): Loans {
       const [row] = await database.query(BY_ID, [id]);
       return row === undefined ? undefined : toLoan(row);
     },
-    async list(limit, after) {
-      const rows = await (after === undefined
-        ? database.query(FIRST_PAGE, [limit])
-        : database.query(NEXT_PAGE, [limit, after.createdAt, after.id]));
-      return rows.map(toLoan);
+    async list(listing, limit, after) {
+      const { rows, next } = await readPage(database, listing, limit, after);
+      return { rows: rows.map(toLoan), next };
     },
     async groups() {
       const rows = await database.query(GROUPS);

@@ -1,9 +1,9 @@
 import { z } from 'zod';
-import type { Position } from '../../db/loans';
 import { LOAN_STATUSES, type LoanRequest, type LoanStatus, NEEDS_REASON } from '../../domain/loan';
 import { parseAmount } from '../../domain/money';
+import { loanListQuery } from './loan-list';
 import { api, BODY, type Components, DATABASE, ETAG, KEY, operations, REPLAYED } from './operation';
-import { count, currency, decimal, decimalText, integer, readId, status, text, timestamp } from './values';
+import { count, currency, decimal, decimalText, integer, status, text, timestamp } from './values';
 
 const MAX_TEXT = 255;
 const MAX_REASON = 1_000;
@@ -86,47 +86,6 @@ export const transitionSchema: z.ZodType<TransitionRequest> = z
     then: { properties: { reason: { type: 'string' } }, required: ['reason'] },
   });
 
-/** Years from 0001 on: the calendar of Postgres has no year 0. */
-const CURSOR = /^((?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z)\|(.{36})$/;
-
-export function writeCursor({ createdAt, id }: Position): string {
-  return Buffer.from(`${createdAt}|${id}`).toString('base64url');
-}
-
-function readCursor(cursor: string): Position | undefined {
-  const [, createdAt = '', id] = CURSOR.exec(Buffer.from(cursor, 'base64url').toString('latin1')) ?? [];
-  const moment = new Date(createdAt);
-  // A date such as 30 February parses, as another day.
-  const real = !Number.isNaN(moment.getTime()) && moment.toISOString().slice(0, 23) === createdAt.slice(0, 23);
-  const position = readId(id);
-  return real && position !== undefined ? { createdAt, id: position } : undefined;
-}
-
-const DEFAULT_LIMIT = 50;
-
-export const loanListQuery = z.strictObject({
-  limit: z
-    .string()
-    .optional()
-    .transform((value, context) => {
-      if (value === undefined) return DEFAULT_LIMIT;
-      if (/^[1-9]\d?$|^100$/.test(value)) return Number(value);
-      context.addIssue({ code: 'custom', message: 'must be a whole number from 1 to 100' });
-      return z.NEVER;
-    })
-    .meta({ type: 'integer', minimum: 1, maximum: 100, default: DEFAULT_LIMIT, description: 'Loans on a page' }),
-  cursor: z
-    .string()
-    .transform((value, context) => {
-      const position = readCursor(value);
-      if (position !== undefined) return position;
-      context.addIssue({ code: 'custom', message: 'must be taken from the Link header of a page' });
-      return z.NEVER;
-    })
-    .optional()
-    .meta({ type: 'string', description: 'Where the page starts: taken from the Link header (rel="next") of another' }),
-});
-
 export const loanSchema = z.strictObject({
   id: z.uuid(),
   borrower_id: z.string(),
@@ -176,14 +135,18 @@ export function loanComponents(maxAmount: string): Components {
   };
 }
 
+const LINK = { Link: 'The next page (rel="next"), if there is one, and the first (rel="first"), on all others' };
+
 export const LOAN_OPERATIONS = operations([
   {
     id: 'listLoans',
     access: 'loans:read',
     method: 'GET',
     paths: api('/loans'),
-    summary: 'Loans, newest first; the Link header (rel="next") leads to the next page',
-    answer: { status: 200, schema: 'LoanList' },
+    summary:
+      'Loans, newest first unless asked otherwise; the Link header (rel="next") leads to the next page. A page for which ' +
+      'many loans had to be passed over has fewer than asked for, or none: the last page is the one without rel="next"',
+    answer: { status: 200, schema: 'LoanList', headers: LINK },
     query: loanListQuery,
     problems: ['invalid-parameter', ...DATABASE],
   },

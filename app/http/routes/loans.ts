@@ -5,7 +5,7 @@ import type { Events } from '../../telemetry/events';
 import { readJson } from '../body';
 import { entityTag, isUnmodified, readPrecondition } from '../conditions';
 import type { Context } from '../context';
-import { loanListQuery, newLoanSchema, transitionSchema, writeCursor } from '../contract/loans';
+import { newLoanSchema, transitionSchema } from '../contract/loans';
 import { emptyQuery, readId } from '../contract/values';
 import type { Once } from '../idempotency';
 import { presentEvent, presentLoan, presentStatistics } from '../present';
@@ -32,17 +32,6 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Par
   }
 
   return {
-    async listLoans(ctx: Context) {
-      const { limit, cursor } = validateQuery(loanListQuery, ctx);
-      const found = await loans.list(limit + 1, cursor); // One more, to know whether there is a next page.
-      const page = found.slice(0, limit);
-      const last = page.at(-1);
-      if (found.length > limit && last !== undefined) {
-        ctx.set('Link', `<${ctx.path}?limit=${limit}&cursor=${writeCursor(last)}>; rel="next"`);
-      }
-      sendJson(ctx, 200, page.map(presentLoan));
-    },
-
     async getLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
       const loan = await find(readLoanId(ctx));
