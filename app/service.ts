@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
+import { once as happening } from 'node:events';
 import type { RequestListener, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Writable } from 'node:stream';
@@ -64,6 +64,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const keys = createKeys(database);
   const pruning = new AbortController();
   const { maxAmount, version } = config;
+  const once = createOnce(keys, events);
   let draining = false;
   let listened = false;
   const isDraining = () => draining;
@@ -73,8 +74,8 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     logger,
     isDraining,
     handlers: {
-      ...loanHandlers({ loans, events, once: createOnce(keys, events), maxAmount, now, newId }),
-      ...loanListHandlers({ loans }),
+      ...loanHandlers({ loans, events, once, maxAmount, now, newId }),
+      ...loanListHandlers({ loans, events, once, maxAmount, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
       ...docsHandlers(maxAmount),
     },
@@ -111,7 +112,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
       await database.warm();
       for (const { server, port } of listeners) {
         server.listen(port, config.host);
-        await once(server, 'listening');
+        await happening(server, 'listening');
         listened = true;
       }
       void repeat(() => prune(keys, logger, pruning.signal), overrides.pruneEveryMs ?? PRUNE_EVERY_MS, pruning.signal);

@@ -11,6 +11,8 @@ export interface Loans {
    * answer is taken or in use.
    */
   insert(loan: Loan, origin: Origin, answer?: Recorded): Promise<boolean>;
+  /** The same for many loans, one of them at least: all or none. */
+  insertAll(loans: readonly Loan[], origin: Origin, answer?: Recorded): Promise<boolean>;
   /**
    * Writes a loan's next status, that it came to it, and the answer to be kept; false, and nothing written, if the
    * loan is no longer as it was when it was read, or the key of the answer is taken or in use.
@@ -59,6 +61,14 @@ const INSERT = withEvent(
    WHERE EXISTS (SELECT FROM free) RETURNING *`,
   10,
 );
+const INSERT_ALL = withEvent(
+  'loan_insert_all',
+  `INSERT INTO loans (${COLUMNS})
+   SELECT * FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::text[], $5::int[], $6::numeric[], $7::text[],
+     $8::timestamptz[], $9::timestamptz[], $10::int[])
+   WHERE EXISTS (SELECT FROM free) RETURNING *`,
+  10,
+);
 const MOVE = withEvent(
   'loan_move',
   `UPDATE loans SET status = $3, updated_at = $4, version = $5
@@ -77,6 +87,12 @@ export function createLoans(database: Database): Loans {
     insert(loan, origin, answer) {
       const event = eventValues({ action: 'created', from: null, reason: null }, origin);
       return apply(database, INSERT, [...toValues(loan), ...event], answer);
+    },
+    insertAll(many, origin, answer) {
+      const rows = many.map(toValues);
+      const columns = COLUMNS.split(', ').map((_name, column) => rows.map((row) => row[column] ?? null));
+      const event = eventValues({ action: 'created', from: null, reason: null }, origin);
+      return apply(database, INSERT_ALL, [...columns, ...event], answer);
     },
     move(before, after, reason, origin, answer) {
       const values = [before.id, before.version, after.status, after.updatedAt, after.version];

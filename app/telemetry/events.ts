@@ -9,6 +9,8 @@ import type { Metrics } from './metrics';
  */
 export interface Events {
   loanCreated(loan: Loan, requestId: string): void;
+  /** With one request; one line for all of them. */
+  loansCreated(loans: readonly Loan[], requestId: string): void;
   loanMoved(before: Loan, after: Loan, requestId: string): void;
   answerReplayed(operation: string, requestId: string): void;
 }
@@ -23,6 +25,10 @@ export function createEvents(metrics: Metrics, logger: Logger): Events {
         amount: formatAmount(loan.amount),
         currency: loan.currency,
       });
+    },
+    loansCreated(loans, requestId) {
+      for (const { currency } of loans) metrics.countLoan(currency);
+      logger.log('info', 'loans created', { request_id: requestId, loans: loans.length });
     },
     loanMoved(before, after, requestId) {
       metrics.countTransition(before.status, after.status);

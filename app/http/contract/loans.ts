@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { BULK_LOANS } from '../../config';
 import { LOAN_STATUSES, type LoanRequest, type LoanStatus, NEEDS_REASON } from '../../domain/loan';
 import { parseAmount } from '../../domain/money';
 import { loanListQuery } from './loan-list';
@@ -56,6 +57,17 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
       termMonths: loan.term_months,
       interestRateApr: loan.interest_rate_apr,
     }));
+}
+
+/** The list itself; each of its loans is held to newLoanSchema. */
+export const newLoanListSchema = newLoanList(z.unknown());
+
+function newLoanList<T extends z.ZodType>(loan: T) {
+  const message = `must have 1 to ${BULK_LOANS} loans`;
+  return z.strictObject(
+    { loans: z.array(loan, { error: 'must be a list' }).min(1, message).max(BULK_LOANS, message) },
+    { error: (issue) => (issue.code === 'invalid_type' ? 'must be an object' : undefined) },
+  );
 }
 
 export interface TransitionRequest {
@@ -126,6 +138,7 @@ export const statisticsSchema = z.strictObject({
 export function loanComponents(maxAmount: string): Components {
   return {
     NewLoan: newLoanSchema(maxAmount),
+    NewLoanList: newLoanList(newLoanSchema(maxAmount)),
     Transition: transitionSchema,
     Loan: loanSchema,
     LoanList: { listOf: 'Loan' },
@@ -159,6 +172,17 @@ export const LOAN_OPERATIONS = operations([
     answer: { status: 201, schema: 'Loan', headers: { Location: 'Where the loan is', ...ETAG, ...REPLAYED } },
     headers: ['Idempotency-Key'],
     body: 'NewLoan',
+    problems: [...BODY, ...KEY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
+  },
+  {
+    id: 'createLoans',
+    access: 'loans:write',
+    method: 'POST',
+    paths: api('/loans/bulk'),
+    summary: `Ask for up to ${BULK_LOANS} loans: all of them are created, or none. The answer has them in the same order`,
+    answer: { status: 201, schema: 'LoanList', headers: REPLAYED },
+    headers: ['Idempotency-Key'],
+    body: 'NewLoanList',
     problems: [...BODY, ...KEY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
   },
   {

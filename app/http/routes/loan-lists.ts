@@ -1,18 +1,33 @@
+import { BULK_BODY_LIMIT_BYTES } from '../../config';
 import type { Listing, Position } from '../../db/loan-pages';
 import type { Loans } from '../../db/loans';
+import { openLoan } from '../../domain/loan';
 import { Problem } from '../../errors';
+import type { Events } from '../../telemetry/events';
+import { readJson } from '../body';
 import type { Context } from '../context';
 import { CursorFault, filtersOf, loanListQuery, readCursor, writeCursor } from '../contract/loan-list';
+import { newLoanListSchema, newLoanSchema } from '../contract/loans';
+import { emptyQuery } from '../contract/values';
+import type { Once } from '../idempotency';
 import { presentLoan } from '../present';
-import { sendJson } from '../send';
-import { validateQuery } from '../validate';
+import { jsonAnswer, sendJson } from '../send';
+import { validateBody, validateItems, validateQuery } from '../validate';
 
 interface Parts {
   readonly loans: Loans;
+  readonly events: Events;
+  readonly once: Once;
+  readonly maxAmount: string;
+  readonly now: () => Date;
+  /** A new UUID. */
+  readonly newId: () => string;
 }
 
 /** Many loans at once. */
-export function loanListHandlers({ loans }: Parts) {
+export function loanListHandlers({ loans, events, once, maxAmount, now, newId }: Parts) {
+  const newLoan = newLoanSchema(maxAmount);
+
   return {
     async listLoans(ctx: Context) {
       const { limit, sort, cursor, ...filters } = validateQuery(loanListQuery, ctx);
@@ -25,6 +40,20 @@ export function loanListHandlers({ loans }: Parts) {
       ];
       if (links.length > 0) ctx.set('Link', links.join(', '));
       sendJson(ctx, 200, rows.map(presentLoan));
+    },
+
+    async createLoans(ctx: Context) {
+      validateQuery(emptyQuery, ctx);
+      const body = await readJson(ctx, BULK_BODY_LIMIT_BYTES);
+      const requests = await validateItems(newLoan, validateBody(newLoanListSchema, body).loans, 'loans');
+      await once(ctx, 'createLoans', body, async (claim) => {
+        const moment = now();
+        const created = requests.map((request) => openLoan(request, newId(), moment));
+        const answer = jsonAnswer(201, created.map(presentLoan), {});
+        if (!(await loans.insertAll(created, ctx.state, claim && { ...claim, answer }))) return undefined;
+        events.loansCreated(created, ctx.state.requestId);
+        return answer;
+      });
     },
   };
 }
