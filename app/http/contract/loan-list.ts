@@ -5,6 +5,9 @@ import { LOAN_STATUSES } from '../../domain/loan';
 import { parseAmount } from '../../domain/money';
 import { currency, decimal, readId, text } from './values';
 
+export const EXPORT_FORMATS = ['csv', 'ndjson'] as const;
+export type ExportFormat = (typeof EXPORT_FORMATS)[number];
+
 const MAX_TEXT = 255;
 const DEFAULT_LIMIT = 50;
 const DEFAULT_SORT = '-created_at';
@@ -74,6 +77,18 @@ export const loanListQuery = z.strictObject({
   cursor: z.string().optional().meta({
     description: 'Where the page starts: taken from the Link header (rel="next") of another, with its parameters',
   }),
+});
+
+export const loanExportQuery = z.strictObject({
+  format: z
+    .enum(EXPORT_FORMATS, { error: `must be one of ${EXPORT_FORMATS.join(', ')}` })
+    .default('csv')
+    .meta({
+      description:
+        'csv: RFC 4180 with a header line; a text that a spreadsheet would take for a formula has an apostrophe before it. ' +
+        'ndjson: a loan a line, exactly as it is stored',
+    }),
+  ...loanFilterShape,
 });
 
 export function filtersOf(query: z.output<z.ZodObject<typeof loanFilterShape>>): LoanFilters {

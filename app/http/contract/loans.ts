@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { BULK_LOANS } from '../../config';
 import { LOAN_STATUSES, type LoanRequest, type LoanStatus, NEEDS_REASON } from '../../domain/loan';
 import { parseAmount } from '../../domain/money';
-import { loanListQuery } from './loan-list';
+import { loanExportQuery, loanListQuery } from './loan-list';
 import { api, BODY, type Components, DATABASE, ETAG, KEY, operations, REPLAYED } from './operation';
 import { count, currency, decimal, decimalText, integer, status, text, timestamp } from './values';
 
@@ -149,6 +149,7 @@ export function loanComponents(maxAmount: string): Components {
 }
 
 const LINK = { Link: 'The next page (rel="next"), if there is one, and the first (rel="first"), on all others' };
+const DISPOSITION = { 'Content-Disposition': 'A name for the file' };
 
 export const LOAN_OPERATIONS = operations([
   {
@@ -184,6 +185,18 @@ export const LOAN_OPERATIONS = operations([
     headers: ['Idempotency-Key'],
     body: 'NewLoanList',
     problems: [...BODY, ...KEY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
+  },
+  {
+    id: 'exportLoans',
+    access: 'loans:read',
+    method: 'GET',
+    paths: api('/loans/export'),
+    summary:
+      'All loans that pass the filters, newest first, as a file. Each is in it once at most; those created or changed while ' +
+      'it is sent may be missing or as they were. If it cannot be sent to its end, the connection breaks',
+    answer: { status: 200, mediaType: ['text/csv', 'application/x-ndjson'], headers: DISPOSITION },
+    query: loanExportQuery,
+    problems: ['invalid-parameter', ...DATABASE],
   },
   {
     id: 'getLoan',

@@ -1,18 +1,22 @@
 import { BULK_BODY_LIMIT_BYTES } from '../../config';
-import type { Listing, Position } from '../../db/loan-pages';
+import type { Listing, LoanFilters, Position } from '../../db/loan-pages';
 import type { Loans } from '../../db/loans';
-import { openLoan } from '../../domain/loan';
+import { type Loan, openLoan } from '../../domain/loan';
 import { Problem } from '../../errors';
 import type { Events } from '../../telemetry/events';
 import { readJson } from '../body';
 import type { Context } from '../context';
-import { CursorFault, filtersOf, loanListQuery, readCursor, writeCursor } from '../contract/loan-list';
+import { CursorFault, filtersOf, loanExportQuery, loanListQuery, readCursor, writeCursor } from '../contract/loan-list';
 import { newLoanListSchema, newLoanSchema } from '../contract/loans';
 import { emptyQuery } from '../contract/values';
+import { createExporter } from '../export';
 import type { Once } from '../idempotency';
 import { presentLoan } from '../present';
 import { jsonAnswer, sendJson } from '../send';
 import { validateBody, validateItems, validateQuery } from '../validate';
+
+/** Loans that are asked for at a time: some 250 kB of text. */
+const EXPORT_BATCH = 1_000;
 
 interface Parts {
   readonly loans: Loans;
@@ -27,6 +31,7 @@ interface Parts {
 /** Many loans at once. */
 export function loanListHandlers({ loans, events, once, maxAmount, now, newId }: Parts) {
   const newLoan = newLoanSchema(maxAmount);
+  const sendExport = createExporter();
 
   return {
     async listLoans(ctx: Context) {
@@ -40,6 +45,11 @@ export function loanListHandlers({ loans, events, once, maxAmount, now, newId }:
       ];
       if (links.length > 0) ctx.set('Link', links.join(', '));
       sendJson(ctx, 200, rows.map(presentLoan));
+    },
+
+    async exportLoans(ctx: Context) {
+      const { format, ...filters } = validateQuery(loanExportQuery, ctx);
+      await sendExport(ctx, format, batchesOf(loans, filtersOf(filters)));
     },
 
     async createLoans(ctx: Context) {
@@ -56,6 +66,16 @@ export function loanListHandlers({ loans, events, once, maxAmount, now, newId }:
       });
     },
   };
+}
+
+/** Between two batches nothing is held: no connection, no transaction. */
+async function* batchesOf(loans: Loans, filters: LoanFilters): AsyncGenerator<Loan[], void> {
+  let after: Position | undefined;
+  do {
+    const { rows, next } = await loans.list({ sort: '-created_at', filters }, EXPORT_BATCH, after);
+    yield rows;
+    after = next;
+  } while (after !== undefined);
 }
 
 /** @throws Problem invalid-parameter */
