@@ -34,6 +34,7 @@ check: node_modules/.package-lock.json ## Format, lint and types
 	npx prettier --check --log-level warn .
 	npx eslint .
 	npx tsc --noEmit
+	npx tsc --project app/http/browser
 
 format: node_modules/.package-lock.json ## Format all files
 	npx prettier --write --log-level warn .

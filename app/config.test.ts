@@ -28,6 +28,11 @@ it('has defaults for everything but the database', async () => {
   expect(SETTING_NAMES).toContain('DATABASE_PASSWORD_FILE');
 });
 
+it('takes a largest amount for each currency', () => {
+  const MAX_AMOUNT = '50000,KES=5000000,VND=2000000000';
+  expect(readConfig({ ...NEEDED, MAX_AMOUNT }).config.maxAmount).toBe(MAX_AMOUNT);
+});
+
 it('takes an empty value for one that is not set', () => {
   expect(readConfig({ ...NEEDED, PORT: '', TLS_PORT: '' }).config).toMatchObject({ port: 8000, tls: undefined });
 });
@@ -83,6 +88,9 @@ it.each([
   ['DATABASE_POOL_SIZE', '201'],
   ['DRAIN_MS', '-1'],
   ['ENVIRONMENT', 'Production!'],
+  ['MAX_AMOUNT', '0'],
+  ['MAX_AMOUNT', '50000,QQQ=1'],
+  ['MAX_AMOUNT', '50000,VND=0.5'],
 ])('refuses %s=%s', (name, value) => {
   expect(faultsOf({ ...NEEDED, [name]: value })).toEqual([expect.stringContaining(`${name}: "${value}"`)]);
 });

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
+import { LimitFault, parseLimits } from './domain/limits';
 
 /**
  * Seam between an environment and the service: the names of all settings, how each is read, and what it means.
@@ -13,7 +14,7 @@ import { z } from 'zod';
 /** Largest bodies of requests in bytes, for the service and for the gateway before it: they refuse the same. */
 export const BODY_LIMIT_BYTES = 64 * 1024;
 export const BULK_LOANS = 1_000;
-/** So many of the largest loans there can be, which take 1,137 bytes each when written as UTF-8 without spaces. */
+/** So many of the largest loans there can be, which take less each when written as UTF-8 without spaces. */
 export const BULK_BODY_LIMIT_BYTES = BULK_LOANS * 1_200;
 
 const port = z.coerce.number().int().min(1).max(65_535);
@@ -53,14 +54,31 @@ const settings = {
   /** How long requests in flight may take to finish after that. */
   SHUTDOWN_TIMEOUT_MS: milliseconds(10_000),
   LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
-  /** Largest amount of one loan, in the loan's currency. */
+  /**
+   * Largest amount of one loan, in the loan's currency: "50000" for every currency, "50000,KES=5000000,VND=2000000000"
+   * with exceptions.
+   */
   MAX_AMOUNT: z
     .string()
-    .regex(/^\d{1,10}(\.\d{1,4})?$/, 'must be a decimal such as 50000')
+    .superRefine((text, context) => {
+      const fault = maxAmountFault(text);
+      if (fault !== undefined) context.addIssue(fault);
+    })
     .default('50000'),
   VERSION: z.string().default('0.0.0'),
   COMMIT: z.string().default('unknown'),
 } satisfies Record<string, z.ZodType>;
+
+/** What is wrong with a value of MAX_AMOUNT, in words; undefined if nothing is. */
+export function maxAmountFault(text: string): string | undefined {
+  try {
+    parseLimits(text);
+    return undefined;
+  } catch (error) {
+    if (error instanceof LimitFault) return error.message;
+    throw error;
+  }
+}
 
 export type SettingName = keyof typeof settings;
 
@@ -86,7 +104,7 @@ export interface Config {
   readonly drainMs: number;
   readonly shutdownTimeoutMs: number;
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
-  /** A decimal string. */
+  /** See MAX_AMOUNT. */
   readonly maxAmount: string;
 }
 

@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
+import { extname, join } from 'node:path';
 
 const read = (path: string) => readFileSync(join(__dirname, path), 'utf8');
 
@@ -12,4 +12,11 @@ it('needs no frontend image and runs as nobody', () => {
   const dockerfile = read('Dockerfile');
   expect(dockerfile).not.toMatch(/^#\s*syntax/im);
   expect(dockerfile).toMatch(/^USER 10001:10001$/m);
+});
+
+it('has every file that a browser gets', () => {
+  const [copied = ''] = /install .* -t out\/browser .*/.exec(read('Dockerfile')) ?? [];
+  const files = readdirSync(join(__dirname, 'http/browser')).filter((file) => file !== 'tsconfig.json');
+  expect(files).toContain('try-it.js');
+  for (const file of files) expect(copied).toContain(` app/http/browser/*${extname(file)}`);
 });

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { once as happening } from 'node:events';
+import { once } from 'node:events';
 import type { RequestListener, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Writable } from 'node:stream';
@@ -7,7 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config, Secrets } from './config';
 import { createKeys, type Keys } from './db/idempotency';
 import { createLoans } from './db/loans';
+import { newestMigration } from './db/migrate';
 import { openDatabase } from './db/pool';
+import { createRepayments } from './db/repayments';
 import { createApp } from './http/app';
 import { createOnce } from './http/idempotency';
 import { UNMATCHED } from './http/observe';
@@ -15,10 +17,14 @@ import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
 import { loanListHandlers } from './http/routes/loan-lists';
 import { loanHandlers } from './http/routes/loans';
+import { systemHandlers } from './http/routes/system';
+import { repaymentHandlers } from './http/routes/repayments';
 import { createServer, type HttpServer } from './http/server';
+import { createStatus } from './http/status';
 import { createEvents } from './telemetry/events';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics, type Metrics } from './telemetry/metrics';
+import { createSystemReader } from './telemetry/system';
 
 export interface Service {
   readonly logger: Logger;
@@ -62,21 +68,24 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const loans = createLoans(database);
   const events = createEvents(metrics, logger);
   const keys = createKeys(database);
+  const doOnce = createOnce(keys, events);
   const pruning = new AbortController();
   const { maxAmount, version } = config;
-  const once = createOnce(keys, events);
   let draining = false;
   let listened = false;
   const isDraining = () => draining;
+  const status = createStatus({ database, release: config, newestMigration: newestMigration(), now, isDraining });
 
   const app = createApp({
     metrics,
     logger,
     isDraining,
     handlers: {
-      ...loanHandlers({ loans, events, once, maxAmount, now, newId }),
-      ...loanListHandlers({ loans, events, once, maxAmount, now, newId }),
+      ...loanHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
+      ...loanListHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
+      ...repaymentHandlers({ repayments: createRepayments(database), events, once: doOnce, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
+      ...systemHandlers({ status, system: createSystemReader(), now }),
       ...docsHandlers(maxAmount),
     },
   });
@@ -112,7 +121,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
       await database.warm();
       for (const { server, port } of listeners) {
         server.listen(port, config.host);
-        await happening(server, 'listening');
+        await once(server, 'listening');
         listened = true;
       }
       void repeat(() => prune(keys, logger, pruning.signal), overrides.pruneEveryMs ?? PRUNE_EVERY_MS, pruning.signal);

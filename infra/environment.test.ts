@@ -144,6 +144,11 @@ describe('wrong settings', () => {
       /^api\.maxAmount: "0" is not valid: must be a decimal above 0/,
     ],
     [
+      'a largest amount of no currency',
+      set('api', 'maxAmount', '50000,KSH=5000000'),
+      /^api\.maxAmount: "50000,KSH=5000000" is not valid: "KSH=5000000" must be a currency/,
+    ],
+    [
       'a largest amount without quotes',
       set('api', 'maxAmount', 60000),
       /^api\.maxAmount: 60000 is not valid: must be a decimal in quotes/,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { maxAmountFault } from '../app/config';
 import defaultImages from './images.json';
 
 /**
@@ -52,7 +53,10 @@ export interface EnvironmentSpec {
     readonly readyWithinSeconds: number;
     /** Database connections of one process. A change rolls the API. */
     readonly poolSize: number;
-    /** Largest amount of one loan, a decimal string. A change rolls the API and leaves stored loans alone. */
+    /**
+     * Largest amount of one loan: "50000" for every currency, "50000,KES=5000000" with exceptions. A change rolls the
+     * API and leaves stored loans alone.
+     */
     readonly maxAmount: string;
     readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
   };
@@ -180,7 +184,10 @@ const schema = z.strictObject({
     poolSize: z.int().min(1).max(200).default(10),
     maxAmount: z
       .string({ error: 'must be a decimal in quotes such as "50000"' })
-      .regex(/^(?=.*[1-9])\d{1,10}(\.\d{1,4})?$/, 'must be a decimal above 0 in quotes such as "50000"')
+      .superRefine((text, context) => {
+        const fault = maxAmountFault(text);
+        if (fault !== undefined) context.addIssue(fault);
+      })
       .default('50000'),
     logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   }),

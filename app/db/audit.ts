@@ -24,6 +24,8 @@ export interface LoanEvent {
   readonly requestId: string | null;
   readonly amount: Amount;
   readonly currency: string;
+  /** The entry of the loan's ledger that it is about. */
+  readonly repaymentId: string | null;
 }
 
 export interface EventRow {
@@ -37,17 +39,19 @@ export interface EventRow {
   readonly request_id: string | null;
   readonly amount: string;
   readonly currency: string;
+  readonly repayment_id: string | null;
 }
 
 export const HISTORY: Statement<EventRow> = {
   name: 'loan_history',
-  text: `SELECT sequence, at, actor, action, from_status, to_status, reason, request_id, amount, currency
-    FROM loan_events WHERE loan_id = $1 ORDER BY sequence`,
+  text: `SELECT sequence, at, event.actor, action, from_status, to_status, event.reason, event.request_id, event.amount,
+      event.currency, repayments.id AS repayment_id
+    FROM loan_events AS event LEFT JOIN repayments USING (loan_id, version) WHERE loan_id = $1 ORDER BY sequence`,
 };
 
 /** What an event says besides the loan itself. */
 export interface Happening {
-  readonly action: 'created' | 'transitioned';
+  readonly action: 'created' | 'transitioned' | 'paid' | 'repaid' | 'payment_reversed';
   readonly from: LoanStatus | null;
   readonly reason: string | null;
 }
@@ -56,13 +60,16 @@ export interface Happening {
  * A change and its event in one statement, both or neither.
  * @param change SQL that changes loans only `WHERE EXISTS (SELECT FROM free)` (see changeOnce), and returns them
  * @param parameters how many the change has; those of the event follow them (see eventValues).
+ * @param also SQL that writes down more of the change, from the row of `event`.
  */
-export function withEvent(name: string, change: string, parameters: number): Change {
+export function withEvent(name: string, change: string, parameters: number, also?: string): Change {
   const [actor, action, from, reason, request] = [1, 2, 3, 4, 5].map((n) => `$${parameters + n}::text`);
   const event = `INSERT INTO loan_events
     (loan_id, version, at, actor, action, from_status, to_status, reason, request_id, amount, currency)
-    SELECT id, version, updated_at, ${actor}, ${action}, ${from}, status, ${reason}, ${request}, amount, currency FROM changed`;
-  return changeOnce(name, `changed AS (${change}), event AS (${event})`, parameters + 5);
+    SELECT id, version, updated_at, ${actor}, ${action}, ${from}, status, ${reason}, ${request}, amount, currency FROM changed
+    RETURNING *`;
+  const parts = [`changed AS (${change})`, `event AS (${event})`, ...(also === undefined ? [] : [`also AS (${also})`])];
+  return changeOnce(name, parts.join(', '), parameters + 5);
 }
 
 export function eventValues({ action, from, reason }: Happening, { principal, requestId }: Origin): Value[] {
@@ -81,5 +88,6 @@ export function toEvent(row: EventRow): LoanEvent {
     requestId: row.request_id,
     amount: parseAmount(row.amount),
     currency: row.currency,
+    repaymentId: row.repayment_id,
   };
 }

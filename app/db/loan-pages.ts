@@ -90,11 +90,19 @@ export function createPages<Row extends PlacedRow>(
       statements.set(`${way} ${sort}`, { name: nameOf(way, sort), text });
     }
   }
+  /** What is asked for most has no filter, so nothing to be passed over. */
+  const newest: Statement<Found<Row>> = {
+    name: 'loan_list',
+    text: `SELECT ${columns} FROM loans WHERE (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $1`,
+  };
   return async (connection, listing, limit, after) => {
     const { filters, sort } = listing;
     const way = wayOf(listing);
     const statement = statements.get(`${way} ${sort}`) as Statement<Found<Row>>;
-    const found = await connection.query(statement, valuesOf(listing, limit, after));
+    const values = valuesOf(listing, limit, after);
+    const found = await (isOfAll(listing)
+      ? connection.query(newest, [limit + 1, ...values.slice(-2)])
+      : connection.query(statement, values));
     const rows = found.filter(({ status }) => status !== null);
     const horizon = found.find(({ status }) => status === null);
     if (horizon !== undefined && filters.borrowerId !== undefined && isByAmount(sort)) throw tooManyToSort();
@@ -102,6 +110,10 @@ export function createPages<Row extends PlacedRow>(
     const page = rows.slice(0, limit);
     return { rows: page, next: positionOf(page.at(-1) as Found<Row>, sort) };
   };
+}
+
+function isOfAll({ sort, filters }: Listing): boolean {
+  return sort === '-created_at' && Object.values(filters).every((value) => value === undefined);
 }
 
 /** The fewest loans that surely are enough. Loans in one status are not indexed by amount. */

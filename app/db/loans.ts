@@ -1,6 +1,8 @@
 import type { Loan, LoanGroup, LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount, parseAmount } from '../domain/money';
+import { batched } from './batch';
 import { eventValues, HISTORY, type LoanEvent, type Origin, toEvent, withEvent } from './audit';
+import { createInsert } from './insert';
 import { apply, type Recorded } from './idempotency';
 import { createPages, type Listing, type Page, type Position } from './loan-pages';
 import { type Database, type Statement, toTimestamp } from './pool';
@@ -31,7 +33,7 @@ export interface Loans {
   groups(): Promise<LoanGroup[]>;
 }
 
-interface LoanRow {
+export interface LoanRow {
   readonly id: string;
   readonly borrower_id: string;
   readonly amount: string;
@@ -51,16 +53,9 @@ interface GroupRow {
   readonly total: string;
 }
 
-const COLUMNS =
+export const COLUMNS =
   'id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at, version' as const;
 
-const INSERT = withEvent(
-  'loan_insert',
-  `INSERT INTO loans (${COLUMNS})
-   SELECT $1::uuid, $2::text, $3::numeric, $4::text, $5::int, $6::numeric, $7::text, $8::timestamptz, $9::timestamptz, $10::int
-   WHERE EXISTS (SELECT FROM free) RETURNING *`,
-  10,
-);
 const INSERT_ALL = withEvent(
   'loan_insert_all',
   `INSERT INTO loans (${COLUMNS})
@@ -75,19 +70,28 @@ const MOVE = withEvent(
    WHERE id = $1 AND version = $2 AND EXISTS (SELECT FROM free) RETURNING *`,
   5,
 );
-const BY_ID: Statement<LoanRow> = { name: 'loan_by_id', text: `SELECT ${COLUMNS} FROM loans WHERE id = $1` };
+const BY_ID: Statement<LoanRow> = {
+  name: 'loan_by_id',
+  text: `SELECT ${COLUMNS} FROM loans WHERE id = ANY ($1::uuid[])`,
+};
 const readPage = createPages<LoanRow>(COLUMNS);
 const GROUPS: Statement<GroupRow> = {
   name: 'loan_groups',
   text: 'SELECT currency, status, count(*) AS loans, sum(amount) AS total FROM loans GROUP BY currency, status',
 };
 
+/** Two, so that the database reads while we write what it read before. */
+const FIND_LIMITS = { size: 50, inFlight: 2 };
+
 export function createLoans(database: Database): Loans {
+  const find = batched<string, Loan | undefined>(FIND_LIMITS, async (ids) => {
+    const rows = await database.query(BY_ID, [[...new Set(ids)]]);
+    const found = new Map(rows.map((row) => [row.id, toLoan(row)]));
+    return ids.map((id) => found.get(id));
+  });
+  const insert = createInsert(database);
   return {
-    insert(loan, origin, answer) {
-      const event = eventValues({ action: 'created', from: null, reason: null }, origin);
-      return apply(database, INSERT, [...toValues(loan), ...event], answer);
-    },
+    insert: (loan, origin, recorded) => insert({ loan, origin, recorded }),
     insertAll(many, origin, answer) {
       const rows = many.map(toValues);
       const columns = COLUMNS.split(', ').map((_name, column) => rows.map((row) => row[column] ?? null));
@@ -102,10 +106,7 @@ export function createLoans(database: Database): Loans {
     async history(id) {
       return (await database.query(HISTORY, [id])).map(toEvent);
     },
-    async find(id) {
-      const [row] = await database.query(BY_ID, [id]);
-      return row === undefined ? undefined : toLoan(row);
-    },
+    find,
     async list(listing, limit, after) {
       const { rows, next } = await readPage(database, listing, limit, after);
       return { rows: rows.map(toLoan), next };
@@ -135,7 +136,7 @@ export function toValues(loan: Loan): (string | null)[] {
   ];
 }
 
-function toLoan(row: LoanRow): Loan {
+export function toLoan(row: LoanRow): Loan {
   return {
     id: row.id,
     borrowerId: row.borrower_id,

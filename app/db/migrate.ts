@@ -98,6 +98,11 @@ export async function migrate(
   }
 }
 
+/** The schema version that this release brings. @throws MigrationError when its files are not in order */
+export function newestMigration(): number {
+  return readMigrations(DIRECTORY).at(-1)?.version ?? 0;
+}
+
 function readMigrations(directory: string): Migration[] {
   const names = readdirSync(directory).sort();
   return names.map((name, index) => {

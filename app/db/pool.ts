@@ -28,6 +28,8 @@ export interface Database extends Queryable {
   transaction<T>(work: (connection: Queryable) => Promise<T>): Promise<T>;
   /** Asks the database over a connection of its own, so that a full pool does not delay the answer. */
   ping(statement: Statement<{ ready: string }>): Promise<boolean>;
+  /** Over that same connection: for who wants to know how the database is, while its pool is busy. */
+  probe<Row>(statement: Statement<Row>): Promise<Row[]>;
   /**
    * Opens the pool's connections. A new release gets its traffic all at once; without this its first requests would
    * wait for handshakes. A database that is away is no failure: connections are opened when they are needed.
@@ -103,6 +105,7 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
     transaction: (work) => run(pool, (connection) => inTransaction(connection, work)),
     ping: (statement) =>
       run(probes, async (connection) => (await connection.query(statement)).every((row) => row.ready === 't')),
+    probe: (statement) => run(probes, (connection) => connection.query(statement)),
     async warm() {
       const opened = await Promise.allSettled(Array.from({ length: max }, () => pool.connect()));
       for (const result of opened) if (result.status === 'fulfilled') result.value.release();
@@ -186,6 +189,9 @@ function watched(pool: Pool, logger: Logger): Pool {
 
 /** A timestamptz as ISO 8601: "2026-11-21 05:20:44.5+00" as "2026-11-21T05:20:44.500Z": at least milliseconds, and microseconds where stored. */
 export function toTimestamp(text: string): string {
-  const [seconds = '', fraction = ''] = text.slice(0, -'+00'.length).replace(' ', 'T').split('.');
-  return `${seconds}.${fraction.padEnd(3, '0')}Z`;
+  const day = text.slice(0, 10);
+  const time = text.slice(11, -'+00'.length);
+  const fraction = time.length - 'hh:mm:ss.'.length;
+  if (fraction < 0) return `${day}T${time}.000Z`;
+  return `${day}T${time}${'00'.slice(Math.min(fraction - 1, 2))}Z`;
 }

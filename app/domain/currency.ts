@@ -30,6 +30,14 @@ const DIGITS_BY_CODE: ReadonlyMap<string, number> = new Map(
   ),
 );
 
+/** All lendable codes by their number of digits after the point, in alphabetical order. */
+export const CODES: ReadonlyMap<number, readonly string[]> = new Map(
+  [...new Set(DIGITS_BY_CODE.values())].map((digits) => [
+    digits,
+    [...DIGITS_BY_CODE.keys()].filter((code) => DIGITS_BY_CODE.get(code) === digits),
+  ]),
+);
+
 /** A code that no money can be counted in, in words that a client may read. */
 export class CurrencyFault extends RangeError {}
 

@@ -51,11 +51,18 @@ export function allowedMoves(status: LoanStatus): readonly LoanStatus[] {
 
 /** The loan in its next status, or undefined where it may not go there. */
 export function moveLoan(loan: Loan, to: LoanStatus, now: Date): Loan | undefined {
-  if (!MOVES[loan.status].includes(to)) return undefined;
+  return MOVES[loan.status].includes(to) ? changeLoan(loan, to, now) : undefined;
+}
+
+/**
+ * The loan after a change, in the given status, which may be the same. Only an entry of its ledger brings a loan
+ * where moveLoan does not: see account.ts.
+ */
+export function changeLoan(loan: Loan, status: LoanStatus, now: Date): Loan {
   const moment = now.toISOString();
   // A clock that was set back does not turn the history of a loan around.
   const updatedAt = moment > loan.updatedAt ? moment : loan.updatedAt;
-  return { ...loan, status: to, updatedAt, version: loan.version + 1 };
+  return { ...loan, status, updatedAt, version: loan.version + 1 };
 }
 
 /** The loans of one currency in one status. */

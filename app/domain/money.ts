@@ -59,6 +59,21 @@ export function readDecimal(text: string, rule: DecimalRule): Amount {
 }
 
 /**
+ * Reads an amount of money that a client sent, above 0. It may be written with as many digits after the point as its
+ * currency has, and with two in any case, so that what formatAmount writes can come back: "8400.00" VND is 8400.
+ * @throws AmountFault that names the broken part of the rule; CurrencyFault if the currency isn't lendable.
+ */
+export function readMoney(text: string, currency: string, max: Amount): Amount {
+  const digits = requireMinorUnits(currency);
+  const written = PLAIN_DECIMAL.exec(text)?.[3]?.length ?? 0;
+  const fractionDigits = Math.max(2, digits);
+  if (written > fractionDigits) throw tooManyDigits(digits, currency);
+  const amount = readDecimal(text, { fractionDigits, min: 0n as Amount, max, aboveMin: true });
+  toMinor(amount, currency);
+  return amount;
+}
+
+/**
  * Writes the source text of a JSON number without its exponent: "1.25e4" becomes "12500". Other text comes back as it is.
  * @throws AmountFault if the exponent is beyond any amount.
  */
@@ -111,7 +126,7 @@ export function average(total: Amount, count: bigint): Amount {
 export function toMinor(amount: Amount, currency: string): MinorAmount {
   const digits = requireMinorUnits(currency);
   const unit = unitsPerMinor(digits);
-  if (amount % unit !== 0n) throw new AmountFault(`must have at most ${digits} digits after the point in ${currency}`);
+  if (amount % unit !== 0n) throw tooManyDigits(digits, currency);
   return (amount / unit) as MinorAmount;
 }
 
@@ -120,16 +135,8 @@ export function fromMinor(minor: MinorAmount, currency: string): Amount {
   return (minor * unitsPerMinor(requireMinorUnits(currency))) as Amount;
 }
 
-/**
- * "12500.00" KES, "8400" VND, "1.250" KWD: always with as many digits after the point as the currency has.
- * @throws CurrencyFault if the currency isn't lendable.
- */
-export function formatMinor(minor: MinorAmount, currency: string): string {
-  const fractionDigits = requireMinorUnits(currency);
-  const sign = minor < 0n ? '-' : '';
-  const digits = (minor < 0n ? 0n - minor : minor).toString().padStart(fractionDigits + 1, '0');
-  const point = digits.length - fractionDigits;
-  return sign + digits.slice(0, point) + (fractionDigits === 0 ? '' : `.${digits.slice(point)}`);
+function tooManyDigits(digits: number, currency: string): AmountFault {
+  return new AmountFault(`must have at most ${digits} digits after the point in ${currency}`);
 }
 
 function unitsPerMinor(fractionDigits: number): bigint {

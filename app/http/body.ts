@@ -12,6 +12,14 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
  * @throws Problem unsupported-media-type, payload-too-large, invalid-utf8 or malformed-json.
  */
 export async function readJson(ctx: Context, maxBytes = BODY_LIMIT_BYTES): Promise<unknown> {
+  return parseJson(await readText(ctx, maxBytes));
+}
+
+/**
+ * The request's body, which says of itself that it is JSON.
+ * @throws Problem unsupported-media-type, payload-too-large or invalid-utf8.
+ */
+export async function readText(ctx: Context, maxBytes = BODY_LIMIT_BYTES): Promise<string> {
   const { headers } = ctx.req;
   if (!JSON_TYPE.test(headers['content-type'] ?? '')) {
     throw new Problem('unsupported-media-type', 'Send the body as Content-Type: application/json, in UTF-8.');
@@ -21,13 +29,11 @@ export async function readJson(ctx: Context, maxBytes = BODY_LIMIT_BYTES): Promi
     throw new Problem('unsupported-media-type', 'Send the body without a Content-Encoding.');
   }
   const bytes = await readBytes(ctx.req, maxBytes);
-  let text: string;
   try {
-    text = utf8.decode(bytes);
+    return utf8.decode(bytes);
   } catch (error) {
     throw new Problem('invalid-utf8', 'The body has bytes that are not UTF-8.', { cause: error });
   }
-  return parseJson(text);
 }
 
 /**

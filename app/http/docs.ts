@@ -1,7 +1,11 @@
 import { PROBLEMS } from '../errors';
+import { escape, htmlPage } from './html';
 import type { OpenApiDocument, OperationObject, SchemaObject } from './openapi';
 
-/** The OpenAPI document as one page for people: plain HTML, no script, readable on a phone. */
+/**
+ * The OpenAPI document as one page for people: plain HTML that is complete without its script (browser/try-it.js),
+ * which finds the operations by their ids and puts a form into each.
+ */
 export function docsPage(document: OpenApiDocument): string {
   const { title, version, description } = document.info;
   const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
@@ -12,18 +16,9 @@ export function docsPage(document: OpenApiDocument): string {
     ([slug, problem]) =>
       `<tr><td><code>${slug}</code></td><td>${problem.status}</td><td>${escape(problem.title)}</td></tr>`,
   );
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>${escape(title)} API</title>
-<link rel="stylesheet" href="/docs/style.css">
-</head>
-<body>
-<header><h1>${escape(title)} API <small>${escape(version)}</small></h1>
-<p>${escape(description)} The same as a document for programs: <a href="/openapi.json">openapi.json</a>.</p></header>
+  const body = `<header><h1>${escape(title)} API <small>${escape(version)}</small></h1>
+<p>${escape(description)} The same as a document for programs: <a href="/openapi.json">openapi.json</a>.</p>
+<noscript><p>With JavaScript this page can also try the calls.</p></noscript></header>
 <main>
 <section><h2>Operations</h2>${operations.join('\n')}</section>
 <section><h2>Shapes</h2>${schemas.join('\n')}</section>
@@ -31,10 +26,8 @@ export function docsPage(document: OpenApiDocument): string {
 <p>Content type <code>application/problem+json</code>; the type is <code>urn:problem:</code> and the name below.</p>
 <div class="scroll"><table><thead><tr><th>Name</th><th>Status</th><th>Meaning</th></tr></thead>
 <tbody>${problems.join('\n')}</tbody></table></div></section>
-</main>
-</body>
-</html>
-`;
+</main>`;
+  return htmlPage({ title: `${title} API`, body, script: '/docs/try-it.js' });
 }
 
 function operationSection(method: string, path: string, operation: OperationObject): string {
@@ -83,28 +76,3 @@ function typeOf(schema: SchemaObject): string {
   const name = Array.isArray(type) ? type.join(' or ') : (type ?? 'any');
   return escape(typeof format === 'string' ? `${name} (${format})` : name);
 }
-
-function escape(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
-}
-
-export const DOCS_STYLE = `:root { color-scheme: light dark; --ink: #1c2024; --paper: #fff; --line: #d9dde2; --soft: #f3f5f7; --link: #0b5cad; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8eaed; --paper: #15181b; --line: #353b41; --soft: #1f2428; --link: #7cb7ff; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
-h1 small { font-size: 1rem; font-weight: normal; }
-a { color: var(--link); }
-code { font-family: ui-monospace, monospace; font-size: 0.9em; overflow-wrap: anywhere; }
-details { border: 1px solid var(--line); border-radius: 0.5rem; margin: 0.5rem 0; padding: 0 0.75rem; }
-summary { cursor: pointer; padding: 0.6rem 0; }
-summary span { display: block; }
-.get { color: #0a7d4b; }
-.post { color: #b35300; }
-@media (prefers-color-scheme: dark) { .get { color: #5fd39c; } .post { color: #ffb066; } }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; margin: 0.5rem 0 1rem; }
-th, td { text-align: left; vertical-align: top; padding: 0.35rem 0.6rem; border-bottom: 1px solid var(--line); }
-th { background: var(--soft); }
-`;

@@ -47,7 +47,8 @@ export function openApiDocument(maxAmount: string): OpenApiDocument {
       title: 'Branch Loans',
       version: '1.0.0',
       description:
-        'Loans in several currencies. Amounts are exact decimals. Every failure is an RFC 9457 problem document. ' +
+        'Loans in several currencies. Amounts are exact decimals. Every failure is an RFC 9457 problem document (a page for who ' +
+        'asks for HTML). ' +
         '/api and /api/v1 are the same.',
     },
     paths,
@@ -133,7 +134,19 @@ function schemas(components: Components): Record<string, SchemaObject> {
 }
 
 function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): SchemaObject {
-  const described = z.toJSONSchema(schema, { io, unrepresentable: 'any' });
+  const described = z.toJSONSchema(schema, {
+    io,
+    unrepresentable: 'any',
+    // zod leaves these out of a value that is transformed, since they might be of its result: ours are what is sent.
+    override({ zodSchema, jsonSchema }) {
+      const { examples, default: fallback } = z.globalRegistry.get(zodSchema) ?? {};
+      Object.assign(
+        jsonSchema,
+        examples !== undefined && { examples },
+        fallback !== undefined && { default: fallback },
+      );
+    },
+  });
   delete described.$schema; // The document as a whole says which dialect it uses.
   return described as SchemaObject;
 }

@@ -1,6 +1,10 @@
 import type { LoanEvent } from '../db/audit';
+import type { Repayment } from '../db/repayments';
+import type { Balance } from '../domain/account';
+import type { CalendarDate, Instalment } from '../domain/amortization';
 import type { Loan, Statistics } from '../domain/loan';
-import { formatAmount } from '../domain/money';
+import { formatAmount, fromMinor, type MinorAmount, parseAmount, sum } from '../domain/money';
+import type { Share } from '../domain/repayment';
 
 /** Rows and results as they leave: decimals as strings, names in snake case. */
 export function presentLoan(loan: Loan) {
@@ -29,7 +33,84 @@ export function presentEvent(event: LoanEvent) {
     request_id: event.requestId,
     amount: formatAmount(event.amount),
     currency: event.currency,
+    repayment_id: event.repaymentId ?? undefined,
   };
+}
+
+export function presentSchedule(loan: Loan, start: CalendarDate, projected: boolean, instalments: Instalment[]) {
+  const { currency } = loan;
+  const total = (of: (instalment: Instalment) => MinorAmount) =>
+    formatAmount(sum(instalments.map((instalment) => fromMinor(of(instalment), currency))));
+  return {
+    loan_id: loan.id,
+    currency,
+    projected,
+    start_date: start,
+    term_months: instalments.length,
+    interest_rate_apr: formatAmount(loan.interestRateApr ?? parseAmount('0')),
+    total: {
+      principal: total(({ principal }) => principal),
+      interest: total(({ interest }) => interest),
+      total: total(({ payment }) => payment),
+    },
+    instalments: instalments.map(({ number, dueDate, principal, interest, payment, balance }) => ({
+      number,
+      due_date: dueDate,
+      principal: presentMinor(principal, currency),
+      interest: presentMinor(interest, currency),
+      payment: presentMinor(payment, currency),
+      balance: presentMinor(balance, currency),
+    })),
+  };
+}
+
+export function presentBalance({ id, status, currency }: Loan, balance: Balance, asOf: CalendarDate) {
+  const { paid, settled, outstanding, nextDue, daysPastDue } = balance;
+  return {
+    loan_id: id,
+    status,
+    currency,
+    as_of: asOf,
+    paid: presentShare(paid, currency),
+    settled: presentShare(settled, currency),
+    outstanding: presentShare(outstanding, currency),
+    next_due: nextDue && {
+      number: nextDue.number,
+      due_date: nextDue.dueDate,
+      outstanding: presentShare(nextDue.outstanding, currency),
+    },
+    days_past_due: daysPastDue,
+  };
+}
+
+/** @param reversedBy the id of the reversal that took it back */
+export function presentRepayment(repayment: Repayment, currency: string, reversedBy: string | null) {
+  return {
+    id: repayment.id,
+    amount: formatAmount(repayment.amount),
+    currency,
+    date: repayment.date,
+    reference: repayment.reference,
+    reverses: repayment.reverses,
+    reversed_by: reversedBy,
+    reason: repayment.reason,
+    actor: repayment.actor,
+    request_id: repayment.requestId,
+    created_at: repayment.createdAt,
+  };
+}
+
+function presentShare({ principal, interest, total }: Share, currency: string) {
+  return {
+    principal: presentMinor(principal, currency),
+    interest: presentMinor(interest, currency),
+    total: presentMinor(total, currency),
+  };
+}
+
+function presentMinor(minor: MinorAmount, currency: string): string {
+  // Nothing is the same in every currency, also in those of older loans in which nobody can owe anything.
+  return formatAmount(minor === 0n ? parseAmount('0') : fromMinor(minor, currency));
 }
 
 export function presentStatistics({ totalLoans, byStatus, byCurrency }: Statistics) {

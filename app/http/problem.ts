@@ -3,7 +3,8 @@ import { isNativeError } from 'node:util/types';
 import type { Answer } from '../db/idempotency';
 import { Problem } from '../errors';
 import type { Logger } from '../telemetry/logger';
-import type { Step } from './context';
+import type { Context, Step } from './context';
+import { problemPage, sendPage } from './pages';
 import { sendAnswer } from './send';
 
 const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
@@ -18,8 +19,18 @@ export function problemDocuments(logger: Logger): Step {
       ctx.state.failure = problem;
       if (problem.status >= 500) logFailure(logger, ctx.state.requestId, problem);
       sendAnswer(ctx, problemAnswer(problem, ctx.path, ctx.state.requestId));
+      // A browser that is to show something. Stored and other answers to a change are the same for everybody.
+      if (ctx.method !== 'GET' && ctx.method !== 'HEAD') return;
+      ctx.vary('Accept');
+      if (wantsPage(ctx)) sendPage(ctx, problem.status, problemPage(problem, ctx.path, ctx.state.requestId));
     }
   };
+}
+
+/** Whoever takes anything gets the document: only who names HTML, and likes nothing of JSON better, gets a page. */
+function wantsPage(ctx: Context): boolean {
+  if (!/text\/html/i.test(ctx.req.headers.accept ?? '')) return false;
+  return ctx.accepts('application/problem+json', 'application/json', 'text/html') === 'text/html';
 }
 
 export function problemAnswer(problem: Problem, instance: string, requestId: string): Answer {
@@ -55,7 +66,7 @@ export function rawProblemAnswer(problem: Problem, requestId: string): string {
   return `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}\r\n${lines.join('')}\r\n${body}`;
 }
 
-/** On every answer; a page widens the content policy for itself. */
+/** On every answer; a page widens the content policy for itself (PAGE_POLICY). */
 export const SECURITY_HEADERS = {
   'X-Content-Type-Options': 'nosniff',
   'X-Frame-Options': 'DENY',

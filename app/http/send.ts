@@ -11,7 +11,7 @@ export function send(ctx: Context, status: number, contentType: string, body: st
   sendAnswer(ctx, { status, headers: { 'Content-Type': contentType }, body });
 }
 
-export function jsonAnswer(status: number, value: unknown, headers: Readonly<Record<string, string>>): Answer {
+export function jsonAnswer(status: number, value: unknown, headers: Readonly<Record<string, string>> = {}): Answer {
   return { status, headers: { ...headers, 'Content-Type': JSON_TYPE }, body: JSON.stringify(value) };
 }
 

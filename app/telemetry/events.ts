@@ -1,3 +1,4 @@
+import type { Entry } from '../domain/account';
 import type { Loan } from '../domain/loan';
 import { formatAmount } from '../domain/money';
 import type { Logger } from './logger';
@@ -12,10 +13,22 @@ export interface Events {
   /** With one request; one line for all of them. */
   loansCreated(loans: readonly Loan[], requestId: string): void;
   loanMoved(before: Loan, after: Loan, requestId: string): void;
+  /** A payment, or a reversal, and what it made of the loan. */
+  repaymentRecorded(before: Loan, after: Loan, entry: Entry, requestId: string): void;
   answerReplayed(operation: string, requestId: string): void;
 }
 
 export function createEvents(metrics: Metrics, logger: Logger): Events {
+  function loanMoved(before: Loan, after: Loan, requestId: string): void {
+    metrics.countTransition(before.status, after.status);
+    logger.log('info', 'loan moved', {
+      request_id: requestId,
+      loan_id: after.id,
+      from: before.status,
+      to: after.status,
+    });
+  }
+
   return {
     loanCreated(loan, requestId) {
       metrics.countLoan(loan.currency);
@@ -30,14 +43,18 @@ export function createEvents(metrics: Metrics, logger: Logger): Events {
       for (const { currency } of loans) metrics.countLoan(currency);
       logger.log('info', 'loans created', { request_id: requestId, loans: loans.length });
     },
-    loanMoved(before, after, requestId) {
-      metrics.countTransition(before.status, after.status);
-      logger.log('info', 'loan moved', {
+    loanMoved,
+    repaymentRecorded(before, after, { id, amount, reverses }, requestId) {
+      if (reverses === null) metrics.countRepayment(after.currency);
+      else metrics.countReversal(after.currency);
+      logger.log('info', reverses === null ? 'repayment recorded' : 'repayment reversed', {
         request_id: requestId,
         loan_id: after.id,
-        from: before.status,
-        to: after.status,
+        repayment_id: reverses ?? id,
+        amount: formatAmount(amount),
+        currency: after.currency,
       });
+      if (before.status !== after.status) loanMoved(before, after, requestId);
     },
     answerReplayed(operation, requestId) {
       metrics.idempotencyReplays.inc();

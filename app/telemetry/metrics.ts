@@ -13,7 +13,10 @@ export interface Metrics {
   /** Seconds. The route is a pattern of ours, never a path that a client made up. */
   observeRequest(method: string, route: string, status: number, seconds: number): void;
   observeQuery(operation: string, seconds: number): void;
+  /** Money is lent only in the currencies of ISO 4217, so that the values of this label are bounded. */
   countLoan(currency: string): void;
+  countRepayment(currency: string): void;
+  countReversal(currency: string): void;
   countTransition(from: LoanStatus, to: LoanStatus): void;
 }
 
@@ -32,8 +35,6 @@ interface BuildInformation {
 /** SQLSTATE classes that do happen; they start at 0, so that a first error is a rise and not a new series. */
 const SQLSTATE_CLASSES = ['connection', '08', '22', '23', '40', '42', '53', '55', '57', 'other'] as const;
 const KNOWN_CURRENCIES = ['INR', 'KES', 'NGN', 'PHP', 'VND'] as const;
-/** A client chooses the currency of a loan; real ones only may become label values, so that their number is bounded. */
-const LABEL_CURRENCIES = new Set(Intl.supportedValuesOf('currency'));
 
 export function createMetrics({ version, commit, environment }: BuildInformation): Metrics {
   const registry = new Registry();
@@ -43,9 +44,19 @@ export function createMetrics({ version, commit, environment }: BuildInformation
   const loansCreated = new Counter({ ...METRICS.loansCreated, ...own(registry, METRICS.loansCreated) });
   const dbQueryErrors = new Counter({ ...METRICS.dbQueryErrors, ...own(registry, METRICS.dbQueryErrors) });
   for (const sqlstate_class of SQLSTATE_CLASSES) dbQueryErrors.inc({ sqlstate_class }, 0);
-  for (const currency of KNOWN_CURRENCIES) loansCreated.inc({ currency }, 0);
+  const repayments = new Counter({ ...METRICS.repayments, ...own(registry, METRICS.repayments) });
+  const reversals = new Counter({ ...METRICS.repaymentReversals, ...own(registry, METRICS.repaymentReversals) });
+  for (const counter of [loansCreated, repayments, reversals]) {
+    for (const currency of KNOWN_CURRENCIES) counter.inc({ currency }, 0);
+  }
   const transitions = new Counter({ ...METRICS.loanTransitions, ...own(registry, METRICS.loanTransitions) });
-  for (const from of LOAN_STATUSES) for (const to of allowedMoves(from)) transitions.inc({ from, to }, 0);
+  for (const from of LOAN_STATUSES) {
+    for (const to of allowedMoves(from)) {
+      transitions.inc({ from, to }, 0);
+      // A repayment that is taken back.
+      if (to === 'repaid') transitions.inc({ from: to, to: from }, 0);
+    }
+  }
   // The same in every process of a cluster: adding it up would make it the number of processes.
   new Gauge({ ...METRICS.appInfo, ...own(registry, METRICS.appInfo), aggregator: 'first' }).set(
     { version, commit, environment },
@@ -80,9 +91,9 @@ export function createMetrics({ version, commit, environment }: BuildInformation
       }
       observer.observe(seconds);
     },
-    countLoan(currency) {
-      loansCreated.inc({ currency: LABEL_CURRENCIES.has(currency) ? currency : 'other' });
-    },
+    countLoan: (currency) => loansCreated.inc({ currency }),
+    countRepayment: (currency) => repayments.inc({ currency }),
+    countReversal: (currency) => reversals.inc({ currency }),
     countTransition: (from, to) => transitions.inc({ from, to }),
   };
 }

@@ -72,6 +72,18 @@ export const METRICS = {
     help: 'Loans that this service moved from one status to another since it started',
     labels: ['from', 'to'],
   },
+  repayments: {
+    name: 'loan_repayments_total',
+    type: 'counter',
+    help: 'Repayments recorded by this service since it started',
+    labels: ['currency'],
+  },
+  repaymentReversals: {
+    name: 'loan_repayment_reversals_total',
+    type: 'counter',
+    help: 'Repayments taken back by this service since it started',
+    labels: ['currency'],
+  },
   idempotencyReplays: {
     name: 'idempotency_replays_total',
     type: 'counter',

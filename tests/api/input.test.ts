@@ -81,6 +81,19 @@ describe('an amount', () => {
     expect(answer.json().errors).toEqual([{ pointer: '/amount', detail: expect.any(String) }]);
   });
 
+  it.each([
+    ['0.5', 'VND', 'must have at most 0 digits after the point in VND'],
+    ['"8400.000"', 'VND', 'must have at most 0 digits after the point in VND'],
+    ['12500.005', 'KES', 'must have at most 2 digits after the point in KES'],
+    ['"1.2345"', 'KWD', 'must have at most 3 digits after the point in KWD'],
+    ['1.00001', 'CLF', 'must have at most 4 digits after the point in CLF'],
+    ['50000.001', 'KWD', 'must be at most 50000'],
+  ])('%s %s has more digits than its currency, or is too much', async (amount, currency, detail) => {
+    const answer = await api.post(`{"borrower_id":"b","amount":${amount},"currency":"${currency}"}`);
+    expectProblem(answer, 422, 'invalid-amount');
+    expect(answer.json().errors).toEqual([{ pointer: '/amount', detail }]);
+  });
+
   it.each(['null', 'true', '[1]', '{"value":1}', '[]'])('%s is none', async (source) => {
     expectProblem(await api.post(loanWith('amount', source)), 422, 'validation-error');
   });
@@ -100,12 +113,17 @@ describe('a property', () => {
     ['currency', '"K3S"'],
     ['currency', '"\u212AES"'], // The sign of the unit kelvin, which is a K to a case-insensitive pattern.
     ['currency', '"KES\\u0000"'],
+    ['currency', '"QQQ"'],
+    ['currency', '"DEM"'], // No longer active.
+    ['currency', '"XAU"'], // Gold has no minor unit.
+    ['currency', '"XXX"'],
     ['currency', '1'],
     ['currency', 'null'],
     ['term_months', '0'],
     ['term_months', '-1'],
     ['term_months', '1.5'],
     ['term_months', '1e2'],
+    ['term_months', '601'],
     ['term_months', '2147483648'],
     ['term_months', '99999999999999999999'],
     ['term_months', '"6"'],
@@ -146,7 +164,7 @@ describe('a property', () => {
   });
 
   it('gets a JSON pointer, and every fault is named', async () => {
-    const answer = await api.post('{"amount":0.001,"currency":"x","a/b~c":1}');
+    const answer = await api.post('{"amount":0.00001,"currency":"x","a/b~c":1}');
     expectProblem(answer, 422, 'validation-error');
     expect((answer.json().errors as { pointer: string }[]).map(({ pointer }) => pointer).sort()).toEqual([
       '/amount',
@@ -472,7 +490,8 @@ it('protects every kind of answer with the same headers', async () => {
   ];
   for (const [index, { headers }] of answers.entries()) {
     for (const [name, value] of Object.entries(SECURITY_HEADERS)) {
-      if (name === 'Content-Security-Policy' && index === answers.length - 1) continue; // The page has its own.
+      const ofPage = name === 'Content-Security-Policy' || name === 'Cache-Control';
+      if (ofPage && index === answers.length - 1) continue; // The page has its own.
       expect(headers[name.toLowerCase()]).toBe(value);
     }
     expect(headers['x-powered-by']).toBeUndefined();

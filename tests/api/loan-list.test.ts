@@ -414,11 +414,8 @@ describe('among many loans', () => {
           const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
           const scans = [...plan.matchAll(/(\w[\w ]* Scan)(?: Backward)?(?: using (\w+))? on loans/g)];
           const index = expectedFor(sort, one);
-          expect([scans.map(([, scan, used]) => [scan, used]), plan]).toEqual([
-            [
-              ['Index Scan', index],
-              ['Index Scan', index],
-            ],
+          expect([new Set(scans.map(([, scan, used]) => `${scan} ${used}`)), plan]).toEqual([
+            new Set([`Index Scan ${index}`]),
             plan,
           ]);
           const gathers = sort.endsWith('amount') && one[0].borrowerId !== undefined;

@@ -4,8 +4,10 @@ import { PROBLEMS } from '../../app/errors';
 import { OPERATIONS, problemSchema } from '../../app/http/contract';
 import { loanEventSchema, loanSchema, statisticsSchema } from '../../app/http/contract/loans';
 import { databaseHealthSchema, healthSchema, statusSchema } from '../../app/http/contract/probes';
+import { balanceSchema, bookingSchema, repaymentSchema, scheduleSchema } from '../../app/http/contract/repayments';
 import { openApiDocument } from '../../app/http/openapi';
 import { LOAN, startService, type TestService } from './harness';
+import { borrower } from './ledger';
 
 const FILE = join(__dirname, '..', '..', 'docs', 'openapi.json');
 const document = openApiDocument('50000');
@@ -30,7 +32,7 @@ it('is served as it is written', async () => {
 
 it('names exactly the routes there are', async () => {
   for (const [path, methods] of Object.entries(document.paths)) {
-    const allow = (await api.ask('OPTIONS', path.replace('{id}', 'x'))).headers.allow
+    const allow = (await api.ask('OPTIONS', path.replace(/{\w+}/g, 'x'))).headers.allow
       ?.split(', ')
       .filter((method) => method !== 'HEAD');
     expect([path, allow]).toEqual([path, Object.keys(methods).map((method) => method.toUpperCase())]);
@@ -46,7 +48,7 @@ it('resolves every reference, and describes every status of every operation by p
     expect(Object.keys(document.components.schemas)).toContain(name);
   }
   for (const operation of OPERATIONS) {
-    const described = document.paths[operation.paths[0]!.replace(':id', '{id}')]![operation.method.toLowerCase()]!;
+    const described = document.paths[operation.paths[0]!.replace(/:(\w+)/g, '{$1}')]![operation.method.toLowerCase()]!;
     const conditional = operation.headers?.includes('If-None-Match') === true ? [304] : [];
     const problems = operation.problems.map((slug) => PROBLEMS[slug].status);
     const expected = [operation.answer.status, 500, ...conditional, ...problems];
@@ -58,10 +60,20 @@ it('describes what is really answered', async () => {
   const created = await api.post(LOAN);
   expect(loanSchema.safeParse(created.json()).error).toBeUndefined();
   await api.post({ borrower_id: 'b', amount: 1, currency: 'inr' });
+  const at = borrower(api);
+  const paid = await at.loan();
+  const booked = await at.pay(paid, '100');
+  expect(bookingSchema.safeParse(booked.json()).error).toBeUndefined();
+  await at.reverse(paid, booked.json().repayment.id as string);
+  expect(problemSchema.safeParse((await at.pay(paid, '99999')).json()).error).toBeUndefined();
   for (const [path, schema] of [
     ['/api/v1/loans', loanSchema.array()],
     [created.headers.location!, loanSchema],
     [`${created.headers.location!}/events`, loanEventSchema.array()],
+    [`${created.headers.location!}/schedule`, scheduleSchema],
+    [`${paid}/balance`, balanceSchema],
+    [`${paid}/repayments`, repaymentSchema.array()],
+    [`${paid}/events`, loanEventSchema.array()],
     ['/api/stats', statisticsSchema],
     ['/health', healthSchema],
     ['/health/live', statusSchema],
@@ -76,14 +88,21 @@ it('describes what is really answered', async () => {
 });
 
 describe('the page', () => {
-  it('shows every operation, shape and problem, without a script or anything from elsewhere', async () => {
+  it('shows every operation, shape and problem, with nothing inline and nothing from elsewhere', async () => {
     const { status, headers, text } = await api.ask('GET', '/docs');
     expect([status, headers['content-type']]).toEqual([200, 'text/html; charset=utf-8']);
-    expect(headers['content-security-policy']).toMatch(/^default-src 'self';/);
+    const policy = headers['content-security-policy'] as string;
+    expect(policy).toMatch(
+      /^default-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none';/,
+    );
+    expect(policy).not.toMatch(/unsafe|https?:|\*/);
     for (const path of Object.keys(document.paths)) expect(text).toContain(` ${path}</code>`);
     for (const name of Object.keys(document.components.schemas)) expect(text).toContain(`id="schema-${name}"`);
     for (const slug of Object.keys(PROBLEMS)) expect(text).toContain(`<code>${slug}</code>`);
-    expect(text).not.toMatch(/<script|style=|https?:|undefined|\[object/);
+    expect(text.match(/<script[^>]*>[^]*?<\/script>/g)).toEqual([
+      '<script type="module" src="/docs/try-it.js"></script>',
+    ]);
+    expect(text).not.toMatch(/<style|style=| on\w+=|https?:|undefined|\[object/);
     expect(text).toContain('name="viewport"');
     const opened = [...text.matchAll(/<(details|section|table|tr|td|main|body)\b/g)].length;
     expect([...text.matchAll(/<\/(details|section|table|tr|td|main|body)>/g)]).toHaveLength(opened);
@@ -93,5 +112,23 @@ describe('the page', () => {
     const { status, headers, text } = await api.ask('GET', '/docs/style.css');
     expect([status, headers['content-type']]).toEqual([200, 'text/css; charset=utf-8']);
     expect(text).toContain('prefers-color-scheme: dark');
+  });
+
+  it.each([
+    ['/openapi.json', 'application/json; charset=utf-8'],
+    ['/docs', 'text/html; charset=utf-8'],
+    ['/docs/style.css', 'text/css; charset=utf-8'],
+    ['/docs/try-it.js', 'text/javascript; charset=utf-8'],
+    ['/docs/icon.svg', 'image/svg+xml'],
+  ])('%s is kept by a browser, which asks whether it is still current', async (path, contentType) => {
+    const { status, headers } = await api.ask('GET', path);
+    expect([status, headers['content-type'], headers['cache-control']]).toEqual([200, contentType, 'no-cache']);
+    const tag = headers.etag as string;
+    // A gateway that compresses makes the tag a weak one.
+    for (const known of [tag, `W/${tag}`, `"x", ${tag}`]) {
+      const again = await api.ask('GET', path, { headers: { 'if-none-match': known } });
+      expect([again.status, again.text, again.headers.etag]).toEqual([304, '', tag]);
+    }
+    expect((await api.ask('GET', path, { headers: { 'if-none-match': '"x"' } })).status).toBe(200);
   });
 });

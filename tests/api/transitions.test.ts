@@ -105,6 +105,8 @@ describe('POST /api/loans/:id/transitions', () => {
       'disbursed repaid',
       'pending approved',
       'pending rejected',
+      'repaid defaulted',
+      'repaid disbursed',
     ]);
     await loanIn('approved', 'disbursed', 'defaulted', 'repaid');
     const after = await transitions();

@@ -1,45 +1,62 @@
 import { z } from 'zod';
 import { BULK_LOANS } from '../../config';
+import { MAX_TERM_MONTHS } from '../../domain/amortization';
+import { CODES, isLendable } from '../../domain/currency';
+import { type AmountLimits, limitOf, MAX_RECORDED, parseLimits } from '../../domain/limits';
 import { LOAN_STATUSES, type LoanRequest, type LoanStatus, NEEDS_REASON } from '../../domain/loan';
-import { parseAmount } from '../../domain/money';
+import { type Amount, AmountFault, formatAmount, parseAmount, readDecimal, readMoney } from '../../domain/money';
 import { loanExportQuery, loanListQuery } from './loan-list';
 import { api, BODY, type Components, DATABASE, ETAG, KEY, operations, REPLAYED } from './operation';
-import { count, currency, decimal, decimalText, integer, status, text, timestamp } from './values';
+import {
+  count,
+  currency,
+  decimal,
+  decimalText,
+  integer,
+  moneyAnyOf,
+  status,
+  text,
+  timestamp,
+  writtenMoney,
+} from './values';
 
 const MAX_TEXT = 255;
 const MAX_REASON = 1_000;
-const MAX_INTEGER = 2_147_483_647;
 
-/** @param maxAmount a decimal string: the largest amount of one loan. */
+/** @param maxAmount the largest amount of one loan: see parseLimits. */
 export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
-  const amountRule = { fractionDigits: 2, min: parseAmount('0'), max: parseAmount(maxAmount), aboveMin: true };
+  const limits = parseLimits(maxAmount);
   const rateRule = { fractionDigits: 2, min: parseAmount('0'), max: parseAmount('100'), aboveMin: false };
   return z
     .strictObject(
       {
         borrower_id: text(MAX_TEXT).meta({ description: 'Who borrows', examples: ['usr_kenya_001'] }),
-        amount: decimal(amountRule, 'invalid-amount').meta({
-          description: `Greater than 0, at most ${maxAmount}, at most two digits after the point. Read exactly, never rounded.`,
-          anyOf: [
-            { type: 'number', exclusiveMinimum: 0, maximum: Number(maxAmount), multipleOf: 0.01 },
-            { type: 'string', format: 'decimal', pattern: '^\\d+(\\.\\d{1,2})?$' },
-          ],
+        amount: writtenMoney.meta({
+          description:
+            `Greater than 0, at most ${maxAmount.replaceAll(',', ', ')}. At most as many digits after the point as the ` +
+            'currency has, of which two may be written in any case if they are 0. Read exactly, never rounded.',
+          anyOf: moneyAnyOf(4, formatAmount([...limits.byCurrency.values(), limits.fallback].reduce(larger))),
           examples: ['12500.00', 12500],
         }),
         currency: currency.meta({
-          description: 'Three letters; stored in upper case',
-          pattern: '^[A-Za-z]{3}$',
+          description: 'An active code of ISO 4217 that has a minor unit; lower case is taken for upper case',
+          enum: [...CODES.values()].flat().sort(),
           examples: ['KES'],
         }),
-        term_months: integer(1, MAX_INTEGER)
+        term_months: integer(1, MAX_TERM_MONTHS)
           .nullish()
           .transform((value) => value ?? null)
-          .meta({ anyOf: [{ type: 'integer', minimum: 1, maximum: MAX_INTEGER }, { type: 'null' }], examples: [6] }),
+          .meta({
+            description: 'Without a term a loan has no schedule, and takes no repayments',
+            anyOf: [{ type: 'integer', minimum: 1, maximum: MAX_TERM_MONTHS }, { type: 'null' }],
+            examples: [6],
+          }),
         interest_rate_apr: decimal(rateRule, 'validation-error')
           .nullish()
           .transform((value) => value ?? null)
           .meta({
-            description: 'Percent a year, 0 to 100, at most two digits after the point',
+            description:
+              'Percent a year, 0 to 100, at most two digits after the point; without one no interest is owed',
             anyOf: [
               { type: 'number', minimum: 0, maximum: 100, multipleOf: 0.01 },
               { type: 'string', format: 'decimal', pattern: '^\\d+(\\.\\d{1,2})?$' },
@@ -50,13 +67,18 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
       },
       { error: (issue) => (issue.code === 'invalid_type' ? 'must be an object' : undefined) },
     )
+    .superRefine(({ amount, currency }, context) => checkAmount(amount, currency, limits, context), {
+      // Beside other faults as well, so that all of them are named.
+      when: ({ value, issues }) => isWritten(value) && !issues.some(({ path }) => path?.[0] === 'amount'),
+    })
     .transform((loan) => ({
       borrowerId: loan.borrower_id,
-      amount: loan.amount,
+      amount: parseAmount(loan.amount),
       currency: loan.currency,
       termMonths: loan.term_months,
       interestRateApr: loan.interest_rate_apr,
-    }));
+    }))
+    .meta({ allOf: [...CODES].map(([digits, codes]) => amountsOf(digits, codes, limits)) });
 }
 
 /** The list itself; each of its loans is held to newLoanSchema. */
@@ -69,6 +91,33 @@ function newLoanList<T extends z.ZodType>(loan: T) {
     { error: (issue) => (issue.code === 'invalid_type' ? 'must be an object' : undefined) },
   );
 }
+
+function isWritten(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'amount' in value && typeof value.amount === 'string';
+}
+
+/** By the rule of its currency; where that is at fault itself, by what holds for all. */
+function checkAmount(amount: string, currency: string, limits: AmountLimits, context: z.RefinementCtx): void {
+  try {
+    if (isLendable(currency)) readMoney(amount, currency, limitOf(limits, currency));
+    else readDecimal(amount, { fractionDigits: 4, min: parseAmount('0'), max: MAX_RECORDED, aboveMin: true });
+  } catch (error) {
+    if (!(error instanceof AmountFault)) throw error;
+    const params = { problem: 'invalid-amount' };
+    context.addIssue({ code: 'custom', path: ['amount'], message: error.message, params });
+  }
+}
+
+/** What a JSON schema can say of the amounts of all currencies with so many digits. */
+function amountsOf(digits: number, codes: readonly string[], limits: AmountLimits) {
+  const max = formatAmount(codes.map((code) => limitOf(limits, code)).reduce(larger));
+  return {
+    if: { properties: { currency: { enum: codes } } },
+    then: { properties: { amount: { anyOf: moneyAnyOf(digits, max) } } },
+  };
+}
+
+const larger = (a: Amount, b: Amount) => (a > b ? a : b);
 
 export interface TransitionRequest {
   readonly to: LoanStatus;
@@ -114,13 +163,14 @@ export const loanEventSchema = z.strictObject({
   sequence: z.int().min(1).meta({ description: 'Rises with every event of any loan' }),
   at: timestamp,
   actor: z.string().meta({ description: 'Who did it' }),
-  action: z.string().meta({ examples: ['created', 'transitioned'] }),
+  action: z.string().meta({ examples: ['created', 'transitioned', 'paid', 'repaid', 'payment_reversed'] }),
   from: status.nullable().meta({ description: 'Null for the creation' }),
   to: status,
   reason: z.string().nullable(),
   request_id: z.string().nullable().meta({ description: 'X-Request-ID of the request that did it' }),
-  amount: decimalText,
+  amount: decimalText.meta({ description: 'Of the loan' }),
   currency: z.string().regex(/^[A-Z]{3}$/),
+  repayment_id: z.uuid().optional().meta({ description: 'The repayment or reversal that it is about' }),
 });
 
 export const statisticsSchema = z.strictObject({
@@ -134,7 +184,10 @@ export const statisticsSchema = z.strictObject({
     .meta({ description: 'Amounts are only ever added up within one currency' }),
 });
 
-/** Under their names in the OpenAPI document. */
+/**
+ * Under their names in the OpenAPI document.
+ * @param maxAmount see newLoanSchema
+ */
 export function loanComponents(maxAmount: string): Components {
   return {
     NewLoan: newLoanSchema(maxAmount),

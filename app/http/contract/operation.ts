@@ -42,6 +42,7 @@ export type Components = Readonly<Record<string, z.ZodType | { readonly listOf: 
 
 export const DATABASE = ['db-unavailable', 'overloaded', 'storage-full'] as const;
 export const ETAG = { ETag: 'Names this version of the loan' } as const;
+export const CONTENT_TAG = { ETag: 'Names this content' } as const;
 export const REPLAYED = { 'Idempotent-Replayed': 'true, if this is the stored answer of an earlier request' } as const;
 export const KEY = ['idempotency-key-invalid', 'idempotency-in-progress', 'idempotency-key-reused'] as const;
 export const BODY = [

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Components, operations } from './operation';
+import { type Components, CONTENT_TAG, operations } from './operation';
 import { timestamp } from './values';
 
 export const healthSchema = z.strictObject({
@@ -69,7 +69,8 @@ export const PROBE_OPERATIONS = operations([
     method: 'GET',
     paths: ['/openapi.json'],
     summary: 'This document',
-    answer: { status: 200, mediaType: 'application/json' },
+    answer: { status: 200, mediaType: 'application/json', headers: CONTENT_TAG },
+    headers: ['If-None-Match'],
     problems: [],
   },
   {
@@ -77,8 +78,9 @@ export const PROBE_OPERATIONS = operations([
     access: 'public',
     method: 'GET',
     paths: ['/docs'],
-    summary: 'This document as a page',
-    answer: { status: 200, mediaType: 'text/html' },
+    summary: 'This document as a page, where calls can be tried',
+    answer: { status: 200, mediaType: 'text/html', headers: CONTENT_TAG },
+    headers: ['If-None-Match'],
     problems: [],
   },
   {
@@ -87,7 +89,28 @@ export const PROBE_OPERATIONS = operations([
     method: 'GET',
     paths: ['/docs/style.css'],
     summary: 'The style of the page',
-    answer: { status: 200, mediaType: 'text/css' },
+    answer: { status: 200, mediaType: 'text/css', headers: CONTENT_TAG },
+    headers: ['If-None-Match'],
+    problems: [],
+  },
+  {
+    id: 'docsScript',
+    access: 'public',
+    method: 'GET',
+    paths: ['/docs/try-it.js'],
+    summary: 'The script of the page',
+    answer: { status: 200, mediaType: 'text/javascript', headers: CONTENT_TAG },
+    headers: ['If-None-Match'],
+    problems: [],
+  },
+  {
+    id: 'docsIcon',
+    access: 'public',
+    method: 'GET',
+    paths: ['/docs/icon.svg'],
+    summary: 'The icon of the page',
+    answer: { status: 200, mediaType: 'image/svg+xml', headers: CONTENT_TAG },
+    headers: ['If-None-Match'],
     problems: [],
   },
 ]);

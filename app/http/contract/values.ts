@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { isLendable } from '../../domain/currency';
 import { LOAN_STATUSES } from '../../domain/loan';
 import { AmountFault, type Amount, type DecimalRule, readDecimal, withoutExponent } from '../../domain/money';
 import type { ProblemSlug } from '../../errors';
@@ -26,6 +27,33 @@ export function decimal(rule: DecimalRule, problem: ProblemSlug) {
         return z.NEVER;
       }
     });
+}
+
+/**
+ * Money as it was written, from a JSON number or a string. How many digits it may have depends on a currency: see
+ * readMoney.
+ */
+export const writtenMoney = z
+  .union([z.instanceof(JsonNumber), z.string()], { error: 'must be a number or a decimal string' })
+  .transform((value, context): string => {
+    try {
+      return typeof value === 'string' ? value : withoutExponent(value.source);
+    } catch (error) {
+      if (!(error instanceof AmountFault)) throw error;
+      context.addIssue({ code: 'custom', message: error.message, params: { problem: 'invalid-amount' } });
+      return z.NEVER;
+    }
+  });
+
+/** What a JSON schema says of such money: above 0, up to the given decimal, with at most so many digits. */
+export function moneyAnyOf(fractionDigits: number, max: string) {
+  // Zeros of a currency with fewer than two digits may be written.
+  const fraction = fractionDigits === 0 ? '0{1,2}' : `\\d{1,${fractionDigits}}`;
+  const multipleOf = Number(`1e-${fractionDigits}`);
+  return [
+    { type: 'number', exclusiveMinimum: 0, maximum: Number(max), multipleOf },
+    { type: 'string', format: 'decimal', pattern: `^\\d+(\\.${fraction})?$` },
+  ];
 }
 
 export const integer = (min: number, max: number) =>
@@ -56,7 +84,8 @@ export const text = (maxLength: number) =>
 export const currency = z
   .string({ error: 'must be a string' })
   .regex(/^[A-Za-z]{3}$/, 'must be three letters such as KES')
-  .transform((value) => value.toUpperCase());
+  .transform((value) => value.toUpperCase())
+  .refine(isLendable, 'must be an active ISO 4217 currency that has a minor unit');
 
 export const status = z.enum(LOAN_STATUSES);
 export const count = z.int().min(0);

@@ -1,27 +1,28 @@
+import { asset, assetFile, sendAsset } from '../assets';
 import type { Context } from '../context';
-import { DOCS_STYLE, docsPage } from '../docs';
+import { docsPage } from '../docs';
+import { PAGE_POLICY } from '../html';
 import { openApiDocument } from '../openapi';
-import { send } from '../send';
-
-/** The page brings its own style from here, and nothing else. */
-const PAGE_POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 export function docsHandlers(maxAmount: string) {
   const document = openApiDocument(maxAmount);
-  const json = JSON.stringify(document);
-  const page = docsPage(document);
+  const json = asset('application/json; charset=utf-8', JSON.stringify(document));
+  const page = asset('text/html; charset=utf-8', docsPage(document));
+  const style = assetFile('text/css; charset=utf-8', 'style.css');
+  const script = assetFile('text/javascript; charset=utf-8', 'try-it.js');
+  const icon = assetFile('image/svg+xml', 'icon.svg');
   return {
-    openApi(ctx: Context) {
-      send(ctx, 200, 'application/json; charset=utf-8', json);
-    },
+    openApi: (ctx: Context) => sendAsset(ctx, json),
 
     docs(ctx: Context) {
       ctx.set('Content-Security-Policy', PAGE_POLICY);
-      send(ctx, 200, 'text/html; charset=utf-8', page);
+      sendAsset(ctx, page);
     },
 
-    docsStyle(ctx: Context) {
-      send(ctx, 200, 'text/css; charset=utf-8', DOCS_STYLE);
-    },
+    docsStyle: (ctx: Context) => sendAsset(ctx, style),
+
+    docsScript: (ctx: Context) => sendAsset(ctx, script),
+
+    docsIcon: (ctx: Context) => sendAsset(ctx, icon),
   };
 }

@@ -1,4 +1,6 @@
 import { BULK_BODY_LIMIT_BYTES } from '../../config';
+import { shared } from '../../db/batch';
+import type { Answer } from '../../db/idempotency';
 import type { Listing, LoanFilters, Position } from '../../db/loan-pages';
 import type { Loans } from '../../db/loans';
 import { type Loan, openLoan } from '../../domain/loan';
@@ -12,7 +14,7 @@ import { emptyQuery } from '../contract/values';
 import { createExporter } from '../export';
 import type { Once } from '../idempotency';
 import { presentLoan } from '../present';
-import { jsonAnswer, sendJson } from '../send';
+import { jsonAnswer, sendAnswer } from '../send';
 import { validateBody, validateItems, validateQuery } from '../validate';
 
 /** Loans that are asked for at a time: some 250 kB of text. */
@@ -32,19 +34,23 @@ interface Parts {
 export function loanListHandlers({ loans, events, once, maxAmount, now, newId }: Parts) {
   const newLoan = newLoanSchema(maxAmount);
   const sendExport = createExporter();
+  /** Answers that depend on nothing but the path and query of the request. */
+  const share = shared<Answer>();
 
   return {
     async listLoans(ctx: Context) {
       const { limit, sort, cursor, ...filters } = validateQuery(loanListQuery, ctx);
       const listing = { sort, filters: filtersOf(filters) };
       const after = cursor === undefined ? undefined : positionIn(cursor, listing);
-      const { rows, next } = await loans.list(listing, limit, after);
-      const links = [
-        ...(next === undefined ? [] : [linkTo(ctx, limit, 'next', writeCursor(next, listing))]),
-        ...(after === undefined ? [] : [linkTo(ctx, limit, 'first')]),
-      ];
-      if (links.length > 0) ctx.set('Link', links.join(', '));
-      sendJson(ctx, 200, rows.map(presentLoan));
+      const answer = await share(`${ctx.path}?${ctx.querystring}`, async () => {
+        const { rows, next } = await loans.list(listing, limit, after);
+        const links = [
+          ...(next === undefined ? [] : [linkTo(ctx, limit, 'next', writeCursor(next, listing))]),
+          ...(after === undefined ? [] : [linkTo(ctx, limit, 'first')]),
+        ];
+        return jsonAnswer(200, rows.map(presentLoan), links.length > 0 ? { Link: links.join(', ') } : {});
+      });
+      sendAnswer(ctx, answer);
     },
 
     async exportLoans(ctx: Context) {

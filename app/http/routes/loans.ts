@@ -1,3 +1,5 @@
+import { shared } from '../../db/batch';
+import type { Answer } from '../../db/idempotency';
 import type { Loans } from '../../db/loans';
 import { allowedMoves, type Loan, type LoanStatus, moveLoan, openLoan, summarize } from '../../domain/loan';
 import { Problem } from '../../errors';
@@ -10,7 +12,7 @@ import { emptyQuery, readId } from '../contract/values';
 import type { Once } from '../idempotency';
 import { presentEvent, presentLoan, presentStatistics } from '../present';
 import { validateBody, validateQuery } from '../validate';
-import { jsonAnswer, sendJson } from '../send';
+import { jsonAnswer, sendAnswer, sendJson } from '../send';
 
 interface Parts {
   readonly loans: Loans;
@@ -25,9 +27,12 @@ interface Parts {
 export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Parts) {
   const newLoan = newLoanSchema(maxAmount);
 
+  /** Answers that depend on nothing but the path and query of the request. */
+  const share = shared<Answer>();
+
   async function find(id: string): Promise<Loan> {
     const loan = await loans.find(id);
-    if (loan === undefined) throw new Problem('not-found', 'There is no loan with this id.');
+    if (loan === undefined) throw noSuchLoan();
     return loan;
   }
 
@@ -79,24 +84,36 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Par
     async loanEvents(ctx: Context) {
       validateQuery(emptyQuery, ctx);
       const history = await loans.history(readLoanId(ctx));
-      if (history.length === 0) throw new Problem('not-found', 'There is no loan with this id.');
+      if (history.length === 0) throw noSuchLoan();
       sendJson(ctx, 200, history.map(presentEvent));
     },
 
     async statistics(ctx: Context) {
       validateQuery(emptyQuery, ctx);
-      sendJson(ctx, 200, presentStatistics(summarize(await loans.groups())));
+      const answer = await share(ctx.path, async () =>
+        jsonAnswer(200, presentStatistics(summarize(await loans.groups()))),
+      );
+      sendAnswer(ctx, answer);
     },
   };
 }
 
-function readLoanId(ctx: Context): string {
-  const id = readId((ctx.params as { id?: string }).id);
-  if (id === undefined) throw new Problem('invalid-id', 'A loan is named by a UUID.');
+export function readLoanId(ctx: Context): string {
+  return readUuid(ctx, 'id', 'A loan is named by a UUID.');
+}
+
+/** A parameter of the path. @throws Problem invalid-id, with the detail */
+export function readUuid(ctx: Context, name: string, detail: string): string {
+  const id = readId((ctx.params as Record<string, string | undefined>)[name]);
+  if (id === undefined) throw new Problem('invalid-id', detail);
   return id;
 }
 
-function versionMismatch(): Problem {
+export function noSuchLoan(): Problem {
+  return new Problem('not-found', 'There is no loan with this id.');
+}
+
+export function versionMismatch(): Problem {
   return new Problem('version-mismatch', 'The loan is no longer what If-Match names. Read it again, and decide.');
 }
 

@@ -1,0 +1,78 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import fc from 'fast-check';
+import { batched, shared } from './batch';
+
+const DOUBLE = async (questions: readonly number[]) => {
+  await sleep(1);
+  return questions.map((question) => 2 * question);
+};
+
+describe('batched', () => {
+  it('asks together what is asked in one turn, and gives everybody their own answer', async () => {
+    const sizes: number[] = [];
+    const ask = batched({ size: 3, inFlight: 1 }, (questions: readonly number[]) => {
+      sizes.push(questions.length);
+      return DOUBLE(questions);
+    });
+    expect(await Promise.all([1, 2, 3, 4].map(ask))).toEqual([2, 4, 6, 8]);
+    expect(sizes).toEqual([3, 1]);
+  });
+
+  it('never has more under way than allowed, and joins nothing that has begun', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 4 }),
+        fc.integer({ min: 1, max: 3 }),
+        fc.array(fc.integer({ min: 0, max: 3 }), { maxLength: 20 }),
+        async (size, inFlight, delays) => {
+          let running = 0;
+          const ask = batched({ size, inFlight }, async (askedAt: readonly number[]) => {
+            const begunAt = performance.now();
+            expect(++running).toBeLessThanOrEqual(inFlight);
+            expect(askedAt.length).toBeLessThanOrEqual(size);
+            await sleep(1);
+            running--;
+            return askedAt.map(() => begunAt);
+          });
+          await Promise.all(
+            delays.map(async (delay) => {
+              await sleep(delay);
+              const askedAt = performance.now();
+              expect(await ask(askedAt)).toBeGreaterThanOrEqual(askedAt);
+            }),
+          );
+        },
+      ),
+      { numRuns: 30 },
+    );
+  });
+
+  it('a batch that fails is a failure for its calls alone', async () => {
+    const ask = batched({ size: 1, inFlight: 2 }, (questions: readonly number[]) =>
+      questions[0] === 1 ? Promise.reject(new Error('no')) : DOUBLE(questions),
+    );
+    const answers = await Promise.allSettled([1, 2].map(ask));
+    expect(answers.map(({ status }) => status)).toEqual(['rejected', 'fulfilled']);
+    expect(await ask(3)).toBe(6);
+  });
+});
+
+describe('shared', () => {
+  it('asks once for all who ask before it is asked, and again for those who come later', async () => {
+    let asked = 0;
+    const share = shared<number>();
+    const ask = () => share('page', async () => (await sleep(5), ++asked));
+    const first = [ask(), ask()];
+    await sleep(2); // Under way by now.
+    const second = [ask(), ask()];
+    expect(await Promise.all([...first, ...second])).toEqual([1, 1, 2, 2]);
+    expect(await share('other', () => Promise.resolve(9))).toBe(9);
+  });
+
+  it('a failure is that of those who shared it', async () => {
+    const share = shared<number>();
+    const failed = share('page', () => Promise.reject(new Error('no')));
+    await expect(failed).rejects.toThrow('no');
+    expect(await share('page', () => Promise.resolve(1))).toBe(1);
+  });
+});

@@ -1,0 +1,128 @@
+import { isNativeError } from 'node:util/types';
+import type { Loan } from '../domain/loan';
+import { formatAmount } from '../domain/money';
+import type { Origin } from './audit';
+import { batched } from './batch';
+import { codeOf } from './faults';
+import { lockOf, type Recorded } from './idempotency';
+import type { Database, Statement } from './pool';
+
+/** One loan to be written, who asks for it, and the answer to keep under the request's key, if it has one. */
+interface Opening {
+  readonly loan: Loan;
+  readonly origin: Origin;
+  readonly recorded: Recorded | undefined;
+}
+
+/** With the lock of its key. */
+interface Asked extends Opening {
+  readonly lock: string | undefined;
+}
+
+/**
+ * The loans of several requests in one statement, and so in one round trip and one flush to disk: each with its event
+ * and its answer, or not at all. A request whose key is in use or taken is left out; see changeOnce for the lock.
+ * The look for a taken key is a scalar subquery, which is an index probe for each row whatever the planner believes
+ * about the size of the table.
+ */
+const INSERT: Statement<{ id: string }> = {
+  name: 'loan_insert',
+  text: `WITH asked AS MATERIALIZED (
+      SELECT * FROM json_to_recordset($1::json) AS asked (
+        id uuid, borrower_id text, amount numeric, currency text, term_months int, interest_rate_apr numeric,
+        status text, created_at timestamptz, version int, actor text, request_id text,
+        lock bigint, principal text, operation text, key text, fingerprint text,
+        answer_status smallint, answer_headers jsonb, answer_body text)
+      WHERE lock IS NULL OR pg_try_advisory_xact_lock(lock)),
+    free AS MATERIALIZED (
+      SELECT * FROM asked WHERE key IS NULL OR (
+        SELECT true FROM idempotency_keys k
+        WHERE k.principal = asked.principal AND k.operation = asked.operation AND k.key = asked.key) IS NULL),
+    event AS (
+      INSERT INTO loan_events (loan_id, version, at, actor, action, to_status, request_id, amount, currency)
+      SELECT id, version, created_at, actor, 'created', status, request_id, amount, currency FROM free),
+    kept AS (
+      INSERT INTO idempotency_keys (principal, operation, key, fingerprint, status, headers, body)
+      SELECT principal, operation, key, fingerprint, answer_status, answer_headers, answer_body
+      FROM free WHERE key IS NOT NULL)
+    INSERT INTO loans (id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at, version)
+    SELECT id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, created_at, version FROM free
+    RETURNING id`,
+};
+
+/** Two, so that one can gather while the other is flushed. */
+const LIMITS = { size: 50, inFlight: 2 };
+
+/** @returns false, and nothing written, if the key of the answer is taken or in use. */
+export function createInsert(database: Database): (opening: Opening) => Promise<boolean> {
+  const insert = batched(LIMITS, async (openings: readonly Asked[]) => {
+    const written = await insertAll(withoutTwins(openings));
+    return openings.map(({ loan }) => written.has(loan.id));
+  });
+  return (opening) => insert({ ...opening, lock: opening.recorded && lockOf(opening.recorded) });
+
+  async function insertAll(openings: readonly Asked[]): Promise<ReadonlySet<string>> {
+    try {
+      const rows = await database.query(INSERT, [JSON.stringify(openings.map(toRow))]);
+      return new Set(rows.map(({ id }) => id));
+    } catch (error) {
+      if (!isFaultOfOne(error)) throw error;
+      // One of them spoils it for all: apart, it hurts nobody but itself.
+      if (openings.length > 1) return union(await Promise.all(openings.map((opening) => insertAll([opening]))));
+      // The twin was done between the moment the statement looked and the moment it had the lock.
+      if (isKeyTaken(error)) return new Set();
+      throw error;
+    }
+  }
+}
+
+/** The lock is one for a whole session, so it does not tell two requests of one statement apart. */
+function withoutTwins(openings: readonly Asked[]): Asked[] {
+  const locks = new Set<string>();
+  return openings.filter(({ lock }) => {
+    if (lock === undefined) return true;
+    const isFirst = !locks.has(lock);
+    locks.add(lock);
+    return isFirst;
+  });
+}
+
+function toRow({ loan, origin, recorded, lock }: Asked) {
+  return {
+    id: loan.id,
+    borrower_id: loan.borrowerId,
+    amount: formatAmount(loan.amount),
+    currency: loan.currency,
+    term_months: loan.termMonths,
+    interest_rate_apr: loan.interestRateApr === null ? null : formatAmount(loan.interestRateApr),
+    status: loan.status,
+    created_at: loan.createdAt,
+    version: loan.version,
+    actor: origin.principal,
+    request_id: origin.requestId,
+    ...(recorded !== undefined && {
+      lock,
+      principal: recorded.principal,
+      operation: recorded.operation,
+      key: recorded.key,
+      fingerprint: recorded.fingerprint,
+      answer_status: recorded.answer.status,
+      answer_headers: recorded.answer.headers,
+      answer_body: recorded.answer.body,
+    }),
+  };
+}
+
+/** Of the data of one row: the whole statement is taken back for it. */
+function isFaultOfOne(error: unknown): boolean {
+  return /^2[23]/.test(codeOf(error) ?? '');
+}
+
+function isKeyTaken(error: unknown): boolean {
+  const constraint: unknown = isNativeError(error) && 'constraint' in error ? error.constraint : undefined;
+  return codeOf(error) === '23505' && constraint === 'idempotency_keys_pkey';
+}
+
+function union(sets: readonly ReadonlySet<string>[]): ReadonlySet<string> {
+  return new Set(sets.flatMap((set) => [...set]));
+}

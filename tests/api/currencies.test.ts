@@ -1,0 +1,91 @@
+import fc from 'fast-check';
+import { CODES } from '../../app/domain/currency';
+import { limitOf, parseLimits } from '../../app/domain/limits';
+import { type Amount, formatAmount } from '../../app/domain/money';
+import { LOAN, startService, type TestService } from './harness';
+import { OLD_INSERT } from './migrations';
+
+const MAX_AMOUNT = '50000,KES=9999999999.99,VND=999999999999999,KWD=999999999999999.999,CLF=999999999999999.9999';
+const LIMITS = parseLimits(MAX_AMOUNT);
+
+let api: TestService;
+beforeAll(async () => {
+  api = await startService({ maxAmount: MAX_AMOUNT });
+});
+afterAll(() => api.stop());
+
+/** A currency, and an amount of it up to its largest one, often at an edge. */
+const anyMoney = fc
+  .oneof(fc.constantFrom('KES', 'VND', 'KWD', 'CLF'), fc.constantFrom(...[...CODES.values()].flat()))
+  .chain((currency) => {
+    const [digits] = [...CODES].find(([, codes]) => codes.includes(currency))!;
+    const unit = 10n ** BigInt(4 - digits);
+    const max = limitOf(LIMITS, currency) / unit;
+    const minor = fc.oneof(fc.constantFrom(1n, max - 1n, max), fc.bigInt({ min: 1n, max }));
+    return fc.record({ currency: fc.constant(currency), amount: minor.map((value) => (value * unit) as Amount) });
+  });
+
+it('any amount of any currency comes back as it was sent, and is stored so, up to the edges of the columns', async () => {
+  await fc.assert(
+    fc.asyncProperty(anyMoney, fc.boolean(), async ({ currency, amount }, asNumber) => {
+      const text = formatAmount(amount);
+      const source = asNumber ? text : `"${text}"`;
+      const created = await api.post(`{"borrower_id":"b","amount":${source},"currency":"${currency}"}`);
+      expect([created.status, created.json().amount]).toEqual([201, text]);
+      const found = await api.ask('GET', created.headers.location!);
+      expect(found.text).toBe(created.text);
+      const [row] = await api.database.sql<{ same: boolean }>(
+        'SELECT amount = $2::numeric AS same FROM loans WHERE id = $1',
+        [found.json().id, text],
+      );
+      expect(row!.same).toBe(true);
+    }),
+    { numRuns: 150 },
+  );
+});
+
+it.each([
+  ['KES', '9999999999.99', '10000000000', 'must be at most 9999999999.99'],
+  ['INR', '50000', '50000.01', 'must be at most 50000'],
+  ['VND', '999999999999999', '1000000000000000', 'must be at most 999999999999999'],
+])('%s is lent up to %s, and not %s', async (currency, most, more, detail) => {
+  expect((await api.post({ ...LOAN, currency, amount: most })).status).toBe(201);
+  const refused = await api.post({ ...LOAN, currency, amount: more });
+  expect(refused.json()).toMatchObject({
+    type: 'urn:problem:invalid-amount',
+    errors: [{ pointer: '/amount', detail }],
+  });
+});
+
+it('the OpenAPI document has the limits, and says of every currency what its amounts look like', async () => {
+  const { NewLoan } = (await api.ask('GET', '/openapi.json')).json().components.schemas;
+  expect(NewLoan.properties.amount.description).toContain('at most 50000, KES=9999999999.99, VND=');
+  expect(NewLoan.properties.currency.enum).toContain('KES');
+  expect(NewLoan.properties.currency.enum).not.toContain('XAU');
+  const rules = NewLoan.allOf as {
+    if: { properties: { currency: { enum: string[] } } };
+    then: { properties: { amount: { anyOf: { pattern?: string }[] } } };
+  }[];
+  const { then } = rules.find((rule) => rule.if.properties.currency.enum.includes('VND'))!;
+  const [number, text] = then.properties.amount.anyOf;
+  expect(number).toEqual({ type: 'number', exclusiveMinimum: 0, maximum: 999999999999999, multipleOf: 1 });
+  const pattern = new RegExp(text!.pattern!);
+  expect(['8400', '8400.00', '8400.5'].map((amount) => pattern.test(amount))).toEqual([true, true, false]);
+});
+
+it('loans of earlier releases stay readable whatever they hold', async () => {
+  for (const [currency, amount] of [
+    ['QQQ', '12500.0001'],
+    ['VND', '8400.5'],
+    ['XAU', '999999999999999.9999'],
+  ] as const) {
+    const [row] = await api.database.sql<{ id: string }>(
+      OLD_INSERT.replace("12500, 'KES', 6", `${amount}, '${currency}', 2147483647`),
+    );
+    const found = await api.ask('GET', `/api/loans/${row!.id}`);
+    expect([found.status, found.json().currency, found.json().term_months]).toEqual([200, currency, 2147483647]);
+    expect(Number(found.json().amount)).toBe(Number(amount));
+    expect((await api.ask('GET', '/api/loans')).status).toBe(200);
+    expect((await api.ask('GET', '/api/stats')).json().by_currency[currency].loans).toBeGreaterThan(0);
+  }
+});
