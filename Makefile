@@ -3,7 +3,7 @@ STACK ?= development
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs seed certificate test check format images-offline pin-images clean
+.PHONY: help up down status logs seed api-key certificate test check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,13 @@ logs: node_modules/.package-lock.json ## Follow the logs of all containers
 
 seed: node_modules/.package-lock.json ## Load the five sample loans
 	@$(TS) infra/main.ts seed $(STACK)
+
+api-key: node_modules/.package-lock.json ## API keys: NAME= SCOPES= [DAYS=], LIST=1, ROTATE=id [HOURS=], REVOKE=id
+	@$(TS) infra/main.ts api-key $(STACK) $(KEY_ARGUMENTS)
+
+KEY_ARGUMENTS = $(if $(LIST),list,$(if $(REVOKE),revoke --id '$(REVOKE)',$(if $(ROTATE),rotate --id '$(ROTATE)' $(if \
+  $(HOURS),--overlap-hours '$(HOURS)'),$(if $(SCOPES),create --name '$(NAME)' --scopes '$(SCOPES)' $(if \
+  $(DAYS),--expires-days '$(DAYS)')))))
 
 certificate: node_modules/.package-lock.json ## Make or renew the certificate in ssl/
 	@$(TS) ssl/main.ts

@@ -20,6 +20,9 @@ it('has defaults for everything but the database', async () => {
     port: 8000,
     processes: 1,
     maxAmount: '50000',
+    apiKeys: 'required',
+    corsOrigins: [],
+    allowedHosts: [],
     tls: undefined,
     database: { name: 'loans', poolSize: 10 },
   });
@@ -31,6 +34,16 @@ it('has defaults for everything but the database', async () => {
 it('takes a largest amount for each currency', () => {
   const MAX_AMOUNT = '50000,KES=5000000,VND=2000000000';
   expect(readConfig({ ...NEEDED, MAX_AMOUNT }).config.maxAmount).toBe(MAX_AMOUNT);
+});
+
+it('reads lists between commas', () => {
+  const { config } = readConfig({
+    ...NEEDED,
+    CORS_ORIGINS: 'https://desk.example, http://localhost:3000',
+    ALLOWED_HOSTS: 'branchloans.com,localhost,127.0.0.1,[::1]',
+  });
+  expect(config.corsOrigins).toEqual(['https://desk.example', 'http://localhost:3000']);
+  expect(config.allowedHosts).toEqual(['branchloans.com', 'localhost', '127.0.0.1', '[::1]']);
 });
 
 it('takes an empty value for one that is not set', () => {
@@ -91,6 +104,20 @@ it.each([
   ['MAX_AMOUNT', '0'],
   ['MAX_AMOUNT', '50000,QQQ=1'],
   ['MAX_AMOUNT', '50000,VND=0.5'],
+  ['API_KEYS', 'off'],
+  ['CORS_ORIGINS', '*'],
+  ['CORS_ORIGINS', 'null'],
+  ['CORS_ORIGINS', 'desk.example'],
+  ['CORS_ORIGINS', 'https://desk.example/'],
+  ['CORS_ORIGINS', 'https://Desk.example'],
+  ['CORS_ORIGINS', 'https://desk.example:443'],
+  ['CORS_ORIGINS', 'https://*.example'],
+  ['CORS_ORIGINS', 'https://desk.example,,https://b.example'],
+  ['CORS_ORIGINS', 'ftp://desk.example'],
+  ['ALLOWED_HOSTS', '*'],
+  ['ALLOWED_HOSTS', 'https://branchloans.com'],
+  ['ALLOWED_HOSTS', 'branchloans.com:443'],
+  ['ALLOWED_HOSTS', 'Branchloans.com'],
 ])('refuses %s=%s', (name, value) => {
   expect(faultsOf({ ...NEEDED, [name]: value })).toEqual([expect.stringContaining(`${name}: "${value}"`)]);
 });

@@ -20,8 +20,20 @@ export const BULK_BODY_LIMIT_BYTES = BULK_LOANS * 1_200;
 const port = z.coerce.number().int().min(1).max(65_535);
 const milliseconds = (fallback: number, max = 600_000) => z.coerce.number().int().min(0).max(max).default(fallback);
 
+/** Values between commas. */
+const list = (isValid: (text: string) => boolean, fault: string) =>
+  z
+    .string()
+    .transform((text) => text.split(',').map((one) => one.trim()))
+    .refine((values) => values.every(isValid), fault)
+    .default([]);
+const HOST_NAME = /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])$/;
+
 const settings = {
-  /** Which environment this is: a label on metrics and logs, never a switch of behaviour. */
+  /**
+   * Which environment this is: a label on metrics and logs, and part of every API key, so that one of another
+   * environment is refused. Never a switch of behaviour.
+   */
   ENVIRONMENT: z
     .string()
     .regex(/^[a-z][a-z0-9-]*$/, 'must be a name such as staging')
@@ -65,6 +77,15 @@ const settings = {
       if (fault !== undefined) context.addIssue(fault);
     })
     .default('50000'),
+  /** Whether a request must show an API key. Where it need not, a key that is shown must still be a valid one. */
+  API_KEYS: z.enum(['required', 'optional']).default('required'),
+  /** Web sites whose pages may call the API: exact origins between commas, such as https://desk.example. None: none. */
+  CORS_ORIGINS: list(isOrigin, 'must be origins such as https://desk.example, between commas'),
+  /**
+   * The names, without ports and between commas, that the service answers to; none: to any. What monitors ask (health
+   * and metrics) is answered whatever the name, since they come by address.
+   */
+  ALLOWED_HOSTS: list((text) => HOST_NAME.test(text), 'must be lower-case host names without ports, between commas'),
   VERSION: z.string().default('0.0.0'),
   COMMIT: z.string().default('unknown'),
 } satisfies Record<string, z.ZodType>;
@@ -106,6 +127,9 @@ export interface Config {
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
   /** See MAX_AMOUNT. */
   readonly maxAmount: string;
+  readonly apiKeys: 'required' | 'optional';
+  readonly corsOrigins: readonly string[];
+  readonly allowedHosts: readonly string[];
 }
 
 /** Kept apart from Config, so that a configuration can be printed. */
@@ -179,6 +203,9 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     shutdownTimeoutMs: s.SHUTDOWN_TIMEOUT_MS,
     logLevel: s.LOG_LEVEL,
     maxAmount: s.MAX_AMOUNT,
+    apiKeys: s.API_KEYS,
+    corsOrigins: s.CORS_ORIGINS,
+    allowedHosts: s.ALLOWED_HOSTS,
   };
   return { config: Object.freeze(config), secrets: Object.freeze({ databasePassword }) };
 }
@@ -193,6 +220,11 @@ function passwordIn(path: string | undefined, first: string): () => Promise<stri
     if (path !== undefined) last = (await readFile(path, 'utf8').catch(() => '')) || last;
     return last.replace(/\r?\n$/, '');
   };
+}
+
+/** As a browser sends it: scheme, host and port, lower case, nothing after them. */
+export function isOrigin(text: string): boolean {
+  return /^https?:[^*]+$/.test(text) && URL.canParse(text) && new URL(text).origin === text;
 }
 
 function describe(issue: z.core.$ZodIssue, present: Record<string, string | undefined>): string {

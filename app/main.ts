@@ -1,7 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
+import { API_KEY_USAGE, type ApiKeyCommand, readApiKeyCommand, runApiKeyCommand } from './api-key-command';
 import { isWorker, joinCluster, leaveCluster, runPrimary } from './cluster';
 import { type Config, ConfigError, readConfig, type Secrets } from './config';
+import { ApiKeyError, createApiKeys } from './db/api-keys';
 import { migrate } from './db/migrate';
 import { type Database, openDatabase } from './db/pool';
 import { generate, seed } from './db/samples';
@@ -16,13 +18,13 @@ const USAGE = `usage: main [command]
   migrate                        bring the database schema to the newest version
   seed                           insert the five sample loans
   generate --count N [--seed S]  insert N made-up loans; the same seed gives the same loans
-
+${API_KEY_USAGE}
 Settings come from the environment; see app/config.ts.
 `;
 
 type Samples = { readonly name: 'seed' } | { readonly name: 'generate'; readonly count: number; readonly seed: number };
 type OneShot = { readonly name: 'migrate' } | Samples;
-type Command = { readonly name: 'serve' } | OneShot;
+type Command = { readonly name: 'serve' } | { readonly name: 'api-key'; readonly keys: ApiKeyCommand } | OneShot;
 
 /** This is the only file that touches the process: arguments, environment, streams, signals and exit code. */
 async function main(): Promise<number> {
@@ -33,7 +35,9 @@ async function main(): Promise<number> {
   }
   try {
     const { config, secrets } = readConfig(process.env);
-    return await (command.name === 'serve' ? serve(config, secrets) : runOnce(command, config, secrets));
+    if (command.name === 'serve') return await serve(config, secrets);
+    if (command.name === 'api-key') return await manageKeys(command.keys, config, secrets);
+    return await runOnce(command, config, secrets);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     process.stderr.write(`${error.message}\n`);
@@ -42,6 +46,10 @@ async function main(): Promise<number> {
 }
 
 function readCommand(args: readonly string[]): Command | undefined {
+  if (args[0] === 'api-key') {
+    const keys = readApiKeyCommand(args.slice(1));
+    return keys && { name: 'api-key', keys };
+  }
   try {
     const { positionals, values } = parseArgs({
       args: [...args],
@@ -138,6 +146,23 @@ async function runOnce(command: OneShot, config: Config, secrets: Secrets): Prom
     logger.log('error', `${command.name} failed`, {
       reason: messageOf(error instanceof Problem ? error.cause : error),
     });
+    return 1;
+  }
+}
+
+/** A new key is written to standard output and nowhere else; whatever else is to be said goes beside it. */
+async function manageKeys(command: ApiKeyCommand, config: Config, secrets: Secrets): Promise<number> {
+  const logger = createLogger(config.logLevel, process.stderr);
+  try {
+    const { stdout, stderr } = await withDatabase(config, secrets, logger, (database) =>
+      runApiKeyCommand(command, createApiKeys(database, config.environment), new Date()),
+    );
+    process.stderr.write(stderr);
+    process.stdout.write(stdout);
+    return 0;
+  } catch (error) {
+    if (!(error instanceof ApiKeyError || error instanceof Problem)) throw error;
+    process.stderr.write(`${messageOf(error instanceof Problem ? (error.cause ?? error) : error)}\n`);
     return 1;
   }
 }

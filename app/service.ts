@@ -5,13 +5,16 @@ import type { AddressInfo } from 'node:net';
 import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config, Secrets } from './config';
+import { createApiKeys } from './db/api-keys';
 import { createKeys, type Keys } from './db/idempotency';
 import { createLoans } from './db/loans';
 import { newestMigration } from './db/migrate';
 import { openDatabase } from './db/pool';
 import { createRepayments } from './db/repayments';
 import { createApp } from './http/app';
+import { createAuthorize } from './http/authorize';
 import { createOnce } from './http/idempotency';
+import { createKnownKeys, type KnownKeys } from './http/known-keys';
 import { UNMATCHED } from './http/observe';
 import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
@@ -53,10 +56,14 @@ export interface Overrides {
   /** The metrics of all processes, where there are several; else this one's. */
   readonly metricsText?: () => Promise<string>;
   readonly pruneEveryMs?: number;
+  /** How long an API key is believed to be what it was when it was read. */
+  readonly keyCacheMs?: number;
+  readonly recordKeyUseEveryMs?: number;
 }
 
 /** Often enough that what has to go is a few batches, in whichever process is first. */
 const PRUNE_EVERY_MS = 60_000;
+const RECORD_KEY_USE_EVERY_MS = 60_000;
 
 /** Puts the service together. Nothing runs before start(). */
 export function createService(config: Config, secrets: Secrets, overrides: Overrides): Service {
@@ -69,7 +76,8 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const events = createEvents(metrics, logger);
   const keys = createKeys(database);
   const doOnce = createOnce(keys, events);
-  const pruning = new AbortController();
+  const apiKeys = createKnownKeys(createApiKeys(database, config.environment), overrides.keyCacheMs);
+  const chores = new AbortController();
   const { maxAmount, version } = config;
   let draining = false;
   let listened = false;
@@ -80,6 +88,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     metrics,
     logger,
     isDraining,
+    authorize: createAuthorize({ ...config, keys: apiKeys, events, now }),
+    corsOrigins: config.corsOrigins,
+    allowedHosts: config.allowedHosts,
     handlers: {
       ...loanHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
       ...loanListHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
@@ -109,8 +120,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     const drainMs = listened ? config.drainMs : 0;
     logger.log('info', 'shutting down', { drain_ms: drainMs, in_flight: inFlight.count });
     await sleep(drainMs);
-    pruning.abort();
+    chores.abort();
     const cutOff = await closeServers(listeners, inFlight, config.shutdownTimeoutMs);
+    await writeKeyUses(apiKeys, logger);
     await database.close();
     logger.log(cutOff === 0 ? 'info' : 'warn', 'stopped', { cut_off: cutOff });
   };
@@ -124,7 +136,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
         await once(server, 'listening');
         listened = true;
       }
-      void repeat(() => prune(keys, logger, pruning.signal), overrides.pruneEveryMs ?? PRUNE_EVERY_MS, pruning.signal);
+      const { pruneEveryMs = PRUNE_EVERY_MS, recordKeyUseEveryMs = RECORD_KEY_USE_EVERY_MS } = overrides;
+      void repeat(() => prune(keys, logger, chores.signal), pruneEveryMs, chores.signal);
+      void repeat(() => writeKeyUses(apiKeys, logger), recordKeyUseEveryMs, chores.signal);
       logger.log('info', 'listening', { ports: listeners.map(({ server }) => portOf(server)), version });
     },
     ports: () => listeners.map(({ server }) => portOf(server)),
@@ -142,6 +156,16 @@ async function prune(keys: Keys, logger: Logger, signal: AbortSignal): Promise<v
     while (!signal.aborted && (await keys.prune()));
   } catch (error) {
     logger.log('warn', 'idempotency keys not pruned', {
+      reason: error instanceof Error ? error.message : String(error),
+    });
+  }
+}
+
+async function writeKeyUses(apiKeys: KnownKeys, logger: Logger): Promise<void> {
+  try {
+    await apiKeys.writeUses();
+  } catch (error) {
+    logger.log('warn', 'last use of API keys not written', {
       reason: error instanceof Error ? error.message : String(error),
     });
   }

@@ -69,6 +69,17 @@ describe('the environments that ship', () => {
     expect(read('staging').url).toBe('https://branchloans.com');
   });
 
+  it('ask for API keys, except development; no web site may call them; they answer to their own names', () => {
+    expect(['development', 'staging', 'production'].map((stack) => read(stack).api.keys)).toEqual([
+      'optional',
+      'required',
+      'required',
+    ]);
+    expect(read('staging').api.corsOrigins).toEqual([]);
+    expect(read('development').api.hosts).toEqual(['localhost', 'branchloans.com', '127.0.0.1']);
+    expect(read('production').api.hosts).toEqual(['branchloans.com', 'localhost', '127.0.0.1']);
+  });
+
   it('publish the clear-text API in development only, and development on loopback only', () => {
     expect(read('development').gateway.ports.api).toBe(8000);
     expect(read('development').gateway.address).toBe('127.0.0.1');
@@ -78,6 +89,17 @@ describe('the environments that ship', () => {
 });
 
 describe('wrong settings', () => {
+  it.each(['*', 'null', 'desk.example', 'https://desk.example/', 'https://*.example'])(
+    'the origin %s is refused',
+    (origin) => {
+      expect(faultsOf(set('api', 'corsOrigins', ['https://desk.example', origin]))).toEqual([
+        expect.stringMatching(
+          /^api\.corsOrigins\.1: .* is not valid: must be an origin such as https:\/\/desk\.example/,
+        ),
+      ]);
+    },
+  );
+
   it.each<[string, (config: Settings) => void, RegExp]>([
     ['a typo in a key', set('api', 'memroy', '512m'), /^api\.memroy: unknown setting; known here: .*memory/],
     [

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { maxAmountFault } from '../app/config';
+import { isOrigin, maxAmountFault } from '../app/config';
 import defaultImages from './images.json';
 
 /**
@@ -59,6 +59,12 @@ export interface EnvironmentSpec {
      */
     readonly maxAmount: string;
     readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
+    /** Whether a request must show an API key (make api-key). A change rolls the API. */
+    readonly keys: 'required' | 'optional';
+    /** Web sites whose pages may call the API. A change rolls the API. */
+    readonly corsOrigins: readonly string[];
+    /** The names that it answers to, as the gateway does. */
+    readonly hosts: readonly string[];
   };
   readonly database: Service & {
     readonly volume: DataVolume;
@@ -157,6 +163,13 @@ const service = (fallback?: { cpus: number; memory: string }) => {
 
 const hostName = z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'must be a host name such as branchloans.com');
 
+const origin = z
+  .string()
+  .refine(
+    isOrigin,
+    'must be an origin such as https://desk.example: scheme, host and port, lower case, nothing after them',
+  );
+
 const schema = z.strictObject({
   domain: hostName,
   sampleLoans: z.boolean().default(false),
@@ -190,6 +203,8 @@ const schema = z.strictObject({
       })
       .default('50000'),
     logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
+    keys: z.enum(['required', 'optional']).default('required'),
+    corsOrigins: z.array(origin).default([]),
   }),
   database: z.strictObject({
     ...service(),
@@ -361,6 +376,9 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       poolSize: s.api.poolSize,
       maxAmount: s.api.maxAmount,
       logLevel: s.api.logLevel,
+      keys: s.api.keys,
+      corsOrigins: s.api.corsOrigins,
+      hosts: [...new Set([host, s.domain, 'localhost', '127.0.0.1'])],
     },
     database: {
       ...toService(s.database),

@@ -126,6 +126,19 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
     );
   });
 
+  it('hands over who may call the API, and where the gate gets its key', () => {
+    for (const { envs } of containersOf('api')) {
+      expect(envs).toEqual(
+        expect.arrayContaining([
+          `API_KEYS=${stack === 'development' ? 'optional' : 'required'}`,
+          `ALLOWED_HOSTS=${stack === 'development' ? 'localhost,branchloans.com' : 'branchloans.com,localhost'},127.0.0.1`,
+        ]),
+      );
+    }
+    const gate = JSON.parse(String(commands('gate')[0]?.inputs['stdin'])) as { keyCommand: string[] };
+    expect(gate.keyCommand).toEqual(['node', '--enable-source-maps', '/app/main.js', 'api-key']);
+  });
+
   it('hands no secret over in an environment', () => {
     for (const { envs } of containers()) expect(JSON.stringify(envs)).not.toContain('a-generated-secret');
   });

@@ -16,13 +16,14 @@ import {
   useEngineOf,
 } from './operator';
 
-/** The operator's commands behind the Makefile: `main.ts <verb> [stack]`. */
-const verbs: Record<string, (stack: string) => Promise<void>> = {
+/** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
+const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
   up,
   down,
   status,
   logs,
   seed,
+  'api-key': apiKey,
   'pin-images': pinImages,
 };
 
@@ -101,12 +102,37 @@ async function logs(stack: string): Promise<void> {
 }
 
 async function seed(stack: string): Promise<void> {
-  const [api] = (await ourContainers(stack, ['--filter', `label=${LABEL}.component=api`, '--quiet'])).split('\n');
-  if (!api) {
+  const api = await apiContainer(stack);
+  if (api === undefined) {
     const hint = stack === 'development' ? ' (without containers, make up loads them itself)' : '';
     throw new StepError(`${stack} does not run in containers here: make up STACK=${stack}${hint}`);
   }
   console.log(await docker('Loading the sample loans', ['exec', api, 'node', '/app/main.js', 'seed']));
+}
+
+/** The API's own command, in its container, with the terminal of the caller: a new key passes through no log. */
+async function apiKey(stack: string, args: readonly string[]): Promise<void> {
+  if (args.length === 0) throw new StepError(API_KEY_HELP);
+  const api = await apiContainer(stack);
+  if (api === undefined && stack !== 'development') {
+    throw new StepError(`${stack} does not run here: make up STACK=${stack}`);
+  }
+  const code =
+    api === undefined
+      ? runEmbedded('api-key', '--', ...args)
+      : spawnSync('docker', ['exec', api, 'node', '/app/main.js', 'api-key', ...args], { stdio: 'inherit' }).status;
+  if (code !== 0) throw new StepError(`Nothing was changed. ${API_KEY_HELP}`);
+}
+
+const API_KEY_HELP = `Say what to do with API keys:
+  make api-key NAME=desk SCOPES=loans:read,loans:write [DAYS=90]   make one
+  make api-key LIST=1                                              show all
+  make api-key ROTATE=<id> [HOURS=24]                              make the next one of the same kind
+  make api-key REVOKE=<id>                                         end one`;
+
+async function apiContainer(stack: string): Promise<string | undefined> {
+  const found = await ourContainers(stack, ['--filter', `label=${LABEL}.component=api`, '--quiet']);
+  return found.split('\n')[0] || undefined;
 }
 
 /** Asks the registry for the digest of every default image and writes it beside the version. */
@@ -145,12 +171,13 @@ async function ourContainers(stack: string, args: readonly string[]): Promise<st
 }
 
 /** The environment without containers is a program of its own: it must run where the Docker parts cannot. */
+function runEmbedded(...args: string[]): number | null {
+  const program = ['--import', 'tsx', 'infra/embedded/main.ts'];
+  return spawnSync(process.execPath, [...program, ...args], { cwd: ROOT, stdio: 'inherit' }).status;
+}
+
 async function embedded(...args: string[]): Promise<void> {
-  const { status: code } = spawnSync(process.execPath, ['--import', 'tsx', 'infra/embedded/main.ts', ...args], {
-    cwd: ROOT,
-    stdio: 'inherit',
-  });
-  if (code !== 0) throw new StepError(`The embedded environment: ${args[0] ?? ''} failed`);
+  if (runEmbedded(...args) !== 0) throw new StepError(`The embedded environment: ${args[0] ?? ''} failed`);
   await Promise.resolve();
 }
 
@@ -164,6 +191,7 @@ ${stack} is up:
   API          ${url}/api/loans        health ${url}/health        documents ${url}/docs
   Grafana      ${url}/grafana/         user admin, password: ${environment}${secret('grafanaPassword')}
   Prometheus   ${url}/prometheus/      user admin, password: ${environment}${secret('prometheusPassword')}
+  keys         make api-key STACK=${stack} NAME=desk SCOPES=loans:read,loans:write
   trust        curl --cacert ssl/ca.pem ${url}/health (unless the certificate is your own)
 `);
 }
@@ -173,10 +201,10 @@ function list(lines: readonly string[]): string {
 }
 
 async function main(): Promise<void> {
-  const [verb = '', stack] = process.argv.slice(2);
+  const [verb = '', stack, ...args] = process.argv.slice(2);
   const run = verbs[verb];
   if (run === undefined) throw new StepError(`usage: main.ts ${Object.keys(verbs).join('|')} [stack]`);
-  await run(stackNamed(stack));
+  await run(stackNamed(stack), args);
 }
 
 main().catch((error: unknown) => {

@@ -3,8 +3,11 @@ import Koa from 'koa';
 import { Problem } from '../errors';
 import type { Logger } from '../telemetry/logger';
 import type { Metrics } from '../telemetry/metrics';
+import type { Authorize } from './authorize';
 import type { Context, RequestState, Step } from './context';
 import { OPERATIONS, type OperationId } from './contract';
+import { crossOrigin } from './cross-origin';
+import { allowedHosts } from './hosts';
 import { observe, requestContext } from './observe';
 import { problemDocuments, securityHeaders } from './problem';
 
@@ -14,20 +17,27 @@ interface Parts {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly isDraining: () => boolean;
+  readonly authorize: Authorize;
+  /** See the settings CORS_ORIGINS and ALLOWED_HOSTS. */
+  readonly corsOrigins: readonly string[];
+  readonly allowedHosts: readonly string[];
   readonly handlers: Handlers;
 }
 
 /** The way of a request through the service, from the outside in. */
-export function createApp({ metrics, logger, isDraining, handlers }: Parts): Koa<RequestState> {
+export function createApp(parts: Parts): Koa<RequestState> {
+  const { metrics, logger } = parts;
   const app = new Koa<RequestState>();
   app.on('error', (error: Error) => logger.log('debug', 'response not delivered', { reason: error.message }));
   app.use(requestContext);
   app.use(observe(metrics, logger));
   app.use(securityHeaders);
-  app.use(closeWhileDraining(isDraining));
+  app.use(closeWhileDraining(parts.isDraining));
   app.use(problemDocuments(logger));
   app.use(wellFormedTarget);
-  app.use(routes(handlers));
+  app.use(allowedHosts(parts.allowedHosts));
+  if (parts.corsOrigins.length > 0) app.use(crossOrigin(parts.corsOrigins));
+  app.use(routes(parts));
   app.use(noSuchOperation);
   return app;
 }
@@ -56,15 +66,17 @@ const wellFormedTarget: Step = function wellFormedTarget(ctx, next) {
   return next();
 };
 
-function routes(handlers: Handlers) {
+/** Every operation is reached by way of its guard: nobody can forget it. */
+function routes({ authorize, handlers }: Parts) {
   const router = new Router<RequestState>({ strict: true, sensitive: true });
-  for (const { id, method, paths } of OPERATIONS) {
+  for (const { id, access, method, paths } of OPERATIONS) {
     for (const path of paths) {
       router.register(path, [method], (ctx, next) => {
         // Of several paths that fit, the first is meant: /api/loans/bulk is no id of a loan.
         if (firstPath(ctx) !== path) return next();
         ctx.state.route = path;
-        return handlers[id](ctx);
+        const asked = authorize(ctx, access);
+        return asked === undefined ? handlers[id](ctx) : asked.then(() => handlers[id](ctx));
       });
     }
   }

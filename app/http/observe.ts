@@ -13,7 +13,13 @@ const UNAUTHENTICATED = 'unauthenticated';
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'OPTIONS', 'PUT', 'PATCH', 'DELETE']);
 /** Asked every few seconds by machines: their success is no news. */
-const QUIET_ROUTES = new Set(['/health', '/health/live', '/health/ready', '/health-db', '/metrics']);
+export const PROBE_ROUTES: ReadonlySet<string> = new Set([
+  '/health',
+  '/health/live',
+  '/health/ready',
+  '/health-db',
+  '/metrics',
+]);
 /** What other servers log for a client that went away before the answer. */
 const CLIENT_CLOSED = 499;
 const MAX_LOGGED_PATH = 256;
@@ -54,12 +60,13 @@ function brokenOff({ state: { failure }, res }: Context): Problem | undefined {
 
 function logAccess(logger: Logger, ctx: Context, status: number, milliseconds: number): void {
   const { requestId, route, failure } = ctx.state;
-  const level: LogLevel = QUIET_ROUTES.has(route) && failure === undefined ? 'debug' : 'info';
+  const level: LogLevel = PROBE_ROUTES.has(route) && failure === undefined ? 'debug' : 'info';
   if (logger.writes(level)) {
     logger.log(level, 'request', {
       request_id: requestId,
       method: ctx.method,
       path: ctx.path.slice(0, MAX_LOGGED_PATH),
+      principal: ctx.state.principal === UNAUTHENTICATED ? undefined : ctx.state.principal,
       route,
       status,
       duration_ms: Math.round(milliseconds * 1_000) / 1_000,

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { PROBLEMS } from '../errors';
 import { components, OPERATIONS } from './contract';
-import { type Components, type Operation, REQUEST_HEADERS } from './contract/operation';
+import { type Components, type Operation, problemsOf, REQUEST_HEADERS } from './contract/operation';
 
 export interface SchemaObject {
   readonly [key: string]: unknown;
@@ -20,6 +20,8 @@ interface ContentObject {
 export interface OperationObject {
   readonly operationId: string;
   readonly summary: string;
+  /** The scopes that a key needs; empty where none is needed. */
+  readonly security: readonly Record<string, readonly string[]>[];
   readonly parameters?: { name: string; in: string; required: boolean; description?: string; schema: SchemaObject }[];
   readonly requestBody?: { required: true; content: Record<string, { schema: SchemaObject }> };
   readonly responses: Record<string, ContentObject>;
@@ -29,8 +31,22 @@ export interface OpenApiDocument {
   readonly openapi: string;
   readonly info: { readonly title: string; readonly version: string; readonly description: string };
   readonly paths: Record<string, Record<string, OperationObject>>;
-  readonly components: { readonly schemas: Record<string, SchemaObject> };
+  readonly components: {
+    readonly schemas: Record<string, SchemaObject>;
+    readonly securitySchemes: Record<string, object>;
+  };
 }
+
+const SECURITY_SCHEMES = {
+  apiKey: {
+    type: 'http',
+    scheme: 'bearer',
+    bearerFormat: 'bl_<environment>_<id>_<secret>',
+    description:
+      'An API key, as Authorization: Bearer <key>. An operation names the scope that the key must have; admin ' +
+      'includes all others.',
+  },
+} as const;
 
 /** The OpenAPI 3.1 document of the service, made from the contract alone. */
 export function openApiDocument(maxAmount: string): OpenApiDocument {
@@ -52,18 +68,19 @@ export function openApiDocument(maxAmount: string): OpenApiDocument {
         '/api and /api/v1 are the same.',
     },
     paths,
-    components: { schemas: schemas(components(maxAmount)) },
+    components: { schemas: schemas(components(maxAmount)), securitySchemes: SECURITY_SCHEMES },
   };
 }
 
 function describe(operation: Operation, path: string): OperationObject {
-  const { answer, body } = operation;
+  const { access, answer, body } = operation;
   const unversioned = path.startsWith('/api/') && !path.startsWith('/api/v1/');
   const parameters = parametersOf(operation, path);
   const schema: SchemaObject = answer.schema === undefined ? { type: 'string' } : reference(answer.schema);
   return {
     operationId: unversioned ? `${operation.id}Unversioned` : operation.id,
     summary: operation.summary,
+    security: access === 'public' ? [] : [{ apiKey: [access] }],
     ...(parameters.length > 0 && { parameters }),
     ...(body !== undefined && {
       requestBody: { required: true, content: { 'application/json': { schema: reference(body) } } },
@@ -104,14 +121,15 @@ function parametersOf({ query, headers = [] }: Operation, path: string): NonNull
 }
 
 /** One response for each status: several problems may share one. */
-function problemResponses({ problems }: Operation): Record<string, ContentObject> {
+function problemResponses(operation: Operation): Record<string, ContentObject> {
   const responses: Record<string, ContentObject> = {};
-  for (const slug of [...problems, 'internal'] as const) {
+  for (const slug of problemsOf(operation)) {
     const { status, title } = PROBLEMS[slug];
     const before = responses[status]?.description;
     const description = `${slug}: ${title}`;
     responses[status] = {
       description: before === undefined ? description : `${before}; ${description}`,
+      ...(status === 401 && { headers: answerHeaders({ 'WWW-Authenticate': 'Bearer, and what is wrong (RFC 6750)' }) }),
       content: { 'application/problem+json': { schema: reference('Problem') } },
     };
   }

@@ -2,7 +2,7 @@ import type { Entry } from '../domain/account';
 import type { Loan } from '../domain/loan';
 import { formatAmount } from '../domain/money';
 import type { Logger } from './logger';
-import type { Metrics } from './metrics';
+import type { AuthFailure, Metrics } from './metrics';
 
 /**
  * What happened in the business: one helper for each event, so that its metric and its log line cannot drift apart.
@@ -16,6 +16,8 @@ export interface Events {
   /** A payment, or a reversal, and what it made of the loan. */
   repaymentRecorded(before: Loan, after: Loan, entry: Entry, requestId: string): void;
   answerReplayed(operation: string, requestId: string): void;
+  /** @param keyId of the key that was shown, where it could be read. Not the key. */
+  authFailed(reason: AuthFailure, keyId: string | undefined, requestId: string): void;
 }
 
 export function createEvents(metrics: Metrics, logger: Logger): Events {
@@ -59,6 +61,10 @@ export function createEvents(metrics: Metrics, logger: Logger): Events {
     answerReplayed(operation, requestId) {
       metrics.idempotencyReplays.inc();
       logger.log('info', 'answer replayed', { request_id: requestId, operation });
+    },
+    authFailed(reason, keyId, requestId) {
+      metrics.countAuthFailure(reason);
+      logger.log('info', 'access refused', { request_id: requestId, reason, key_id: keyId });
     },
   };
 }

@@ -18,7 +18,24 @@ export interface Metrics {
   countRepayment(currency: string): void;
   countReversal(currency: string): void;
   countTransition(from: LoanStatus, to: LoanStatus): void;
+  countAuthFailure(reason: AuthFailure): void;
 }
+
+/**
+ * Why a request was refused: no key at all, a text that never was one, a key for another environment, an id that does
+ * not exist, a wrong secret, a key that is no longer in force, or one that lacks the scope.
+ */
+const AUTH_FAILURES = [
+  'missing',
+  'malformed',
+  'environment',
+  'unknown',
+  'secret',
+  'revoked',
+  'expired',
+  'scope',
+] as const;
+export type AuthFailure = (typeof AUTH_FAILURES)[number];
 
 interface PoolState {
   readonly totalCount: number;
@@ -57,6 +74,8 @@ export function createMetrics({ version, commit, environment }: BuildInformation
       if (to === 'repaid') transitions.inc({ from: to, to: from }, 0);
     }
   }
+  const authFailures = new Counter({ ...METRICS.authFailures, ...own(registry, METRICS.authFailures) });
+  for (const reason of AUTH_FAILURES) authFailures.inc({ reason }, 0);
   // The same in every process of a cluster: adding it up would make it the number of processes.
   new Gauge({ ...METRICS.appInfo, ...own(registry, METRICS.appInfo), aggregator: 'first' }).set(
     { version, commit, environment },
@@ -95,6 +114,7 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     countRepayment: (currency) => repayments.inc({ currency }),
     countReversal: (currency) => reversals.inc({ currency }),
     countTransition: (from, to) => transitions.inc({ from, to }),
+    countAuthFailure: (reason) => authFailures.inc({ reason }),
   };
 }
 

@@ -90,6 +90,12 @@ export const METRICS = {
     help: 'Requests that got the stored answer of an earlier one with the same Idempotency-Key',
     labels: [],
   },
+  authFailures: {
+    name: 'auth_failures_total',
+    type: 'counter',
+    help: 'Requests that were refused for want of a valid API key or of a scope, by reason',
+    labels: ['reason'],
+  },
   appInfo: {
     name: 'app_info',
     type: 'gauge',

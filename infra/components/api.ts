@@ -97,6 +97,7 @@ export class Api extends pulumi.ComponentResource {
         probe: PROBE,
         readyPath: '/health/ready',
         smokePaths: ['/health-db', '/api/v1/loans?limit=1', '/api/v1/stats'],
+        keyCommand: [...MAIN, 'api-key'],
         readyWithinSeconds: spec.api.readyWithinSeconds,
         release: release(spec, images.apiReference, containers),
       },
@@ -133,6 +134,9 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     SHUTDOWN_TIMEOUT_MS: String(spec.api.shutdownSeconds * 1000),
     LOG_LEVEL: spec.api.logLevel,
     MAX_AMOUNT: spec.api.maxAmount,
+    API_KEYS: spec.api.keys,
+    CORS_ORIGINS: spec.api.corsOrigins.join(),
+    ALLOWED_HOSTS: spec.api.hosts.join(),
     VERSION: '',
     COMMIT: spec.commit,
   } satisfies Record<SettingName, string>;

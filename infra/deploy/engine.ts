@@ -8,10 +8,19 @@ export interface Result {
   readonly stderr: string;
 }
 
-/** Runs `docker` and returns whatever it says. @param input what it reads on standard input */
-export function tryDocker(args: readonly string[], input?: string | Buffer): Promise<Result> {
+/**
+ * Runs `docker` and returns whatever it says.
+ * @param input what it reads on standard input
+ * @param environment added to its own: `--env NAME` takes a value from there, which no list of processes shows
+ */
+export function tryDocker(
+  args: readonly string[],
+  input?: string | Buffer,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Result> {
   return new Promise((resolve, reject) => {
-    const child = spawn('docker', args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    const env = { ...process.env, ...environment };
+    const child = spawn('docker', args, { stdio: ['pipe', 'pipe', 'pipe'], env });
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));

@@ -17,11 +17,12 @@ const PROGRAM = ['--import', 'tsx', 'app/main.ts'];
 export type Settings = Readonly<Record<SettingName, string>>;
 
 export function settingsFor(options: {
+  readonly domain: string;
   readonly ports: { readonly https: number; readonly api: number; readonly postgres: number };
   readonly certificate: { readonly certificateFile: string; readonly keyFile: string };
   readonly database: { readonly name: string; readonly passwordFile: string };
 }): Settings {
-  const { ports, certificate, database } = options;
+  const { domain, ports, certificate, database } = options;
   return {
     ENVIRONMENT: 'development',
     HOST: '127.0.0.1',
@@ -42,6 +43,9 @@ export function settingsFor(options: {
     SHUTDOWN_TIMEOUT_MS: String(SHUTDOWN_TIMEOUT_MS),
     LOG_LEVEL: 'info',
     MAX_AMOUNT: '',
+    API_KEYS: 'optional',
+    CORS_ORIGINS: '',
+    ALLOWED_HOSTS: [domain, 'localhost', '127.0.0.1'].join(),
     ...release(),
   } satisfies Record<SettingName, string>;
 }
@@ -54,6 +58,16 @@ export function runOnce(command: 'migrate' | 'seed', settings: Settings): void {
     encoding: 'utf8',
   });
   if (status !== 0) throw new EmbeddedError(`The API's command "${command}" failed:\n${lastLines(stdout + stderr)}`);
+}
+
+/** Runs the API's command for its keys with the terminal of the caller. Returns its exit code. */
+export function runApiKey(args: readonly string[], settings: Settings): number {
+  const { status } = spawnSync(process.execPath, [...PROGRAM, 'api-key', ...args], {
+    cwd: ROOT,
+    env: { ...process.env, ...settings },
+    stdio: 'inherit',
+  });
+  return status ?? 1;
 }
 
 /** Starts to serve, in a process that outlives this one and appends to the log. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { Client, escapeIdentifier, escapeLiteral } from 'pg';
 import { ensureCertificate } from '../../ssl/certificates';
-import { isHealthy, ROOT, runOnce, settingsFor, sizeOf, startApi, stopApi, untilHealthy } from './api';
+import { isHealthy, ROOT, runApiKey, runOnce, settingsFor, sizeOf, startApi, stopApi, untilHealthy } from './api';
 import { EmbeddedError } from './fault';
 import { freePort, portFault } from './ports';
 import { findPostgres, isOpenToAll, openDirectory, type PostgresServer, startPostgres } from './postgres';
@@ -84,7 +84,7 @@ export async function up(
     writeState(place, { ports, dataDirectory, caFile });
     await ensureDatabase(place, postgres);
     const database = { name: DATABASE, passwordFile: passwordFile(place, 'database') };
-    const settings = settingsFor({ ports, certificate, database });
+    const settings = settingsFor({ domain: DOMAIN, ports, certificate, database });
     runOnce('migrate', settings);
     runOnce('seed', settings);
     const log = { file: place.apiLog, from: sizeOf(place.apiLog) };
@@ -98,6 +98,21 @@ export async function up(
     if (found === undefined) await postgres.stop();
     throw error;
   }
+}
+
+/** Runs the API's command for its keys. Returns its exit code. @throws EmbeddedError if there is no database to keep them */
+export function apiKey(place: Place, args: readonly string[]): number {
+  const state = readState(place);
+  const postgres = state === undefined ? undefined : findPostgres(state.dataDirectory);
+  if (state === undefined || postgres === undefined)
+    throw new EmbeddedError('Development is not up, and its keys are in its database: make up');
+  const settings = settingsFor({
+    domain: DOMAIN,
+    ports: { ...state.ports, postgres: postgres.port },
+    certificate: { certificateFile: '', keyFile: '' },
+    database: { name: DATABASE, passwordFile: passwordFile(place, 'database') },
+  });
+  return runApiKey(args, { ...settings, TLS_PORT: '' });
 }
 
 /** Stops what runs, and nothing that is not ours; with `purge` its data goes too, but never the certificates. */

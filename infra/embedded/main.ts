@@ -2,7 +2,7 @@ import { existsSync, readFileSync, statSync, watchFile } from 'node:fs';
 import { relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { CertificateError } from '../../ssl/certificates';
-import { DOMAIN, down, isOutside, placeAt, type Place, type State, status, up } from './environment';
+import { apiKey, DOMAIN, down, isOutside, placeAt, type Place, type State, status, up } from './environment';
 import { EmbeddedError } from './fault';
 
 const HELP = `Development without containers: the API with TLS on an embedded Postgres.
@@ -13,6 +13,7 @@ const HELP = `Development without containers: the API with TLS on an embedded Po
   down [--purge]                                                stop; --purge removes the data as well
   status                                                        what runs; exit code 1 unless all of it does
   logs [--follow]                                               what the API and Postgres wrote
+  api-key -- ARGUMENTS                                          make, list, revoke and rotate API keys
 
   --directory DIR   keep everything there, certificates included, instead of .local/ and ssl/`;
 
@@ -28,6 +29,10 @@ const OPTIONS = {
 async function main(): Promise<void> {
   const { positionals, values } = parseArgs({ allowPositionals: true, options: OPTIONS });
   const place = placeAt(values.directory);
+  if (positionals[0] === 'api-key') {
+    process.exitCode = apiKey(place, positionals.slice(1));
+    return;
+  }
   switch (positionals.join(' ')) {
     case 'up':
       return runUp(place, { https: portOf(values['https-port']), api: portOf(values['api-port']) }, values.reason);

@@ -68,6 +68,7 @@ it.each([
   ['generate --count 1e3'],
   ['generate --count 5 --seed x'],
   ['--help'],
+  ['api-key'],
 ])('bad arguments, %s, print the usage and end with 2', async (args) => {
   const { code, stdout, stderr } = await run(args.split(' '), {});
   expect([code, stdout]).toEqual([2, '']);
@@ -91,6 +92,96 @@ it.each(['migrate', 'seed'])('%s without a database ends with 1 and says why', a
     level: 'error',
     message: `${command} failed`,
     reason: expect.stringContaining('ECONNREFUSED'),
+  });
+});
+
+describe('api-key', () => {
+  const apiKey = (...args: string[]) => run(['api-key', ...args], { ...environment, ENVIRONMENT: 'staging' });
+  const KEY = /^bl_staging_([0-9a-z]{12})_[0-9A-Za-z]{38}\n$/;
+  const idOf = (stdout: string) => KEY.exec(stdout)![1]!;
+  const rows = async () => {
+    const { code, stdout } = await apiKey('list');
+    expect(code).toBe(0);
+    return stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => line.split(/ {2,}/));
+  };
+
+  it('creates, lists, rotates and revokes; a new key is all there is on standard output, once', async () => {
+    await run(['migrate'], environment);
+    const created = await apiKey(
+      'create',
+      '--name',
+      'the desk',
+      '--scopes',
+      'loans:write,loans:read',
+      '--expires-days',
+      '90',
+    );
+    expect([created.code, created.stdout]).toEqual([0, expect.stringMatching(KEY)]);
+    const id = idOf(created.stdout);
+    expect(created.stderr).toContain(`The key ${id} "the desk" may loans:read, loans:write and expires at 20`);
+    expect(created.stderr).not.toContain(created.stdout.trim().split('_')[3]);
+
+    const rotated = await apiKey('rotate', '--id', id, '--overlap-hours', '1');
+    expect([rotated.code, rotated.stdout]).toEqual([0, expect.stringMatching(KEY)]);
+    const next = idOf(rotated.stdout);
+    expect(next).not.toBe(id);
+    expect(rotated.stderr).toContain(`It follows ${id}, which works for another 1 h at most.`);
+    const eternal = await apiKey('create', '--name', 'ops', '--scopes', 'admin');
+    expect(eternal.stderr).toContain('does not expire');
+
+    const revoked = await apiKey('revoke', '--id', next);
+    expect([revoked.code, revoked.stdout]).toEqual([0, '']);
+    expect(revoked.stderr).toContain(`The key ${next} "the desk" is revoked since 20`);
+    const [, since] = /since (\S+)\./.exec(revoked.stderr)!;
+    expect((await apiKey('revoke', '--id', next)).stderr).toContain(`since ${since}.`);
+
+    const [headings, ...lines] = await rows();
+    expect(headings).toEqual(['id', 'name', 'scopes', 'state', 'created', 'expires', 'last used']);
+    const time = expect.stringMatching(/^20.*Z$/);
+    expect(lines).toEqual([
+      [id, 'the desk', 'loans:read,loans:write', `valid until ${next} takes over`, time, time, 'never'],
+      [next, 'the desk', 'loans:read,loans:write', 'revoked', time, time, 'never'],
+      [idOf(eternal.stdout), 'ops', 'admin', 'valid', time, 'never', 'never'],
+    ]);
+    const [expires, overlap] = [Date.parse(lines[1]![5]!) - Date.now(), Date.parse(lines[0]![5]!) - Date.now()];
+    expect(expires / 86_400_000).toBeCloseTo(90, 1);
+    expect(overlap / 3_600_000).toBeCloseTo(1, 1);
+  });
+
+  it('opens the service that it was made for, and no other', async () => {
+    await run(['migrate'], environment);
+    const key = (await apiKey('create', '--name', 'n', '--scopes', 'loans:read')).stdout.trim();
+    const status = async (stack: string) => {
+      const service = await serve({ ...environment, ENVIRONMENT: stack });
+      const headers = { authorization: `Bearer ${key}` };
+      const answers = await Promise.all([
+        fetch(`http://127.0.0.1:${service.port}/api/loans`, { headers }),
+        fetch(`http://127.0.0.1:${service.port}/api/loans`),
+      ]);
+      const { stdout } = await service.end('SIGTERM');
+      expect(stdout).not.toContain(key.split('_')[3]);
+      return answers.map((answer) => answer.status);
+    };
+    expect(await status('staging')).toEqual([200, 401]);
+    expect((await rows())[1]![6]).toMatch(/^20.*Z$/); // Its last use was written when the service ended.
+    expect(await status('production')).toEqual([401, 401]);
+  });
+
+  it('says what is wrong in one line, and ends with 1', async () => {
+    await run(['migrate'], environment);
+    for (const verb of ['revoke', 'rotate']) {
+      expect(await apiKey(verb, '--id', 'nobody')).toEqual({
+        code: 1,
+        stdout: '',
+        stderr: 'There is no key "nobody". The command "api-key list" shows the ids.\n',
+      });
+    }
+    const away = await run(['api-key', 'list'], { ...environment, DATABASE_PORT: String(await freePort()) });
+    expect([away.code, away.stdout]).toEqual([1, '']);
+    expect(away.stderr).toMatch(/^.*ECONNREFUSED.*\n$/);
   });
 });
 

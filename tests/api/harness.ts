@@ -51,6 +51,9 @@ export const CONFIG: Config = {
   shutdownTimeoutMs: 2_000,
   logLevel: 'debug',
   maxAmount: '50000',
+  apiKeys: 'optional',
+  corsOrigins: [],
+  allowedHosts: [],
 };
 
 export const LOAN = {

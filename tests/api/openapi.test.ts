@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROBLEMS } from '../../app/errors';
 import { OPERATIONS, problemSchema } from '../../app/http/contract';
+import { problemsOf } from '../../app/http/contract/operation';
 import { loanEventSchema, loanSchema, statisticsSchema } from '../../app/http/contract/loans';
 import { databaseHealthSchema, healthSchema, statusSchema } from '../../app/http/contract/probes';
 import { balanceSchema, bookingSchema, repaymentSchema, scheduleSchema } from '../../app/http/contract/repayments';
@@ -50,8 +51,8 @@ it('resolves every reference, and describes every status of every operation by p
   for (const operation of OPERATIONS) {
     const described = document.paths[operation.paths[0]!.replace(/:(\w+)/g, '{$1}')]![operation.method.toLowerCase()]!;
     const conditional = operation.headers?.includes('If-None-Match') === true ? [304] : [];
-    const problems = operation.problems.map((slug) => PROBLEMS[slug].status);
-    const expected = [operation.answer.status, 500, ...conditional, ...problems];
+    const problems = problemsOf(operation).map((slug) => PROBLEMS[slug].status);
+    const expected = [operation.answer.status, ...conditional, ...problems];
     expect(Object.keys(described.responses).map(Number).sort()).toEqual([...new Set(expected)].sort());
   }
 });
@@ -85,6 +86,22 @@ it('describes what is really answered', async () => {
     const answer = await api.ask('GET', path);
     expect([path, schema.safeParse(answer.json()).error]).toEqual([path, undefined]);
   }
+});
+
+it('says which operation needs a key, and with which scope', () => {
+  for (const { access, method, paths } of OPERATIONS) {
+    for (const path of paths) {
+      const { security, responses } = document.paths[path.replace(/:(\w+)/g, '{$1}')]![method.toLowerCase()]!;
+      expect([path, security]).toEqual([path, access === 'public' ? [] : [{ apiKey: [access] }]]);
+      const [unauthorized, forbidden] = [responses['401'], responses['403']];
+      expect([path, unauthorized !== undefined, forbidden !== undefined]).toEqual([
+        path,
+        access !== 'public',
+        access !== 'public',
+      ]);
+    }
+  }
+  expect(document.components.securitySchemes).toMatchObject({ apiKey: { type: 'http', scheme: 'bearer' } });
 });
 
 describe('the page', () => {

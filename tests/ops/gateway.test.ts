@@ -360,7 +360,8 @@ describeUnless(missing, 'the gateway', () => {
     const id = randomUUID();
     const canary = `canary-${id}`;
     const headers = { 'X-Request-ID': id, Authorization: `Bearer ${canary}`, Cookie: canary };
-    await stage.request(`/api/loans?key=${canary}`, { headers });
+    const answer = await stage.request(`/api/loans?key=${canary}`, { headers });
+    expect(echo(answer).headers['authorization']).toBe(headers.Authorization);
     await stage.request(`/metrics?key=${canary}`, { headers });
     const entries = await stage.logged(id, 2);
     expect(entries).toMatchObject([

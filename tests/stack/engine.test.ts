@@ -115,10 +115,14 @@ for (const stack of ['development', 'staging', 'production'] as const) {
 
     it('serves the five sample loans and takes a new one, through TLS', async () => {
       if (stack === 'production') {
-        expect((await ask(`${environment.url}/api/loans`, environment.authority)).body).toBe('[]');
+        expect((await ask(`${environment.url}/api/loans`, environment.authority, { key: environment.key })).body).toBe(
+          '[]',
+        );
         docker(['exec', apiNames(environment)[0]!, 'node', '/app/main.js', 'seed']);
       }
-      const samples = JSON.parse((await ask(`${environment.url}/api/loans`, environment.authority)).body) as object[];
+      const samples = JSON.parse(
+        (await ask(`${environment.url}/api/loans`, environment.authority, { key: environment.key })).body,
+      ) as object[];
       expect(samples).toHaveLength(5);
       expect(samples).toContainEqual(
         expect.objectContaining({
@@ -131,9 +135,22 @@ for (const stack of ['development', 'staging', 'production'] as const) {
         }),
       );
       const loan = { borrower_id: 'usr_test', amount: 17.5, currency: 'kes' };
-      const answer = await ask(`${environment.url}/api/loans`, environment.authority, { method: 'POST', body: loan });
+      const answer = await ask(`${environment.url}/api/loans`, environment.authority, {
+        key: environment.key,
+        method: 'POST',
+        body: loan,
+      });
       expect(answer.status).toBe(201);
       expect(JSON.parse(answer.body)).toMatchObject({ amount: '17.50', currency: 'KES', status: 'pending' });
+    });
+
+    it('asks for an API key where its settings say so', async () => {
+      const { status } = await ask(`${environment.url}/api/loans`, environment.authority);
+      expect(status).toBe(stack === 'development' ? 200 : 401);
+      const list = docker(['exec', apiNames(environment)[0]!, 'node', '/app/main.js', 'api-key', 'list']);
+      // The key of the gate's smoke test is ended when the test is.
+      const gate = stack === 'development' ? [] : [expect.stringMatching(/deploy-gate +loans:read +revoked/)];
+      expect(list.split('\n').filter((line) => line.includes('deploy-gate'))).toEqual(gate);
     });
 
     it('shows Prometheus with all targets up, to whoever knows the password', async () => {
@@ -174,7 +191,7 @@ for (const stack of ['development', 'staging', 'production'] as const) {
       const key = execFileSync('cat', [`${environment.directory}/ssl/branchloans.com.key`], { encoding: 'utf8' }).split(
         '\n',
       )[1]!;
-      secrets.push(key);
+      secrets.push(key, environment.key.split('_')[3]!);
       const names = Object.keys(environment.containers());
       const places = {
         state: environment.state(),
@@ -206,11 +223,13 @@ for (const stack of ['development', 'staging', 'production'] as const) {
     });
 
     it('leaves nothing but the database behind, and serves the same loans when it comes back', async () => {
-      const before = (await ask(`${environment.url}/api/loans`, environment.authority)).body;
+      const before = (await ask(`${environment.url}/api/loans`, environment.authority, { key: environment.key })).body;
       expect((await environment.destroy()).code).toBe(0);
       expect(environment.leftovers()).toEqual(stack === 'production' ? [] : [`volume ${environment.volume}`]);
       await up(environment);
-      expect((await ask(`${environment.url}/api/loans`, environment.authority)).body).toBe(before);
+      expect((await ask(`${environment.url}/api/loans`, environment.authority, { key: environment.key })).body).toBe(
+        before,
+      );
     });
   });
 }
@@ -224,7 +243,10 @@ suite('two environments on one engine', () => {
         expect((await ask(`${environment.url}/health`, environment.authority)).status).toBe(200);
       }
       await environments[0]!.destroy();
-      expect((await ask(`${environments[1]!.url}/api/loans`, environments[1]!.authority)).status).toBe(200);
+      expect(
+        (await ask(`${environments[1]!.url}/api/loans`, environments[1]!.authority, { key: environments[1]!.key }))
+          .status,
+      ).toBe(200);
     } finally {
       for (const environment of environments) await environment.remove();
     }
@@ -254,7 +276,7 @@ suite('a deploy under load', () => {
 
   it('of a changed image fails no request and replaces every container', async () => {
     const before = apiNames(environment);
-    const load = startLoad(environment.url, environment.authority);
+    const load = startLoad(environment.url, environment.authority, environment.key);
     const { code, output } = await deploy(nextRelease(base, 1));
     const { requests, failures, created } = await load.stop();
     expect([code, code === 0 ? '' : output]).toEqual([0, '']);
@@ -265,7 +287,9 @@ suite('a deploy under load', () => {
     expect(after.filter((name) => before.includes(name))).toEqual([]);
     console.info(`${requests} requests during the deploy, ${created.length} of them writes, none failed`);
     for (const id of [created[0], created.at(-1)]) {
-      expect((await ask(`${environment.url}/api/loans/${id}`, environment.authority)).status).toBe(200);
+      expect(
+        (await ask(`${environment.url}/api/loans/${id}`, environment.authority, { key: environment.key })).status,
+      ).toBe(200);
     }
   });
 
@@ -276,7 +300,7 @@ suite('a deploy under load', () => {
       (settings) =>
         (settings['branchloans:api'] = { ...(settings['branchloans:api'] as object), maxAmount: '60000', replicas: 3 }),
     );
-    const load = startLoad(environment.url, environment.authority);
+    const load = startLoad(environment.url, environment.authority, environment.key);
     const { code, output } = await environment.up();
     const { failures } = await load.stop();
     expect([code, code === 0 ? '' : output]).toEqual([0, '']);
@@ -285,7 +309,11 @@ suite('a deploy under load', () => {
     expect(apiNames(environment)).toHaveLength(3);
     expect(apiNames(environment).filter((name) => before.api.includes(name))).toEqual([]);
     const loan = { borrower_id: 'usr_rich', amount: '55000.00', currency: 'KES' };
-    const answer = await ask(`${environment.url}/api/v1/loans`, environment.authority, { method: 'POST', body: loan });
+    const answer = await ask(`${environment.url}/api/v1/loans`, environment.authority, {
+      key: environment.key,
+      method: 'POST',
+      body: loan,
+    });
     expect(answer.status).toBe(201);
     environment.configure(
       (settings) => (settings['branchloans:api'] = { ...(settings['branchloans:api'] as object), replicas: 2 }),
@@ -298,7 +326,7 @@ suite('a deploy under load', () => {
     ['crashes at start', crashingRelease, /crashed and was restarted|ended with exit code 1/, /boom at start/],
   ])('of an image that %s fails with its log, and users notice nothing', async (_name, release, reason, log) => {
     const before = apiNames(environment);
-    const load = startLoad(environment.url, environment.authority);
+    const load = startLoad(environment.url, environment.authority, environment.key);
     const { code, output } = await deploy(release(base));
     const { failures, requests } = await load.stop();
     expect(code).not.toBe(0);
@@ -312,7 +340,7 @@ suite('a deploy under load', () => {
 
   it('of a good image cleans up after a broken one, also after a refresh', async () => {
     expect((await environment.refresh()).code).toBe(0);
-    const load = startLoad(environment.url, environment.authority);
+    const load = startLoad(environment.url, environment.authority, environment.key);
     const { code, output } = await deploy(nextRelease(base, 2));
     const { failures } = await load.stop();
     expect([code, code === 0 ? '' : output]).toEqual([0, '']);

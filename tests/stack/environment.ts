@@ -186,6 +186,19 @@ export class TestEnvironment {
     return Object.fromEntries(inspected.map((container) => [container.Name.slice(1), container]));
   }
 
+  private made: string | undefined;
+
+  /** An API key that may read and write loans. */
+  get key(): string {
+    return (this.made ??= this.makeKey());
+  }
+
+  private makeKey(): string {
+    const api = docker(['ps', '--quiet', '--filter', `name=${this.prefix}-api-`]).split('\n')[0] ?? '';
+    const arguments_ = ['create', '--name', 'the tests', '--scopes', 'loans:read,loans:write'];
+    return docker(['exec', api, 'node', '/app/main.js', 'api-key', ...arguments_]).trim();
+  }
+
   /** Everything that carries this environment's name on the engine. */
   leftovers(): string[] {
     const kinds = [

@@ -23,8 +23,11 @@ export interface Answer {
 
 const PAUSE_MS = 40;
 
-/** @param connections how many requests are under way at any time, at most */
-export function startLoad(url: string, authority: string, connections = 20): Load {
+/**
+ * @param key an API key that may read and write loans
+ * @param connections how many requests are under way at any time, at most
+ */
+export function startLoad(url: string, authority: string, key: string, connections = 20): Load {
   const agent = new Agent({ keepAlive: true, maxSockets: connections, ca: authority });
   const failures: string[] = [];
   const created: string[] = [];
@@ -43,6 +46,7 @@ export function startLoad(url: string, authority: string, connections = 20): Loa
         url + path,
         method,
         write ? loan : undefined,
+        key,
       );
       if (status < 200 || status > 299) failures.push(`${name}: ${status} ${body.slice(0, 200)}`);
       else if (write) created.push((JSON.parse(body) as { id: string }).id);
@@ -66,19 +70,19 @@ export function startLoad(url: string, authority: string, connections = 20): Loa
   };
 }
 
-function send(agent: Agent, url: string, method: string, body?: object): Promise<Answer> {
+function send(agent: Agent, url: string, method: string, body?: object, key?: string): Promise<Answer> {
+  const headers = {
+    ...(body && { 'content-type': 'application/json' }),
+    ...(key !== undefined && { authorization: `Bearer ${key}` }),
+  };
   return new Promise((done, fail) => {
-    const outgoing = request(
-      url,
-      { agent, method, headers: body ? { 'content-type': 'application/json' } : {}, timeout: 20_000 },
-      (incoming) => {
-        let text = '';
-        incoming.setEncoding('utf8');
-        incoming.on('data', (chunk: string) => (text += chunk));
-        incoming.on('end', () => done({ status: incoming.statusCode ?? 0, body: text }));
-        incoming.on('error', fail);
-      },
-    );
+    const outgoing = request(url, { agent, method, headers, timeout: 20_000 }, (incoming) => {
+      let text = '';
+      incoming.setEncoding('utf8');
+      incoming.on('data', (chunk: string) => (text += chunk));
+      incoming.on('end', () => done({ status: incoming.statusCode ?? 0, body: text }));
+      incoming.on('error', fail);
+    });
     outgoing.on('timeout', () => outgoing.destroy(new Error('no answer within 20 s')));
     outgoing.on('error', fail);
     outgoing.end(body ? JSON.stringify(body) : undefined);
@@ -89,11 +93,11 @@ function send(agent: Agent, url: string, method: string, body?: object): Promise
 export async function ask(
   url: string,
   authority: string,
-  { method = 'GET', body, user }: { method?: string; body?: object; user?: string } = {},
+  { method = 'GET', body, user, key }: { method?: string; body?: object; user?: string; key?: string } = {},
 ): Promise<Answer> {
   const agent = new Agent({ ca: authority });
   try {
-    return await send(agent, user === undefined ? url : url.replace('https://', `https://${user}@`), method, body);
+    return await send(agent, user === undefined ? url : url.replace('https://', `https://${user}@`), method, body, key);
   } finally {
     agent.destroy();
   }

@@ -75,6 +75,24 @@ class Clone {
   }
 }
 
+function expectApiKeys(clone: Clone, environment: NodeJS.ProcessEnv): void {
+  const made = clone.make(['api-key', 'NAME=the desk', 'SCOPES=loans:read', 'DAYS=1'], environment);
+  expect([made.code, made.output]).toEqual([0, expect.stringMatching(/^bl_development_[0-9a-z]{12}_\w{38}$/m)]);
+  const [, id] = /^bl_development_([0-9a-z]{12})/m.exec(made.output)!;
+  const rotated = clone.make(['api-key', `ROTATE=${id}`, 'HOURS=1'], environment);
+  expect([rotated.code, rotated.output]).toEqual([0, expect.stringContaining(`It follows ${id}`)]);
+  expect(clone.make(['api-key', `REVOKE=${id}`], environment)).toMatchObject({ code: 0 });
+  const list = clone.make(['api-key', 'LIST=1'], environment);
+  expect([list.code, list.output]).toEqual([
+    0,
+    expect.stringMatching(new RegExp(`^${id} +the desk +loans:read +revoked`, 'm')),
+  ]);
+  for (const wrong of [[], ['NAME=desk', 'SCOPES=loans:delete']]) {
+    const { code, output } = clone.make(['api-key', ...wrong], environment);
+    expect([code === 0, output]).toEqual([false, expect.stringContaining('make api-key NAME=desk SCOPES=')]);
+  }
+}
+
 describe('make, on a machine without Pulumi', () => {
   let clone: Clone;
   const environment = { PATH: withoutPulumi };
@@ -92,6 +110,10 @@ describe('make, on a machine without Pulumi', () => {
     expect(output).toMatch(/Pulumi is not installed: https:/);
     expect(await clone.loans()).toBe(5);
     expect(clone.status()).toBe(before);
+  });
+
+  it('api-key makes one in the database of development, lists and revokes it, and says how', () => {
+    expectApiKeys(clone, environment);
   });
 
   it('status says what runs, down ends it, and both leave git status as it was', () => {
@@ -123,7 +145,7 @@ describe('make, on a machine without Pulumi', () => {
 
   it('help lists every verb', () => {
     const { output } = clone.make(['help']);
-    for (const verb of ['up', 'down', 'logs', 'status', 'test', 'seed', 'certificate'])
+    for (const verb of ['up', 'down', 'logs', 'status', 'test', 'seed', 'api-key', 'certificate'])
       expect(output).toContain(`make ${verb} `);
   });
 });
@@ -153,6 +175,10 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'make, on a machi
   it('seed can be repeated', async () => {
     expect(clone.make(['seed'])).toMatchObject({ code: 0 });
     expect(await clone.loans()).toBe(5);
+  });
+
+  it('api-key makes one in the container, lists and revokes it, and says how', () => {
+    expectApiKeys(clone, {});
   });
 
   it('status shows containers and how to get in', () => {

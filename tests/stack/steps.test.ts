@@ -134,6 +134,7 @@ describeUnless(reasonWithoutEngine(), 'a step of a deploy', () => {
       probe: '/tmp/probe',
       readyPath: '/ready',
       smokePaths: ['/smoke'],
+      keyCommand: ['/tmp/keys'],
       readyWithinSeconds,
       release: { id: 'r1' },
     });
@@ -176,6 +177,25 @@ describeUnless(reasonWithoutEngine(), 'a step of a deploy', () => {
     it('gives up on one that is ready but fails the smoke test', async () => {
       const poor = start('poor', images.nginx, probe('test "$1" = /ready || { echo broken; exit 1; }'));
       await expect(gate(input([poor]))).rejects.toThrow(/is ready but \/smoke fails[^]*broken/);
+    });
+
+    it('makes a key for what wants one, once for all containers, and revokes it', async () => {
+      const keyed = `test "$1" = /ready || test "$PROBE_KEY" = bl_test_0123_secret || { echo "HTTP/1.1 401 Unauthorized"; exit 1; }`;
+      const keys = `printf '#!/bin/sh\necho "$@" >> /tmp/asked\necho bl_test_0123_secret\n' > /tmp/keys; chmod +x /tmp/keys; `;
+      const containers = ['keyed-1', 'keyed-2'].map((role) => start(role, images.nginx, keys + probe(keyed)));
+      await expect(gate(input(containers))).resolves.toMatchObject({ release: { id: 'r1' } });
+      const asked = containers.map(({ id }) => docker(['exec', id, 'sh', '-c', 'cat /tmp/asked || true'])).join('');
+      expect(asked).toBe('create --name deploy-gate --scopes loans:read --expires-days 1\nrevoke --id 0123\n');
+    });
+
+    it('gives up on one that can make no key, with what it said', async () => {
+      const unable = `printf '#!/bin/sh\necho no table >&2; exit 1\n' > /tmp/keys; chmod +x /tmp/keys; `;
+      const keyed = start(
+        'unable',
+        images.nginx,
+        unable + probe('test "$1" = /ready || { echo "HTTP/1.1 401 Unauthorized"; exit 1; }'),
+      );
+      await expect(gate(input([keyed]))).rejects.toThrow(/No API key for the smoke test could be made:\n\s+no table/);
     });
 
     it('gives up on one that is gone', async () => {

@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import type { Scope } from '../../domain/api-key';
 import type { ProblemSlug } from '../../errors';
 
 /** Header fields that an operation may take. */
@@ -10,8 +11,6 @@ export const REQUEST_HEADERS = {
   'If-Match': 'The entity tag of the version that the client has seen; if it is no longer current, nothing is changed',
 } as const;
 
-export const SCOPES = ['loans:read', 'loans:write', 'admin'] as const;
-export type Scope = (typeof SCOPES)[number];
 export type Access = Scope | 'public';
 
 export interface Operation<Id extends string = string> {
@@ -33,7 +32,7 @@ export interface Operation<Id extends string = string> {
   readonly headers?: readonly (keyof typeof REQUEST_HEADERS)[];
   readonly query?: z.ZodObject;
   readonly body?: string;
-  /** What it may answer with besides `internal`. */
+  /** What it may answer with, besides `internal` and what comes with its access (see problemsOf). */
   readonly problems: readonly ProblemSlug[];
 }
 
@@ -54,6 +53,12 @@ export const BODY = [
   'unknown-property',
   'invalid-text',
 ] as const;
+/** All problems that an operation may answer with. To check a key the database may have to be asked. */
+export function problemsOf({ access, problems }: Operation): readonly ProblemSlug[] {
+  const ofKey = access === 'public' ? [] : (['unauthorized', 'forbidden', ...DATABASE] as const);
+  return [...new Set<ProblemSlug>([...problems, ...ofKey, 'internal'])];
+}
+
 /** The same operation under both prefixes. */
 export const api = (path: string) => [`/api${path}`, `/api/v1${path}`];
 
