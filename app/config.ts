@@ -57,6 +57,8 @@ const settings = {
   /** Connections of one process. Processes x replicas x this must stay below the database's max_connections. */
   DATABASE_POOL_SIZE: z.coerce.number().int().min(1).max(200).default(10),
   DATABASE_CONNECT_TIMEOUT_MS: milliseconds(1_000),
+  /** A request that would wait longer than this for a connection is refused at once; 0 lets all wait, and time out. */
+  DATABASE_QUEUE_MS: milliseconds(500),
   /** What the database itself enforces on a statement; the client waits 500 ms longer. */
   DATABASE_STATEMENT_TIMEOUT_MS: milliseconds(1_500),
   /** Upper limit of worker processes; never more than the host has cores. */
@@ -119,6 +121,7 @@ export interface Config {
     readonly user: string;
     readonly poolSize: number;
     readonly connectTimeoutMs: number;
+    readonly queueMs: number;
     readonly statementTimeoutMs: number;
   };
   readonly processes: number;
@@ -196,6 +199,7 @@ export function readConfig(environment: Environment): { config: Config; secrets:
       user: s.DATABASE_USER,
       poolSize: s.DATABASE_POOL_SIZE,
       connectTimeoutMs: s.DATABASE_CONNECT_TIMEOUT_MS,
+      queueMs: s.DATABASE_QUEUE_MS,
       statementTimeoutMs: s.DATABASE_STATEMENT_TIMEOUT_MS,
     }),
     processes: s.PROCESSES,

@@ -3,11 +3,13 @@ import { Problem } from '../errors';
 
 /** SQLSTATE of a statement that may succeed when it is simply tried again: a lost race, not a fault of the data. */
 const LOST_RACE = new Set(['40001', '40P01']);
+/** The server closed or refused the connection. */
+const AWAY = /^(08...|57P0[1-5]|28...|3D000)$/;
 /**
- * The server closed or refused the connection, is a copy that can't write, or has no tables yet, since the migrations
- * have not run: another try later may succeed. A column that does not exist is a fault of ours, and none of these.
+ * The server is a copy that can't write, or has no tables yet, since the migrations have not run: another try later
+ * may succeed. A column that does not exist is a fault of ours, and none of these.
  */
-const UNAVAILABLE = /^(08...|57P0[1-5]|28...|3D000|25006|42P01)$/;
+const NOT_YET = new Set(['25006', '42P01']);
 /** Too many connections, or a lock or statement that took longer than its budget. */
 const OVERLOADED = new Set(['53200', '53300', '53400', '55P03', '57014']);
 const STORAGE_FULL = new Set(['53100', '58030']);
@@ -34,21 +36,32 @@ export function breaksConnection(error: unknown): boolean {
   return code === undefined || !/^[0-9A-Z]{5}$/.test(code) || /^(08|57P)/.test(code);
 }
 
+/** Whether the database could not be reached or did not answer at all, which holds for whatever is asked of it. */
+export function isAway(error: unknown): boolean {
+  if (!isNativeError(error)) return false;
+  const code = codeOf(error) ?? '';
+  return NETWORK.test(code) || AWAY.test(code) || CLIENT_FAULT.test(error.message);
+}
+
 /** A failure of the database as a problem that a client may be told about; any other error as it is. */
 export function asProblem(error: unknown): unknown {
   if (!isNativeError(error)) return error;
   const code = codeOf(error) ?? '';
-  if (STORAGE_FULL.has(code)) return unavailable('storage-full', 'Nothing was written. Try again later.', error);
+  if (STORAGE_FULL.has(code)) return unavailable('storage-full', error);
   if (OVERLOADED.has(code) || isLostRace(error) || error.message === POOL_EXHAUSTED) {
-    return unavailable('overloaded', 'The database did not finish this in time. Try again.', error);
+    return unavailable('overloaded', error);
   }
-  if (NETWORK.test(code) || UNAVAILABLE.test(code) || CLIENT_FAULT.test(error.message)) {
-    return unavailable('db-unavailable', 'The database is not available at the moment. Try again.', error);
-  }
-  return error;
+  return isAway(error) || NOT_YET.has(code) ? unavailable('db-unavailable', error) : error;
 }
 
-function unavailable(slug: 'db-unavailable' | 'overloaded' | 'storage-full', detail: string, cause: Error): Problem {
-  const retryAfterSeconds = slug === 'storage-full' ? '30' : '1';
+/** What a client is told, and after how many seconds it should try again. */
+const ANSWERS = {
+  'db-unavailable': ['The database is not available at the moment. Try again.', '1'],
+  overloaded: ['The database did not finish this in time. Try again.', '1'],
+  'storage-full': ['Nothing was written. Try again later.', '30'],
+} as const;
+
+export function unavailable(slug: keyof typeof ANSWERS, cause?: Error): Problem {
+  const [detail, retryAfterSeconds] = ANSWERS[slug];
   return new Problem(slug, detail, { cause, headers: { 'Retry-After': retryAfterSeconds } });
 }

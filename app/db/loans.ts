@@ -80,15 +80,17 @@ const GROUPS: Statement<GroupRow> = {
   text: 'SELECT currency, status, count(*) AS loans, sum(amount) AS total FROM loans GROUP BY currency, status',
 };
 
-/** Two, so that the database reads while we write what it read before. */
-const FIND_LIMITS = { size: 50, inFlight: 2 };
+const MOST_AT_ONCE = 50;
 
 export function createLoans(database: Database): Loans {
-  const find = batched<string, Loan | undefined>(FIND_LIMITS, async (ids) => {
-    const rows = await database.query(BY_ID, [[...new Set(ids)]]);
-    const found = new Map(rows.map((row) => [row.id, toLoan(row)]));
-    return ids.map((id) => found.get(id));
-  });
+  const find = batched<string, Loan | undefined>(
+    { size: MOST_AT_ONCE, inFlight: database.connections, queue: database.queueBefore },
+    async (ids) => {
+      const rows = await database.query(BY_ID, [[...new Set(ids)]]);
+      const found = new Map(rows.map((row) => [row.id, toLoan(row)]));
+      return ids.map((id) => found.get(id));
+    },
+  );
   const insert = createInsert(database);
   return {
     insert: (loan, origin, recorded) => insert({ loan, origin, recorded }),

@@ -3,7 +3,9 @@ import { Pool, type PoolClient } from 'pg';
 import type { Config, Secrets } from '../config';
 import type { Logger } from '../telemetry/logger';
 import { type Metrics, sqlstateClass } from '../telemetry/metrics';
+import { createBreaker } from './breaker';
 import { asProblem, breaksConnection, codeOf, isLostRace } from './faults';
+import { createQueue, type PoolState, type Queue } from './queue';
 
 /** One operation on the database. The name is that of the prepared statement, and its label on the metrics. */
 export interface Statement<Row> {
@@ -30,6 +32,10 @@ export interface Database extends Queryable {
   ping(statement: Statement<{ ready: string }>): Promise<boolean>;
   /** Over that same connection: for who wants to know how the database is, while its pool is busy. */
   probe<Row>(statement: Statement<Row>): Promise<Row[]>;
+  /** How many statements may run at a time. */
+  readonly connections: number;
+  /** Bounds how long is waited for something else than a connection, with the same limit. */
+  readonly queueBefore: (state: PoolState, size: number) => Queue;
   /**
    * Opens the pool's connections. A new release gets its traffic all at once; without this its first requests would
    * wait for handshakes. A database that is away is no failure: connections are opened when they are needed.
@@ -45,10 +51,16 @@ interface Telemetry {
   readonly logger: Logger;
 }
 
+interface Connections {
+  readonly pool: Pool;
+  readonly queue: Queue;
+}
+
 const MAX_ATTEMPTS = 4;
 const BEGIN: Statement<never> = { name: 'begin', text: 'BEGIN' };
 const COMMIT: Statement<never> = { name: 'commit', text: 'COMMIT' };
 const ROLLBACK: Statement<never> = { name: 'rollback', text: 'ROLLBACK' };
+const IS_THERE: Statement<never> = { name: 'is_there', text: 'SELECT' };
 
 /** How to connect, for the pool and for whoever needs one plain connection. All values come as text. */
 export function connectionOptions(config: DatabaseConfig, secrets: Secrets, applicationName: string) {
@@ -71,6 +83,7 @@ export function connectionOptions(config: DatabaseConfig, secrets: Secrets, appl
  *
  * Four timeouts bound every wait: for a connection, for the server to finish a statement, for the client to hear of
  * it (500 ms more, so that the server's own error is the one seen), and for a transaction that its owner forgot.
+ * A breaker (see createBreaker) and a queue of bounded length (see createQueue) stand before all but the probes.
  * @throws (from every method) a Problem when the database is away, full or too slow.
  */
 export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry: Telemetry): Database {
@@ -85,12 +98,12 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
   const max = Math.max(1, config.poolSize - 1);
   const pool = watched(new Pool({ ...budgets, max, min: Math.min(2, max) }), telemetry.logger);
   const probes = watched(
-    new Pool({ ...budgets, max: 1, statement_timeout: 1_000, query_timeout: 1_000 }),
+    new Pool({ ...budgets, max: 1, statement_timeout: 1_000, query_timeout: 1_000, connectionTimeoutMillis: 1_000 }),
     telemetry.logger,
   );
   telemetry.metrics.watchPool(pool);
 
-  const run = async <T>(from: Pool, work: (connection: Queryable) => Promise<T>): Promise<T> => {
+  const run = async <T>(from: Connections, work: (connection: Queryable) => Promise<T>): Promise<T> => {
     for (let attempt = 1; ; attempt++) {
       try {
         return await withConnection(from, telemetry.metrics, work);
@@ -100,31 +113,40 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
       }
     }
   };
+  const main = { pool, queue: createQueue(pool, max, config.queueMs, telemetry.metrics) };
+  const aside = { pool: probes, queue: createQueue(probes, 1, 0, telemetry.metrics) };
+  const ask = <Row>(statement: Statement<Row>) => run(aside, (connection) => connection.query(statement));
+  const breaker = createBreaker({ ask: () => ask(IS_THERE), ...telemetry });
   return {
-    query: (statement, values) => run(pool, (connection) => connection.query(statement, values)),
-    transaction: (work) => run(pool, (connection) => inTransaction(connection, work)),
-    ping: (statement) =>
-      run(probes, async (connection) => (await connection.query(statement)).every((row) => row.ready === 't')),
-    probe: (statement) => run(probes, (connection) => connection.query(statement)),
+    query: (statement, values) => breaker.guard(() => run(main, (connection) => connection.query(statement, values))),
+    transaction: (work) => breaker.guard(() => run(main, (connection) => inTransaction(connection, work))),
+    // Whatever the breaker believes.
+    ping: async (statement) => (await ask(statement)).every((row) => row.ready === 't'),
+    probe: ask,
+    connections: max,
+    queueBefore: (state, size) => createQueue(state, size, config.queueMs, telemetry.metrics),
     async warm() {
       const opened = await Promise.allSettled(Array.from({ length: max }, () => pool.connect()));
       for (const result of opened) if (result.status === 'fulfilled') result.value.release();
     },
     async close() {
+      breaker.close();
       await Promise.all([pool.end(), probes.end()]);
     },
   };
 }
 
 async function withConnection<T>(
-  pool: Pool,
+  { pool, queue }: Connections,
   metrics: Metrics,
   work: (connection: Queryable) => Promise<T>,
 ): Promise<T> {
+  queue.enter();
   const client = await pool.connect().catch((error: unknown) => {
     metrics.dbQueryErrors.inc({ sqlstate_class: sqlstateClass(codeOf(error)) });
     throw error;
   });
+  const givenBack = queue.served();
   let broken = false;
   const connection: Queryable = {
     async query<Row>(statement: Statement<Row>, values: readonly Value[] = []): Promise<Row[]> {
@@ -140,6 +162,7 @@ async function withConnection<T>(
     return await work(connection);
   } finally {
     client.release(broken);
+    givenBack();
   }
 }
 

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { PROBLEMS } from '../errors';
 import { components, OPERATIONS } from './contract';
-import { type Components, type Operation, problemsOf, REQUEST_HEADERS } from './contract/operation';
+import { type Components, HEADER_PATTERNS, type Operation, problemsOf, REQUEST_HEADERS } from './contract/operation';
 
 export interface SchemaObject {
   readonly [key: string]: unknown;
@@ -115,7 +115,8 @@ function parametersOf({ query, headers = [] }: Operation, path: string): NonNull
     return { name, in: 'query', required: false, ...(description !== undefined && { description }), schema };
   });
   const inHeader = headers.map((name) => {
-    return { name, in: 'header', required: false, description: REQUEST_HEADERS[name], schema: { type: 'string' } };
+    const schema = { type: 'string', ...(name in HEADER_PATTERNS && { pattern: HEADER_PATTERNS[name] }) };
+    return { name, in: 'header', required: false, description: REQUEST_HEADERS[name], schema };
   });
   return [...inPath, ...inQuery, ...inHeader];
 }

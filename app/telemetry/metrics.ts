@@ -10,6 +10,9 @@ export interface Metrics {
   readonly idempotencyReplays: Counter;
   /** The state of the connection pool, read whenever the metrics are collected. */
   watchPool(pool: PoolState): void;
+  /** The state of the breaker before the database, likewise. */
+  watchCircuit(isOpen: () => boolean): void;
+  readonly requestsShed: Counter<'reason'>;
   /** Seconds. The route is a pattern of ours, never a path that a client made up. */
   observeRequest(method: string, route: string, status: number, seconds: number): void;
   observeQuery(operation: string, seconds: number): void;
@@ -51,6 +54,7 @@ interface BuildInformation {
 
 /** SQLSTATE classes that do happen; they start at 0, so that a first error is a rise and not a new series. */
 const SQLSTATE_CLASSES = ['connection', '08', '22', '23', '40', '42', '53', '55', '57', 'other'] as const;
+const SHED_REASONS = ['circuit_open', 'queue'] as const;
 const KNOWN_CURRENCIES = ['INR', 'KES', 'NGN', 'PHP', 'VND'] as const;
 
 export function createMetrics({ version, commit, environment }: BuildInformation): Metrics {
@@ -66,6 +70,8 @@ export function createMetrics({ version, commit, environment }: BuildInformation
   for (const counter of [loansCreated, repayments, reversals]) {
     for (const currency of KNOWN_CURRENCIES) counter.inc({ currency }, 0);
   }
+  const requestsShed = new Counter({ ...METRICS.requestsShed, ...own(registry, METRICS.requestsShed) });
+  for (const reason of SHED_REASONS) requestsShed.inc({ reason }, 0);
   const transitions = new Counter({ ...METRICS.loanTransitions, ...own(registry, METRICS.loanTransitions) });
   for (const from of LOAN_STATUSES) {
     for (const to of allowedMoves(from)) {
@@ -93,6 +99,10 @@ export function createMetrics({ version, commit, environment }: BuildInformation
       gauge(registry, METRICS.dbPoolIdle, () => pool.idleCount);
       gauge(registry, METRICS.dbPoolWaiting, () => pool.waitingCount);
     },
+    watchCircuit(isOpen) {
+      gauge(registry, METRICS.dbCircuitOpen, () => Number(isOpen()));
+    },
+    requestsShed,
     observeRequest(method, route, status, seconds) {
       const key = `${method} ${route} ${status}`;
       let observer = observers.get(key);

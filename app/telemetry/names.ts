@@ -60,6 +60,18 @@ export const METRICS = {
     help: 'Requests that wait for a database connection',
     labels: [],
   },
+  dbCircuitOpen: {
+    name: 'db_circuit_open',
+    type: 'gauge',
+    help: 'Processes to which the database is away, and that refuse at once what needs it',
+    labels: [],
+  },
+  requestsShed: {
+    name: 'requests_shed_total',
+    type: 'counter',
+    help: 'Work refused at once (503) because it could not have been done in time, by what said so',
+    labels: ['reason'],
+  },
   loansCreated: {
     name: 'loans_created_total',
     type: 'counter',

@@ -128,6 +128,7 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     DATABASE_PASSWORD_FILE: `${SECRETS}/current/database-password`,
     DATABASE_POOL_SIZE: String(spec.api.poolSize),
     DATABASE_CONNECT_TIMEOUT_MS: '2000',
+    DATABASE_QUEUE_MS: '500',
     DATABASE_STATEMENT_TIMEOUT_MS: '1500',
     PROCESSES: String(processes(spec)),
     DRAIN_MS: String(spec.api.drainSeconds * 1000),

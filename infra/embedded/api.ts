@@ -37,6 +37,7 @@ export function settingsFor(options: {
     DATABASE_PASSWORD_FILE: database.passwordFile,
     DATABASE_POOL_SIZE: '10',
     DATABASE_CONNECT_TIMEOUT_MS: '',
+    DATABASE_QUEUE_MS: '',
     DATABASE_STATEMENT_TIMEOUT_MS: '',
     PROCESSES: '1',
     DRAIN_MS: '0',

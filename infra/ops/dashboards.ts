@@ -126,16 +126,26 @@ function requestPanels(): PanelSpec[] {
       title: 'Requests in flight',
       description: 'Requests being served now, by replica. Rising without more requests: something behind is slow.',
       unit: units.Short,
-      width: 12,
+      width: 8,
       queries: { '{{instance}}': `sum by (instance) (${select(METRICS.httpRequestsInFlight.name)})` },
     },
     {
       title: 'Loans created',
       description: 'Loans created in each step of the graph, by currency.',
       unit: units.Short,
-      width: 12,
+      width: 8,
       queries: {
         '{{currency}}': `sum by (currency) (increase(${select(METRICS.loansCreated.name)}[$__rate_interval]))`,
+      },
+    },
+    {
+      title: 'Repayments',
+      description: 'Repayments recorded, and taken back, in each step of the graph, by currency.',
+      unit: units.Short,
+      width: 8,
+      queries: {
+        '{{currency}}': `sum by (currency) (increase(${select(METRICS.repayments.name)}[$__rate_interval]))`,
+        '{{currency}} taken back': `sum by (currency) (increase(${select(METRICS.repaymentReversals.name)}[$__rate_interval]))`,
       },
     },
   ];
@@ -222,15 +232,26 @@ function databasePanels(): PanelSpec[] {
       title: 'Query errors by SQLSTATE class',
       description: 'Failed queries per second. 08 and "connection": unreachable; 40: conflicts; 53: out of resources.',
       unit: units.OpsPerSecond,
-      width: 12,
+      width: 8,
       queries: { '{{sqlstate_class}}': `sum by (sqlstate_class) (${rate(METRICS.dbQueryErrors.name)})` },
+    },
+    {
+      title: 'Refused at once',
+      description:
+        'Work per second that was not begun, and processes to which the database is away. Zero when all is well.',
+      unit: units.Short,
+      width: 8,
+      queries: {
+        '{{reason}}': `sum by (reason) (${rate(METRICS.requestsShed.name)})`,
+        'database away': `sum(${select(METRICS.dbCircuitOpen.name)})`,
+      },
     },
     {
       kind: 'table',
       title: 'Version running',
       description: 'What each replica runs. Two versions outside a deployment mean that it did not finish.',
       unit: units.NoUnit,
-      width: 12,
+      width: 8,
       queries: { '{{version}}': select(METRICS.appInfo.name) },
     },
   ];

@@ -2,6 +2,8 @@ import { connect } from 'node:net';
 import { request as httpRequest, type Agent, type IncomingHttpHeaders } from 'node:http';
 import { PassThrough } from 'node:stream';
 import type { Config } from '../../app/config';
+import { digestOf } from '../../app/db/api-keys';
+import { parseApiKey, type Scope } from '../../app/domain/api-key';
 import { createService, type Overrides, type Service } from '../../app/service';
 import { createDatabase, type TestDatabase } from '../postgres/database';
 
@@ -44,6 +46,7 @@ export const CONFIG: Config = {
     user: 'postgres',
     poolSize: 5,
     connectTimeoutMs: 1_000,
+    queueMs: 500,
     statementTimeoutMs: 1_500,
   },
   processes: 1,
@@ -97,6 +100,15 @@ export async function startService(
       await database.drop();
     },
   };
+}
+
+/** Lets the service know a key that a test made up. */
+export async function storeKey(database: TestDatabase, text: string, scopes: readonly Scope[]): Promise<void> {
+  const id = parseApiKey(text)!.id;
+  await database.sql(
+    "INSERT INTO api_keys (id, digest, name, scopes, created_at) VALUES ($1, $2, 'a test', $3, now())",
+    [id, digestOf(text).toString('hex'), scopes],
+  );
 }
 
 export function ask(port: number, method: string, path: string, options: AskOptions = {}): Promise<Answer> {

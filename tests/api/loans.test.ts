@@ -69,6 +69,11 @@ describe('POST /api/loans', () => {
     expect(row?.same).toBe(true);
   });
 
+  it.each(['12', '12.0', '1.2e1', '120E-1'])('reads the term %s as a whole number', async (source) => {
+    const created = await api.post(`{"borrower_id":"b","amount":1,"currency":"KES","term_months":${source}}`);
+    expect([created.status, created.json().term_months]).toEqual([201, 12]);
+  });
+
   it('stores text byte by byte as it came', async () => {
     for (const borrower_id of [
       'Ünïcode',

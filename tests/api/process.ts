@@ -27,8 +27,8 @@ export async function run(args: readonly string[], environment: Record<string, s
 }
 
 /** Starts `serve`, and waits until it is ready. */
-export async function serve(environment: Record<string, string>): Promise<RunningProcess> {
-  const port = await freePort();
+export async function serve(environment: Record<string, string>, on?: number): Promise<RunningProcess> {
+  const port = on ?? (await freePort());
   const { child, finished, output } = start(['serve'], { HOST: '127.0.0.1', PORT: String(port), ...environment });
   const logs = () =>
     output()

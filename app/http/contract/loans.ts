@@ -16,6 +16,7 @@ import {
   moneyAnyOf,
   status,
   text,
+  TEXT_PATTERN,
   timestamp,
   writtenMoney,
 } from './values';
@@ -59,7 +60,7 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
               'Percent a year, 0 to 100, at most two digits after the point; without one no interest is owed',
             anyOf: [
               { type: 'number', minimum: 0, maximum: 100, multipleOf: 0.01 },
-              { type: 'string', format: 'decimal', pattern: '^\\d+(\\.\\d{1,2})?$' },
+              { type: 'string', format: 'decimal', pattern: '^(100(\\.0{1,2})?|(0|[1-9]\\d?)(\\.\\d{1,2})?)$' },
               { type: 'null' },
             ],
             examples: ['28.00'],
@@ -133,7 +134,7 @@ export const transitionSchema: z.ZodType<TransitionRequest> = z
         .transform((value) => value ?? null)
         .meta({
           description: `Why; required for ${NEEDS_REASON.join(' and ')}`,
-          anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REASON, pattern: '\\S' }, { type: 'null' }],
+          anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REASON, pattern: TEXT_PATTERN }, { type: 'null' }],
         }),
     },
     { error: (issue) => (issue.code === 'invalid_type' ? 'must be an object' : undefined) },

@@ -11,6 +11,11 @@ export const REQUEST_HEADERS = {
   'If-Match': 'The entity tag of the version that the client has seen; if it is no longer current, nothing is changed',
 } as const;
 
+/** What their values look like, where others are refused (see readClaim, readPrecondition). */
+export const HEADER_PATTERNS: Partial<Record<keyof typeof REQUEST_HEADERS, string>> = {
+  'Idempotency-Key': '^(?:[!#-~][!-~]{0,254}|"(?:[!#-\\[\\]-~]|\\\\["\\\\]){1,255}")$',
+  'If-Match': '^(?:\\*|(?:W/)?"[!#-~]*"(?:, ?(?:W/)?"[!#-~]*")*)$',
+};
 export type Access = Scope | 'public';
 
 export interface Operation<Id extends string = string> {

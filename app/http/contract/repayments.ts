@@ -39,7 +39,7 @@ export const paymentSchema: z.ZodType<PaymentRequest> = z.strictObject(
       .nullish()
       .transform((value) => value ?? null)
       .meta({
-        description: 'What the payer or the bank calls it',
+        description: 'What the bank calls it. Kept for good, so no place for personal data',
         anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REFERENCE, pattern: '\\S' }, { type: 'null' }],
       }),
   },

@@ -52,17 +52,26 @@ export function moneyAnyOf(fractionDigits: number, max: string) {
   const multipleOf = Number(`1e-${fractionDigits}`);
   return [
     { type: 'number', exclusiveMinimum: 0, maximum: Number(max), multipleOf },
-    { type: 'string', format: 'decimal', pattern: `^\\d+(\\.${fraction})?$` },
+    { type: 'string', format: 'decimal', pattern: `^(0|[1-9]\\d*)(\\.${fraction})?$` },
   ];
 }
 
 export const integer = (min: number, max: number) =>
   z.instanceof(JsonNumber, { error: 'must be a number' }).transform((value, context) => {
-    const number = /^-?\d{1,12}$/.test(value.source) ? Number(value.source) : NaN;
+    const number = wholeOf(value.source);
     if (number >= min && number <= max) return number;
     context.addIssue({ code: 'custom', message: `must be a whole number from ${min} to ${max}` });
     return z.NEVER;
   });
+
+/** A whole number however JSON writes it, as 6, 6.0 or 60e-1, which JSON Schema calls integers all; else NaN. */
+function wholeOf(source: string): number {
+  const text = /^-?\d{1,20}(?:\.\d{1,20})?(?:e[+-]?[0-2]?\d)?$/i.test(source) ? withoutExponent(source) : '';
+  return /^-?\d{1,12}(?:\.0+)?$/.test(text) ? Number(text) : NaN;
+}
+
+/** The same two rules for those who read the OpenAPI document. U+FEFF is a space for some languages only. */
+export const TEXT_PATTERN = '^[^\\u0000]*[^\\s\\uFEFF\\u0000][^\\u0000]*$';
 
 export const text = (maxLength: number) =>
   z
@@ -79,7 +88,7 @@ export const text = (maxLength: number) =>
     })
     .refine((value) => /\S/.test(value), 'must not be empty')
     .refine((value) => Array.from(value).length <= maxLength, `must have at most ${maxLength} characters`)
-    .meta({ minLength: 1, maxLength, pattern: '\\S' });
+    .meta({ minLength: 1, maxLength, pattern: TEXT_PATTERN });
 
 export const currency = z
   .string({ error: 'must be a string' })
