@@ -11,6 +11,13 @@ import { LimitFault, parseLimits } from './domain/limits';
  *
  * A secret may come as a file: `<NAME>_FILE` names it and wins over `<NAME>`.
  */
+
+/** Largest bodies of requests in bytes, for the service and for the gateway before it: they refuse the same. */
+export const BODY_LIMIT_BYTES = 64 * 1024;
+export const BULK_LOANS = 1_000;
+/** So many of the largest loans there can be, which take less each when written as UTF-8 without spaces. */
+export const BULK_BODY_LIMIT_BYTES = BULK_LOANS * 1_200;
+
 const port = z.coerce.number().int().min(1).max(65_535);
 const milliseconds = (fallback: number, max = 600_000) => z.coerce.number().int().min(0).max(max).default(fallback);
 

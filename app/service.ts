@@ -21,6 +21,7 @@ import { UNMATCHED } from './http/observe';
 import { rateLimit } from './http/rate-limit';
 import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
+import { loanListHandlers } from './http/routes/loan-lists';
 import { loanHandlers } from './http/routes/loans';
 import { systemHandlers } from './http/routes/system';
 import { repaymentHandlers } from './http/routes/repayments';
@@ -104,6 +105,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     limit: limiter && rateLimit(quota, limiter, config.clientAddress),
     handlers: {
       ...loanHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
+      ...loanListHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
       ...repaymentHandlers({ repayments: createRepayments(database), events, once: doOnce, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
       ...systemHandlers({ status, system: createSystemReader(), now }),

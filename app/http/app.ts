@@ -83,25 +83,38 @@ function routes({ authorize, limit, handlers }: Parts) {
   const router = new Router<RequestState>({ strict: true, sensitive: true });
   for (const { id, access, method, paths } of OPERATIONS) {
     for (const path of paths) {
-      router.register(path, [method], async (ctx) => {
+      router.register(path, [method], async (ctx, next) => {
+        // Of several paths that fit, the first is meant: /api/loans/bulk is no id of a loan.
+        if (firstPath(ctx) !== path) {
+          await next();
+          return;
+        }
         ctx.state.route = path;
         if (access !== 'public') await admit(ctx, access);
-        return handlers[id](ctx);
+        await handlers[id](ctx);
       });
     }
   }
   return router.routes();
 }
 
+/** What the router adds: the routes whose path fits, in the order of the operations. */
+interface Routed {
+  readonly matched?: readonly { readonly path: string | RegExp; readonly methods: string[] }[];
+}
+
+function firstPath(ctx: Context & Routed): string | undefined {
+  const [first] = ctx.matched ?? [];
+  return first && String(first.path);
+}
+
 /** Nothing below answered: the path is unknown, or does not know the method. */
-const noSuchOperation: Step = function noSuchOperation(
-  ctx: Context & { matched?: readonly { path: string | RegExp; methods: string[] }[] },
-) {
-  const layers = ctx.matched ?? [];
-  const [first] = layers;
-  if (first === undefined) throw new Problem('not-found', 'There is no such path.');
-  ctx.state.route = String(first.path);
-  const allow = [...new Set(layers.flatMap((layer) => layer.methods))].sort().join(', ');
+const noSuchOperation: Step = function noSuchOperation(ctx: Context & Routed) {
+  const path = firstPath(ctx);
+  if (path === undefined) throw new Problem('not-found', 'There is no such path.');
+  ctx.state.route = path;
+  const layers = (ctx.matched ?? []).filter((layer) => String(layer.path) === path);
+  const allow = [...new Set(layers.flatMap(({ methods }) => methods))].sort().join(', ');
   if (ctx.method !== 'OPTIONS') {
     throw new Problem('method-not-allowed', `Use ${allow}.`, { headers: { Allow: allow } });
   }

@@ -96,7 +96,7 @@ function describe(operation: Operation, path: string): OperationObject {
       [answer.status]: {
         description: operation.summary,
         ...(answer.headers !== undefined && { headers: answerHeaders(answer.headers) }),
-        content: { [answer.mediaType ?? 'application/json']: { schema } },
+        content: Object.fromEntries([answer.mediaType ?? 'application/json'].flat().map((type) => [type, { schema }])),
       },
       ...(operation.headers?.includes('If-None-Match') === true && {
         304: { description: 'The client has the current version already' },

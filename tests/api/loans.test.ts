@@ -204,7 +204,7 @@ describe('GET /api/loans', () => {
       const page = await api.ask('GET', path);
       expect(page.status).toBe(200);
       seen.push(...(page.json() as { id: string }[]).map(({ id }) => id));
-      path = /^<(.+)>; rel="next"$/.exec((page.headers.link as string | undefined) ?? '')?.[1];
+      path = /<([^>]+)>; rel="next"/.exec((page.headers.link as string | undefined) ?? '')?.[1];
     }
     const expected = await api.database.sql<{ id: string }>('SELECT id FROM loans ORDER BY created_at DESC, id DESC');
     expect(seen).toEqual(expected.map(({ id }) => id));

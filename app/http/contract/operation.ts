@@ -26,11 +26,11 @@ export interface Operation<Id extends string = string> {
   /** In the router's notation, as in /api/loans/:id. */
   readonly paths: readonly string[];
   readonly summary: string;
-  /** Name of the answer's schema among the components, or a media type for anything but JSON. */
+  /** Name of the answer's schema among the components, or media types for anything but JSON. */
   readonly answer: {
     readonly status: number;
     readonly schema?: string;
-    readonly mediaType?: string;
+    readonly mediaType?: string | readonly string[];
     /** Header fields, by name and meaning. */
     readonly headers?: Readonly<Record<string, string>>;
   };
