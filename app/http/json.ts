@@ -5,9 +5,9 @@ export class JsonNumber {
   constructor(readonly source: string) {}
 }
 
-const MAX_DEPTH = 32;
+export const MAX_DEPTH = 32;
 /** More than fit into 64 KiB; a megabyte of nothing but brackets would keep everybody waiting. */
-const MAX_VALUES = 40_000;
+export const MAX_VALUES = 40_000;
 const MAX_NAME = 100;
 
 /**

@@ -7,7 +7,7 @@ import { Problem } from '../errors';
 import { rawProblemAnswer } from './problem';
 
 /** Bounds on what one connection may take; stated, since a library's defaults are for nobody in particular. */
-const LIMITS = {
+export const LIMITS = {
   maxHeaderSize: 16 * 1024,
   /** A client that sends its header fields, or its whole request, more slowly than this is cut off. */
   headersTimeout: 10_000,
