@@ -2,9 +2,12 @@ import { connect } from 'node:net';
 import { request as httpRequest, type Agent, type IncomingHttpHeaders } from 'node:http';
 import { PassThrough } from 'node:stream';
 import type { Config } from '../../app/config';
-import { digestOf } from '../../app/db/api-keys';
-import { parseApiKey, type Scope } from '../../app/domain/api-key';
+import type { Scope } from '../../app/domain/api-key';
+import { createApiKeys } from '../../app/db/api-keys';
+import { openDatabase } from '../../app/db/pool';
 import { createService, type Overrides, type Service } from '../../app/service';
+import { createLogger } from '../../app/telemetry/logger';
+import { createMetrics } from '../../app/telemetry/metrics';
 import { createDatabase, type TestDatabase } from '../postgres/database';
 
 export interface Answer {
@@ -105,13 +108,14 @@ export async function startService(
   };
 }
 
-/** Lets the service know a key that a test made up. */
-export async function storeKey(database: TestDatabase, text: string, scopes: readonly Scope[]): Promise<void> {
-  const id = parseApiKey(text)!.id;
-  await database.sql(
-    "INSERT INTO api_keys (id, digest, name, scopes, created_at) VALUES ($1, $2, 'a test', $3, now())",
-    [id, digestOf(text).toString('hex'), scopes],
-  );
+/** A new API key for the service of a test. */
+export async function newKey({ database }: TestService, scopes: readonly Scope[]): Promise<string> {
+  const telemetry = { metrics: createMetrics(CONFIG), logger: createLogger('error', new PassThrough()) };
+  const connected = openDatabase(database.connection, database.secrets, telemetry);
+  const order = { name: 'a test', scopes, expiresAt: null };
+  const { text } = await createApiKeys(connected, CONFIG.environment).create(order, new Date());
+  await connected.close();
+  return text;
 }
 
 export function ask(port: number, method: string, path: string, options: AskOptions = {}): Promise<Answer> {

@@ -4,17 +4,12 @@ import type { IncomingMessage } from 'node:http';
 import { connect, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
 import type { Browser, Page } from 'playwright-core';
 import type { Config } from '../../app/config';
-import { createApiKeys } from '../../app/db/api-keys';
-import { openDatabase } from '../../app/db/pool';
 import { PAGE_POLICY } from '../../app/http/html';
-import { createLogger } from '../../app/telemetry/logger';
-import { createMetrics } from '../../app/telemetry/metrics';
 import { freePort } from '../../infra/embedded/ports';
 import { ensureCertificate } from '../../ssl/certificates';
-import { CONFIG, LOAN, startService, type TestService, until } from '../api/harness';
+import { LOAN, newKey, startService, type TestService, until } from '../api/harness';
 import { missingForContainers } from '../ops/binaries';
 import { Stage } from '../ops/stage';
 import { describeUnless } from '../skip';
@@ -32,11 +27,7 @@ const FOCUSED = `(document.activeElement.labels?.[0] ?? document.activeElement).
 /** A service that wants keys, and one that may read and write loans. */
 async function startGuarded(changes: Partial<Config> = {}): Promise<{ api: TestService; key: string }> {
   const api = await startService({ apiKeys: 'required', ...changes });
-  const telemetry = { metrics: createMetrics(CONFIG), logger: createLogger('info', new PassThrough()) };
-  const database = openDatabase(api.database.connection, api.database.secrets, telemetry);
-  const order = { name: 'a browser', scopes: ['loans:read', 'loans:write'], expiresAt: null } as const;
-  const { text: key } = await createApiKeys(database, 'test').create(order, new Date());
-  await database.close();
+  const key = await newKey(api, ['loans:read', 'loans:write']);
   return { api, key };
 }
 
@@ -215,7 +206,7 @@ describeUnless(noBrowser, 'the page /docs in a browser', () => {
     await page.goto(`${origin}/docs`);
     await page.locator('#createLoan > summary').click();
     await page.locator('#createLoan').getByText('Body: ').waitFor();
-    expect(await page.getByRole('heading', { name: 'NewLoan' }).isVisible()).toBe(true);
+    expect(await page.getByRole('heading', { name: 'NewLoan', exact: true }).isVisible()).toBe(true);
     expect(await page.locator('noscript p').isVisible()).toBe(true);
     expect(await page.locator('form').count()).toBe(0);
     expect(faults).toEqual([]);

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { type Listing, LOAN_SORTS, type LoanFilters, type Position } from '../../db/loan-pages';
+import { CODES } from '../../domain/currency';
 import { LOAN_STATUSES } from '../../domain/loan';
 import { parseAmount } from '../../domain/money';
 import { currency, decimal, readId, text } from './values';
@@ -50,7 +51,11 @@ export const loanFilterShape = {
     .enum(LOAN_STATUSES, { error: `must be one of ${LOAN_STATUSES.join(', ')}` })
     .optional()
     .meta({ description: 'Loans in this status' }),
-  currency: currency.optional().meta({ description: 'Loans in this currency', pattern: '^[A-Za-z]{3}$' }),
+  currency: currency.optional().meta({
+    description: 'Loans in this currency; lower case is taken for upper case',
+    pattern: undefined,
+    enum: [...CODES.values()].flat().sort(),
+  }),
   borrower_id: text(MAX_TEXT).optional().meta({ description: 'Loans of this borrower' }),
   min_amount: amount('Loans of this amount or more, in whatever currency'),
   max_amount: amount('Loans of this amount or less, in whatever currency'),
