@@ -11,7 +11,9 @@ const COLUMNS =
 const BY_ID = `SELECT ${COLUMNS} FROM loans WHERE id = $1`;
 const FIRST_PAGE = `SELECT ${COLUMNS} FROM loans ORDER BY created_at DESC, id DESC LIMIT 50`;
 const NEXT_PAGE = `SELECT ${COLUMNS} FROM loans WHERE (created_at, id) < ($1, $2) ORDER BY created_at DESC, id DESC LIMIT 50`;
-const GROUPS = 'SELECT currency, status, count(*) AS loans, sum(amount) AS total FROM loans GROUP BY currency, status';
+/** From the totals that the schema's triggers keep, as ours: the faster way, and the same work. */
+const GROUPS =
+  'SELECT currency, status, sum(loans) AS loans, sum(amount) AS total FROM loan_totals GROUP BY currency, status';
 /** Loan, event, and the answer under its key: all or nothing, in one round trip. A key that is taken fails it. */
 const CREATE = `WITH loan AS (
     INSERT INTO loans (${COLUMNS}, version) VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7, $7, 1)), event AS (
