@@ -1,9 +1,11 @@
 # Every verb of the project. STACK chooses the environment: development (default), staging or production.
 STACK ?= development
+# What `make bench` measures: compare (default), limits, memory, start or scale. ROWS is how many loans it has.
+BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs seed api-key certificate test check format images-offline pin-images clean
+.PHONY: help up down status logs seed retention api-key certificate test bench bench-large check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +29,9 @@ logs: node_modules/.package-lock.json ## Follow the logs of all containers
 seed: node_modules/.package-lock.json ## Load the five sample loans
 	@$(TS) infra/main.ts seed $(STACK)
 
+retention: node_modules/.package-lock.json ## Borrowers of loans closed years ago become pseudonyms (DRY_RUN=1: only say which)
+	@$(TS) infra/main.ts retention $(STACK) $(if $(DRY_RUN),--dry-run)
+
 api-key: node_modules/.package-lock.json ## API keys: NAME= SCOPES= [DAYS=], LIST=1, ROTATE=id [HOURS=], REVOKE=id
 	@$(TS) infra/main.ts api-key $(STACK) $(KEY_ARGUMENTS)
 
@@ -48,6 +53,12 @@ format: node_modules/.package-lock.json ## Format all files
 
 test: check ## Everything that can run on this machine; skips say why
 	tests/run
+
+bench: node_modules/.package-lock.json ## Measure against others, side by side (BENCH=compare|limits|memory|start|scale)
+	@$(TS) bench/main.ts $(BENCH)
+
+bench-large: node_modules/.package-lock.json ## The same with ten million loans
+	@ROWS=10000000 $(TS) bench/main.ts $(BENCH)
 
 images-offline: node_modules/.package-lock.json ## Test-only images from Debian packages, for a machine without registry
 	tests/images/build

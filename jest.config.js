@@ -1,7 +1,7 @@
 /** @type {import('jest').Config} */
 module.exports = {
   testEnvironment: 'node',
-  roots: ['<rootDir>/app', '<rootDir>/infra', '<rootDir>/ssl', '<rootDir>/tests'],
+  roots: ['<rootDir>/app', '<rootDir>/bench', '<rootDir>/infra', '<rootDir>/ssl', '<rootDir>/tests'],
   testMatch: ['**/*.test.ts'],
   transform: {
     '^.+\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, sourceMaps: 'inline' }],

@@ -20,20 +20,18 @@ it('has defaults for everything but the database', async () => {
     port: 8000,
     processes: 1,
     maxAmount: '50000',
+    retentionYears: 7,
     apiKeys: 'required',
     corsOrigins: [],
     allowedHosts: [],
+    rateLimit: undefined,
+    clientAddress: 'connection',
     tls: undefined,
     database: { name: 'loans', poolSize: 10 },
   });
   expect(await secrets.databasePassword()).toBe('');
   expect(Object.isFrozen(config)).toBe(true);
   expect(SETTING_NAMES).toContain('DATABASE_PASSWORD_FILE');
-});
-
-it('takes a largest amount for each currency', () => {
-  const MAX_AMOUNT = '50000,KES=5000000,VND=2000000000';
-  expect(readConfig({ ...NEEDED, MAX_AMOUNT }).config.maxAmount).toBe(MAX_AMOUNT);
 });
 
 it('reads lists between commas', () => {
@@ -44,6 +42,11 @@ it('reads lists between commas', () => {
   });
   expect(config.corsOrigins).toEqual(['https://desk.example', 'http://localhost:3000']);
   expect(config.allowedHosts).toEqual(['branchloans.com', 'localhost', '127.0.0.1', '[::1]']);
+});
+
+it('takes a largest amount for each currency', () => {
+  const MAX_AMOUNT = '50000,KES=5000000,VND=2000000000';
+  expect(readConfig({ ...NEEDED, MAX_AMOUNT }).config.maxAmount).toBe(MAX_AMOUNT);
 });
 
 it('takes an empty value for one that is not set', () => {
@@ -100,10 +103,9 @@ it.each([
   ['PROCESSES', '0'],
   ['DATABASE_POOL_SIZE', '201'],
   ['DRAIN_MS', '-1'],
+  ['RETENTION_YEARS', '-1'],
+  ['RETENTION_YEARS', '6.5'],
   ['ENVIRONMENT', 'Production!'],
-  ['MAX_AMOUNT', '0'],
-  ['MAX_AMOUNT', '50000,QQQ=1'],
-  ['MAX_AMOUNT', '50000,VND=0.5'],
   ['API_KEYS', 'off'],
   ['CORS_ORIGINS', '*'],
   ['CORS_ORIGINS', 'null'],
@@ -118,6 +120,22 @@ it.each([
   ['ALLOWED_HOSTS', 'https://branchloans.com'],
   ['ALLOWED_HOSTS', 'branchloans.com:443'],
   ['ALLOWED_HOSTS', 'Branchloans.com'],
+  ['RATE_LIMIT', '100'],
+  ['RATE_LIMIT', '0/60'],
+  ['RATE_LIMIT', '100/0'],
+  ['RATE_LIMIT', '-1/60'],
+  ['RATE_LIMIT', '100/1.5'],
+  ['RATE_LIMIT', '100000000/60'],
+  ['CLIENT_ADDRESS', 'anything'],
+  ['MAX_AMOUNT', '0'],
+  ['MAX_AMOUNT', '50000,QQQ=1'],
+  ['MAX_AMOUNT', '50000,VND=0.5'],
 ])('refuses %s=%s', (name, value) => {
   expect(faultsOf({ ...NEEDED, [name]: value })).toEqual([expect.stringContaining(`${name}: "${value}"`)]);
+});
+
+it('reads a rate limit as requests and seconds', () => {
+  const { config } = readConfig({ ...NEEDED, RATE_LIMIT: '6000/60', CLIENT_ADDRESS: 'x-forwarded-for' });
+  expect(config.rateLimit).toEqual({ requests: 6_000, windowSeconds: 60 });
+  expect(config.clientAddress).toBe('x-forwarded-for');
 });

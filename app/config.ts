@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
+import type { Quota } from './domain/quota';
 import { LimitFault, parseLimits } from './domain/limits';
 
 /**
@@ -10,6 +11,13 @@ import { LimitFault, parseLimits } from './domain/limits';
  *
  * A secret may come as a file: `<NAME>_FILE` names it and wins over `<NAME>`.
  */
+
+/** Largest bodies of requests in bytes, for the service and for the gateway before it: they refuse the same. */
+export const BODY_LIMIT_BYTES = 64 * 1024;
+export const BULK_LOANS = 1_000;
+/** So many of the largest loans there can be, which take less each when written as UTF-8 without spaces. */
+export const BULK_BODY_LIMIT_BYTES = BULK_LOANS * 1_200;
+
 const port = z.coerce.number().int().min(1).max(65_535);
 const milliseconds = (fallback: number, max = 600_000) => z.coerce.number().int().min(0).max(max).default(fallback);
 
@@ -72,6 +80,11 @@ const settings = {
       if (fault !== undefined) context.addIssue(fault);
     })
     .default('50000'),
+  /**
+   * Whole years for which borrowers of closed loans are kept; then each is replaced by a pseudonym, for good. 0 keeps
+   * them for ever.
+   */
+  RETENTION_YEARS: z.coerce.number().int().min(0).max(100).default(7),
   /** Whether a request must show an API key. Where it need not, a key that is shown must still be a valid one. */
   API_KEYS: z.enum(['required', 'optional']).default('required'),
   /** Web sites whose pages may call the API: exact origins between commas, such as https://desk.example. None: none. */
@@ -81,6 +94,23 @@ const settings = {
    * and metrics) is answered whatever the name, since they come by address.
    */
   ALLOWED_HOSTS: list((text) => HOST_NAME.test(text), 'must be lower-case host names without ports, between commas'),
+  /**
+   * How many requests one caller may make, over all processes, in any window of so many seconds: "6000/60". Empty: as
+   * many as it likes. A caller is an API key, or for requests without one an address.
+   */
+  RATE_LIMIT: z
+    .string()
+    .regex(/^[1-9]\d{0,7}\/[1-9]\d{0,4}$/, 'must be requests and seconds such as 6000/60')
+    .transform((text): Quota => {
+      const [requests = 0, windowSeconds = 0] = text.split('/').map(Number);
+      return Object.freeze({ requests, windowSeconds });
+    })
+    .optional(),
+  /**
+   * Where the address of a client is taken from. Take X-Forwarded-For only where nobody but a gateway that sets it can
+   * connect: anybody else could write any address there.
+   */
+  CLIENT_ADDRESS: z.enum(['connection', 'x-forwarded-for']).default('connection'),
   VERSION: z.string().default('0.0.0'),
   COMMIT: z.string().default('unknown'),
 } satisfies Record<string, z.ZodType>;
@@ -123,9 +153,13 @@ export interface Config {
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
   /** See MAX_AMOUNT. */
   readonly maxAmount: string;
+  /** 0 keeps borrowers for ever. */
+  readonly retentionYears: number;
   readonly apiKeys: 'required' | 'optional';
   readonly corsOrigins: readonly string[];
   readonly allowedHosts: readonly string[];
+  readonly rateLimit: Quota | undefined;
+  readonly clientAddress: 'connection' | 'x-forwarded-for';
 }
 
 /** Kept apart from Config, so that a configuration can be printed. */
@@ -200,9 +234,12 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     shutdownTimeoutMs: s.SHUTDOWN_TIMEOUT_MS,
     logLevel: s.LOG_LEVEL,
     maxAmount: s.MAX_AMOUNT,
+    retentionYears: s.RETENTION_YEARS,
     apiKeys: s.API_KEYS,
     corsOrigins: s.CORS_ORIGINS,
     allowedHosts: s.ALLOWED_HOSTS,
+    rateLimit: s.RATE_LIMIT,
+    clientAddress: s.CLIENT_ADDRESS,
   };
   return { config: Object.freeze(config), secrets: Object.freeze({ databasePassword }) };
 }

@@ -30,6 +30,7 @@ export const PROBLEMS = {
   'invalid-text': { status: 422, title: 'A text has characters that cannot be stored' },
   'invalid-parameter': { status: 422, title: 'A query parameter is not acceptable' },
   'idempotency-key-reused': { status: 422, title: 'The Idempotency-Key belongs to another request' },
+  'quota-exceeded': { status: 429, title: 'The caller has made too many requests' },
   'headers-too-large': { status: 431, title: 'The header fields are too large' },
   internal: { status: 500, title: 'Something went wrong on our side' },
   'db-check-failed': { status: 500, title: 'The database does not answer' },

@@ -6,8 +6,10 @@ import { type Config, ConfigError, readConfig, type Secrets } from './config';
 import { ApiKeyError, createApiKeys } from './db/api-keys';
 import { migrate } from './db/migrate';
 import { type Database, openDatabase } from './db/pool';
+import { recount } from './db/recount';
 import { generate, seed } from './db/samples';
 import { Problem } from './errors';
+import { applyRetention } from './retention';
 import { createService, type Service } from './service';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics } from './telemetry/metrics';
@@ -18,12 +20,16 @@ const USAGE = `usage: main [command]
   migrate                        bring the database schema to the newest version
   seed                           insert the five sample loans
   generate --count N [--seed S]  insert N made-up loans; the same seed gives the same loans
+  retention [--dry-run]          replace the borrowers of loans closed RETENTION_YEARS ago by pseudonyms, for good;
+                                 the service does so daily by itself
+  recount [--dry-run]            compare the statistics with a count of all loans, and correct them
 ${API_KEY_USAGE}
 Settings come from the environment; see app/config.ts.
 `;
 
 type Samples = { readonly name: 'seed' } | { readonly name: 'generate'; readonly count: number; readonly seed: number };
-type OneShot = { readonly name: 'migrate' } | Samples;
+type Upkeep = { readonly name: 'retention' | 'recount'; readonly dryRun: boolean };
+type OneShot = { readonly name: 'migrate' } | Samples | Upkeep;
 type Command = { readonly name: 'serve' } | { readonly name: 'api-key'; readonly keys: ApiKeyCommand } | OneShot;
 
 /** This is the only file that touches the process: arguments, environment, streams, signals and exit code. */
@@ -54,12 +60,17 @@ function readCommand(args: readonly string[]): Command | undefined {
     const { positionals, values } = parseArgs({
       args: [...args],
       allowPositionals: true,
-      options: { count: { type: 'string' }, seed: { type: 'string' } },
+      options: { count: { type: 'string' }, seed: { type: 'string' }, 'dry-run': { type: 'boolean' } },
     });
     const [name = 'serve', ...rest] = positionals;
     if (rest.length > 0) return undefined;
+    const options = Object.keys(values);
+    if (name === 'retention' || name === 'recount') {
+      return options.every((option) => option === 'dry-run') ? { name, dryRun: values['dry-run'] ?? false } : undefined;
+    }
+    if (values['dry-run'] !== undefined) return undefined;
     if (name === 'generate') return readGenerate(values.count, values.seed ?? '1');
-    const plain = Object.keys(values).length === 0;
+    const plain = options.length === 0;
     return plain && (name === 'serve' || name === 'migrate' || name === 'seed') ? { name } : undefined;
   } catch {
     return undefined; // An option that does not exist.
@@ -139,7 +150,7 @@ async function runOnce(command: OneShot, config: Config, secrets: Secrets): Prom
   try {
     const result = await (command.name === 'migrate'
       ? migrate(config.database, secrets)
-      : withDatabase(config, secrets, logger, (database) => insertSamples(command, database)));
+      : withDatabase(config, secrets, logger, (database) => runOn(database, command, config)));
     logger.log('info', `${command.name} done`, { ...result, duration_ms: Math.round(performance.now() - startedAt) });
     return 0;
   } catch (error) {
@@ -182,10 +193,18 @@ async function withDatabase<T>(
   }
 }
 
-async function insertSamples(command: Samples, database: Database): Promise<object> {
+async function runOn(database: Database, command: Samples | Upkeep, config: Config): Promise<object> {
   const now = new Date();
-  if (command.name === 'seed') return { inserted: await seed(database, now) };
-  return { inserted: await generate(database, command.count, command.seed, now), seed: command.seed };
+  switch (command.name) {
+    case 'seed':
+      return { inserted: await seed(database, now) };
+    case 'generate':
+      return { inserted: await generate(database, command.count, command.seed, now), seed: command.seed };
+    case 'retention':
+      return applyRetention(database, config.retentionYears, { now, dryRun: command.dryRun });
+    case 'recount':
+      return { dry_run: command.dryRun, corrections: await recount(database, command.dryRun) };
+  }
 }
 
 function messageOf(error: unknown): string {

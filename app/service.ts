@@ -10,19 +10,24 @@ import { createKeys, type Keys } from './db/idempotency';
 import { createLoans } from './db/loans';
 import { newestMigration } from './db/migrate';
 import { openDatabase } from './db/pool';
+import { createLedger } from './db/quotas';
 import { createRepayments } from './db/repayments';
 import { createApp } from './http/app';
 import { createAuthorize } from './http/authorize';
 import { createOnce } from './http/idempotency';
 import { createKnownKeys, type KnownKeys } from './http/known-keys';
+import { createLimiter } from './http/limiter';
 import { UNMATCHED } from './http/observe';
+import { rateLimit } from './http/rate-limit';
 import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
+import { loanListHandlers } from './http/routes/loan-lists';
 import { loanHandlers } from './http/routes/loans';
 import { systemHandlers } from './http/routes/system';
 import { repaymentHandlers } from './http/routes/repayments';
 import { createServer, type HttpServer } from './http/server';
 import { createStatus } from './http/status';
+import { createDailyRetention } from './retention';
 import { createEvents } from './telemetry/events';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics, type Metrics } from './telemetry/metrics';
@@ -55,6 +60,8 @@ export interface Overrides {
   /** The metrics of all processes, where there are several; else this one's. */
   readonly metricsText?: () => Promise<string>;
   readonly pruneEveryMs?: number;
+  /** How often to look whether today's retention run is still to be done. */
+  readonly retentionEveryMs?: number;
   /** How long an API key is believed to be what it was when it was read. */
   readonly keyCacheMs?: number;
   readonly recordKeyUseEveryMs?: number;
@@ -63,6 +70,8 @@ export interface Overrides {
 /** Often enough that what has to go is a few batches, in whichever process is first. */
 const PRUNE_EVERY_MS = 60_000;
 const RECORD_KEY_USE_EVERY_MS = 60_000;
+/** Soon after the day begins, and after a start, but not while a release is being rolled out. */
+const RETENTION_EVERY_MS = 15 * 60_000;
 
 /** Puts the service together. Nothing runs before start(). */
 export function createService(config: Config, secrets: Secrets, overrides: Overrides): Service {
@@ -74,10 +83,13 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const loans = createLoans(database);
   const events = createEvents(metrics, logger);
   const keys = createKeys(database);
+  const retention = createDailyRetention({ database, keys, logger, now, years: config.retentionYears });
   const doOnce = createOnce(keys, events);
   const apiKeys = createKnownKeys(createApiKeys(database, config.environment), overrides.keyCacheMs);
   const chores = new AbortController();
-  const { maxAmount, version } = config;
+  const ledger = createLedger(database);
+  const { maxAmount, version, rateLimit: quota } = config;
+  const limiter = quota && createLimiter({ quota, ledger, metrics, logger });
   let draining = false;
   let listened = false;
   const isDraining = () => draining;
@@ -90,8 +102,10 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     authorize: createAuthorize({ ...config, keys: apiKeys, events, now }),
     corsOrigins: config.corsOrigins,
     allowedHosts: config.allowedHosts,
+    limit: limiter && rateLimit(quota, limiter, config.clientAddress),
     handlers: {
       ...loanHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
+      ...loanListHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
       ...repaymentHandlers({ repayments: createRepayments(database), events, once: doOnce, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
       ...systemHandlers({ status, system: createSystemReader(), now }),
@@ -119,6 +133,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     logger.log('info', 'shutting down', { drain_ms: drainMs, in_flight: inFlight.count });
     await sleep(drainMs);
     chores.abort();
+    limiter?.stop();
     const cutOff = await closeServers(listeners, inFlight, config.shutdownTimeoutMs);
     await writeKeyUses(apiKeys, logger);
     await database.close();
@@ -134,9 +149,19 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
         await once(server, 'listening');
         listened = true;
       }
-      const { pruneEveryMs = PRUNE_EVERY_MS, recordKeyUseEveryMs = RECORD_KEY_USE_EVERY_MS } = overrides;
-      void repeat(() => prune(keys, logger, chores.signal), pruneEveryMs, chores.signal);
+      const {
+        pruneEveryMs = PRUNE_EVERY_MS,
+        retentionEveryMs = RETENTION_EVERY_MS,
+        recordKeyUseEveryMs = RECORD_KEY_USE_EVERY_MS,
+      } = overrides;
+      void repeat(() => retention(chores.signal), retentionEveryMs, chores.signal);
       void repeat(() => writeKeyUses(apiKeys, logger), recordKeyUseEveryMs, chores.signal);
+      const pruneAll = async () => {
+        limiter?.prune();
+        await prune('idempotency keys', keys, logger, chores.signal);
+        await prune('request quotas', ledger, logger, chores.signal);
+      };
+      void repeat(pruneAll, pruneEveryMs, chores.signal);
       logger.log('info', 'listening', { ports: listeners.map(({ server }) => portOf(server)), version });
     },
     ports: () => listeners.map(({ server }) => portOf(server)),
@@ -149,11 +174,11 @@ async function repeat(work: () => Promise<void>, pauseMs: number, signal: AbortS
   while (await sleep(pauseMs, true, { signal, ref: false }).catch(() => false)) await work();
 }
 
-async function prune(keys: Keys, logger: Logger, signal: AbortSignal): Promise<void> {
+async function prune(what: string, from: Pick<Keys, 'prune'>, logger: Logger, signal: AbortSignal): Promise<void> {
   try {
-    while (!signal.aborted && (await keys.prune()));
+    while (!signal.aborted && (await from.prune()));
   } catch (error) {
-    logger.log('warn', 'idempotency keys not pruned', {
+    logger.log('warn', `${what} not pruned`, {
       reason: error instanceof Error ? error.message : String(error),
     });
   }

@@ -88,6 +88,14 @@ describe('the environments that ship', () => {
   });
 });
 
+it('limit what one caller may ask for, but not in development', () => {
+  expect(['development', 'staging', 'production'].map((stack) => read(stack).api.rateLimit)).toEqual([
+    undefined,
+    '10000/10',
+    '10000/10',
+  ]);
+});
+
 describe('wrong settings', () => {
   it.each(['*', 'null', 'desk.example', 'https://desk.example/', 'https://*.example'])(
     'the origin %s is refused',
@@ -133,6 +141,12 @@ describe('wrong settings', () => {
       (c) => (c['branchloans:images'] = { postgres: 'postgres:18' }),
       /^images\.postgres: .*moves/,
     ],
+    [
+      'a rate without its window',
+      set('api', 'rateLimit', '100'),
+      /^api\.rateLimit: "100" .*such as 10000\/10, or none/,
+    ],
+    ['a rate as a number', set('api', 'rateLimit', 100), /^api\.rateLimit: 100 .*such as 10000\/10, or none/],
     ['the superuser for the service', set('database', 'user', 'postgres'), /^database\.user: .*superuser/],
     ['a missing setting', (c) => delete c['branchloans:domain'], /^domain: not set/],
     [
@@ -174,6 +188,11 @@ describe('wrong settings', () => {
       'a largest amount without quotes',
       set('api', 'maxAmount', 60000),
       /^api\.maxAmount: 60000 is not valid: must be a decimal in quotes/,
+    ],
+    [
+      'a part of a year',
+      set('api', 'retentionYears', 6.5),
+      /^api\.retentionYears: 6\.5 is not valid: must be a whole number of years/,
     ],
     ['a directory that climbs', set('database', 'volume', '/var/../etc'), /^database\.volume: /],
     ['a directory that is the root', set('database', 'volume', '//'), /^database\.volume: /],

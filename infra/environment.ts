@@ -58,6 +58,13 @@ export interface EnvironmentSpec {
      * API and leaves stored loans alone.
      */
     readonly maxAmount: string;
+    /** Requests of one caller over all containers, in a window of seconds: "10000/10". A change rolls the API. */
+    readonly rateLimit: string | undefined;
+    /**
+     * Whole years for which borrowers of closed loans are kept, 0 for ever. What a shorter time replaces by pseudonyms
+     * does not come back with a longer one. A change rolls the API.
+     */
+    readonly retentionYears: number;
     readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
     /** Whether a request must show an API key (make api-key). A change rolls the API. */
     readonly keys: 'required' | 'optional';
@@ -202,6 +209,15 @@ const schema = z.strictObject({
         if (fault !== undefined) context.addIssue(fault);
       })
       .default('50000'),
+    rateLimit: z
+      .string({ error: 'must be requests and seconds such as 10000/10, or none' })
+      .regex(/^([1-9]\d{0,7}\/[1-9]\d{0,4}|none)$/, 'must be requests and seconds such as 10000/10, or none')
+      .default('10000/10'),
+    retentionYears: z
+      .int('must be a whole number of years, or 0 for ever')
+      .min(0, 'must be at least 0')
+      .max(100, 'must be at most 100')
+      .default(7),
     logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
     keys: z.enum(['required', 'optional']).default('required'),
     corsOrigins: z.array(origin).default([]),
@@ -375,6 +391,8 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       readyWithinSeconds: s.api.readyWithin,
       poolSize: s.api.poolSize,
       maxAmount: s.api.maxAmount,
+      rateLimit: s.api.rateLimit === 'none' ? undefined : s.api.rateLimit,
+      retentionYears: s.api.retentionYears,
       logLevel: s.api.logLevel,
       keys: s.api.keys,
       corsOrigins: s.api.corsOrigins,

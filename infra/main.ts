@@ -23,6 +23,7 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   status,
   logs,
   seed,
+  retention,
   'api-key': apiKey,
   'pin-images': pinImages,
 };
@@ -102,12 +103,20 @@ async function logs(stack: string): Promise<void> {
 }
 
 async function seed(stack: string): Promise<void> {
+  const hint = stack === 'development' ? ' (without containers, make up loads them itself)' : '';
+  console.log(await inApi(stack, 'Loading the sample loans', ['seed'], hint));
+}
+
+/** The service does it daily by itself; this says what it would do, or does it at once. */
+async function retention(stack: string, args: readonly string[]): Promise<void> {
+  console.log(await inApi(stack, 'Applying the retention of borrowers', ['retention', ...args]));
+}
+
+/** Runs a command of the service in one of the containers that serve, with their settings. */
+async function inApi(stack: string, purpose: string, command: readonly string[], hint = ''): Promise<string> {
   const api = await apiContainer(stack);
-  if (api === undefined) {
-    const hint = stack === 'development' ? ' (without containers, make up loads them itself)' : '';
-    throw new StepError(`${stack} does not run in containers here: make up STACK=${stack}${hint}`);
-  }
-  console.log(await docker('Loading the sample loans', ['exec', api, 'node', '/app/main.js', 'seed']));
+  if (api === undefined) throw new StepError(`${stack} does not run in containers here: make up STACK=${stack}${hint}`);
+  return docker(purpose, ['exec', api, 'node', '/app/main.js', ...command]);
 }
 
 /** The API's own command, in its container, with the terminal of the caller: a new key passes through no log. */

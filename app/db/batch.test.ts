@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { batched, shared } from './batch';
 
-const PATIENT = { patienceMs: 0, queueFor: () => ({ enter: () => undefined, served: () => () => undefined }) };
 const DOUBLE = async (questions: readonly number[]) => {
   await sleep(1);
   return questions.map((question) => 2 * question);
@@ -11,7 +10,7 @@ const DOUBLE = async (questions: readonly number[]) => {
 describe('batched', () => {
   it('asks together what is asked in one turn, and gives everybody their own answer', async () => {
     const sizes: number[] = [];
-    const ask = batched({ size: 3, inFlight: 1 }, PATIENT, (questions: readonly number[]) => {
+    const ask = batched({ size: 3, inFlight: 1 }, (questions: readonly number[]) => {
       sizes.push(questions.length);
       return DOUBLE(questions);
     });
@@ -27,7 +26,7 @@ describe('batched', () => {
         fc.array(fc.integer({ min: 0, max: 3 }), { maxLength: 20 }),
         async (size, inFlight, delays) => {
           let running = 0;
-          const ask = batched({ size, inFlight }, PATIENT, async (askedAt: readonly number[]) => {
+          const ask = batched({ size, inFlight }, async (askedAt: readonly number[]) => {
             const begunAt = performance.now();
             expect(++running).toBeLessThanOrEqual(inFlight);
             expect(askedAt.length).toBeLessThanOrEqual(size);
@@ -49,7 +48,7 @@ describe('batched', () => {
   });
 
   it('a batch that fails is a failure for its calls alone', async () => {
-    const ask = batched({ size: 1, inFlight: 2 }, PATIENT, (questions: readonly number[]) =>
+    const ask = batched({ size: 1, inFlight: 2 }, (questions: readonly number[]) =>
       questions[0] === 1 ? Promise.reject(new Error('no')) : DOUBLE(questions),
     );
     const answers = await Promise.allSettled([1, 2].map(ask));

@@ -1,102 +1,116 @@
-import { unavailable } from './faults';
-import type { Places, Queue } from './queue';
+import type { PoolState, Queue } from './queue';
 
-/** Bounds of a batch: how many calls one takes, and how many batches may be under way. */
-export interface BatchLimits {
+export interface BatchOptions {
+  /** The most calls that one batch takes. */
   readonly size: number;
+  /** The most batches that are under way at a time. */
   readonly inFlight: number;
+  /** What bounds the wait before a batch; without it, nothing does. */
+  readonly queue?: (state: PoolState, size: number) => Queue;
 }
 
-/** How the calls wait that cannot begin yet. */
-export interface Waiting {
-  /** After which a call is refused; 0 for never. */
-  readonly patienceMs: number;
-  /** Refuses at once what would wait for too long. A place is a batch that may be under way. */
-  readonly queueFor: (places: Places) => Queue;
-}
+/** Enough that one gathers while the other is under way. More only makes them smaller, unless batches are slow. */
+const USUALLY_IN_FLIGHT = 2;
+/** After so long without an answer another batch begins beside those. */
+const PATIENCE_MS = 100;
+/** A batch that takes longer may have been too large: the next ones are smaller, and after a failure they begin anew. */
+const SLOW_MS = 500;
 
 /**
- * Makes one call of many: what is asked for in the same turn of the event loop, or while as many batches as may be are
- * under way, is asked for together. A call never waits for another to come along, and its answer is always newer than
- * its question: nothing joins a batch that has begun.
+ * Makes one call of many: what is asked for in the same turn of the event loop, or while enough batches are under way,
+ * is asked for together. A call never waits for another to come along, and its answer is always newer than its
+ * question: nothing joins a batch that has begun.
  *
  * @param run answers all questions of a batch, in their order. Where it rejects, every call of the batch does.
- * @returns rejects with a Problem `overloaded` where a call would wait, or has waited, for too long
+ * @returns a function that rejects with the Problem of the queue where the wait would be too long
  */
 export function batched<Question, Answer>(
-  { size, inFlight }: BatchLimits,
-  { patienceMs, queueFor }: Waiting,
+  { size, inFlight, queue: createQueue }: BatchOptions,
   run: (questions: readonly Question[]) => Promise<readonly Answer[]>,
 ): (question: Question) => Promise<Answer> {
   let waiting: Call<Question, Answer>[] = [];
   let running = 0;
   let scheduled = false;
-  let expiry: NodeJS.Timeout | undefined;
-  const queue = queueFor({
-    count: inFlight,
-    isFree: () => running < inFlight,
-    waiting: () => Math.floor(waiting.length / size),
-  });
+  let currentSize = size;
+  let lastBegunAt = 0;
+  const usually = Math.min(USUALLY_IN_FLIGHT, inFlight);
+  const queue = createQueue?.(
+    {
+      totalCount: inFlight,
+      get idleCount() {
+        return Math.max(0, mayRun() - running);
+      },
+      get waitingCount() {
+        return Math.ceil(waiting.length / currentSize);
+      },
+    },
+    inFlight,
+  );
 
-  function schedule(): void {
-    if (scheduled || waiting.length === 0) return;
-    if (running < inFlight) {
-      scheduled = true;
-      setImmediate(begin);
-    } else if (patienceMs > 0) {
-      expiry ??= setTimeout(expire, patienceMs).unref();
-    }
+  /** As many as may be while batches are kept small, since those are slow or failed. */
+  function mayRun(): number {
+    return currentSize === size ? usually : inFlight;
   }
 
-  /** Those that waited for this long are the first. */
-  function expire(): void {
-    expiry = undefined;
-    const now = performance.now();
-    const inTime = waiting.findIndex(({ at }) => now - at < patienceMs);
-    const late = waiting.splice(0, inTime === -1 ? waiting.length : inTime);
-    for (const { reject } of late) reject(unavailable('overloaded'));
-    const [oldest] = waiting;
-    if (oldest !== undefined) expiry = setTimeout(expire, Math.ceil(patienceMs - (now - oldest.at))).unref();
+  function mayBegin(): boolean {
+    return running < mayRun() || (running < inFlight && performance.now() - lastBegunAt > PATIENCE_MS);
+  }
+
+  function schedule(): void {
+    if (scheduled || waiting.length === 0 || !mayBegin()) return;
+    scheduled = true;
+    setImmediate(begin);
   }
 
   function begin(): void {
     scheduled = false;
-    while (running < inFlight && waiting.length > 0) {
-      const calls = waiting.slice(0, size);
-      waiting = waiting.slice(size);
+    while (waiting.length > 0 && mayBegin()) {
+      const calls = waiting.slice(0, currentSize);
+      waiting = waiting.slice(currentSize);
+      const patient = calls.filter((call) => queue?.refuseLate(call.askedAt, call.reject) !== true);
+      if (patient.length === 0) continue;
       running++;
-      void settle(calls);
+      lastBegunAt = performance.now();
+      void settle(patient);
     }
   }
 
+  function nextSize(tookMs: number): number {
+    if (tookMs > SLOW_MS) return Math.max(1, currentSize >> 1);
+    return 2 * tookMs < SLOW_MS ? Math.min(size, 2 * currentSize) : currentSize;
+  }
+
   async function settle(calls: readonly Call<Question, Answer>[]): Promise<void> {
-    const givenBack = queue.served();
+    const begunAt = performance.now();
+    const done = queue?.served();
+    let failed = true;
     try {
       const answers = await run(calls.map(({ question }) => question));
       calls.forEach(({ resolve }, index) => resolve(answers[index] as Answer));
+      failed = false;
     } catch (error) {
       for (const { reject } of calls) reject(error);
     } finally {
+      done?.();
       running--;
-      givenBack();
+      currentSize = failed ? 1 : nextSize(performance.now() - begunAt);
       schedule();
     }
   }
 
   return (question) =>
     new Promise((resolve, reject) => {
-      queue.enter();
-      waiting.push({ question, resolve, reject, at: performance.now() });
+      queue?.enter(); // What it throws is the promise's rejection.
+      waiting.push({ question, askedAt: performance.now(), resolve, reject });
       schedule();
     });
 }
 
 interface Call<Question, Answer> {
   readonly question: Question;
+  readonly askedAt: number;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
-  /** Since when it waits, in milliseconds. */
-  readonly at: number;
 }
 
 /**

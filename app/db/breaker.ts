@@ -6,10 +6,10 @@ import type { Metrics } from '../telemetry/metrics';
 import { isAway, unavailable } from './faults';
 
 /**
- * Failures in a row, in one process, after which the database counts as away. Few, since one may stand for a whole batch
- * of requests, and since a database that is there says so at once: opening for nothing costs a millisecond.
+ * Failures in a row, in one process, after which the database counts as away. Each may be that of many requests, since
+ * they share statements.
  */
-const FAILURES = 2;
+const FAILURES = 3;
 /** How often it is asked then; the first time at once. */
 const ASK_EVERY_MS = 250;
 

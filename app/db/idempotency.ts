@@ -89,7 +89,7 @@ export function changeOnce(name: string, change: string, parameters: number): Ch
     keyed: {
       name: `${name}_keyed`,
       text: `WITH ${freeIf(parameters)}, ${change}, kept AS (
-          INSERT INTO idempotency_keys (${RECORDED_COLUMNS}) SELECT ${recordedFrom(parameters)} FROM changed)
+          INSERT INTO idempotency_keys (${RECORDED_COLUMNS}) SELECT ${recordedFrom(parameters)} FROM changed LIMIT 1)
         SELECT id FROM changed`,
     },
   };

@@ -50,15 +50,17 @@ const INSERT: Statement<{ id: string }> = {
     RETURNING id`,
 };
 
-/** Two, so that one can gather while the other is flushed. */
-const LIMITS = { size: 50, inFlight: 2 };
+const MOST_AT_ONCE = 50;
 
 /** @returns false, and nothing written, if the key of the answer is taken or in use. */
 export function createInsert(database: Database): (opening: Opening) => Promise<boolean> {
-  const insert = batched(LIMITS, database, async (openings: readonly Asked[]) => {
-    const written = await insertAll(withoutTwins(openings));
-    return openings.map(({ loan }) => written.has(loan.id));
-  });
+  const insert = batched(
+    { size: MOST_AT_ONCE, inFlight: database.connections, queue: database.queueBefore },
+    async (openings: readonly Asked[]) => {
+      const written = await insertAll(withoutTwins(openings));
+      return openings.map(({ loan }) => written.has(loan.id));
+    },
+  );
   return (opening) => insert({ ...opening, lock: opening.recorded && lockOf(opening.recorded) });
 
   async function insertAll(openings: readonly Asked[]): Promise<ReadonlySet<string>> {

@@ -4,14 +4,8 @@ import { batched } from './batch';
 import { eventValues, HISTORY, type LoanEvent, type Origin, toEvent, withEvent } from './audit';
 import { createInsert } from './insert';
 import { apply, type Recorded } from './idempotency';
+import { createPages, type Listing, type Page, type Position } from './loan-pages';
 import { type Database, type Statement, toTimestamp } from './pool';
-
-/** Where a page ends: the next one starts with the loan after this one, newest first. */
-export interface Position {
-  /** ISO 8601, UTC, to the microsecond as stored. */
-  readonly createdAt: string;
-  readonly id: string;
-}
 
 export interface Loans {
   /**
@@ -19,6 +13,8 @@ export interface Loans {
    * answer is taken or in use.
    */
   insert(loan: Loan, origin: Origin, answer?: Recorded): Promise<boolean>;
+  /** The same for many loans, one of them at least: all or none. */
+  insertAll(loans: readonly Loan[], origin: Origin, answer?: Recorded): Promise<boolean>;
   /**
    * Writes a loan's next status, that it came to it, and the answer to be kept; false, and nothing written, if the
    * loan is no longer as it was when it was read, or the key of the answer is taken or in use.
@@ -27,8 +23,14 @@ export interface Loans {
   /** All that happened to a loan, in order; nothing only where there never was such a loan. */
   history(id: string): Promise<LoanEvent[]>;
   find(id: string): Promise<Loan | undefined>;
-  /** Newest first. */
-  list(limit: number, after: Position | undefined): Promise<Loan[]>;
+  /**
+   * A page of loans. Walking from page to page shows each loan once, those of meanwhile once or not at all; one that is
+   * moved out of the filters, or into them, is shown as it is when the walk comes by.
+   * @param limit at most so many
+   * @throws Problem invalid-parameter for one borrower's loans by amount, where they are too many to be sorted
+   */
+  list(listing: Listing, limit: number, after: Position | undefined): Promise<Page<Loan>>;
+  /** Exact; takes as long for ten million loans as for none. */
   groups(): Promise<LoanGroup[]>;
 }
 
@@ -55,6 +57,14 @@ interface GroupRow {
 export const COLUMNS =
   'id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at, version' as const;
 
+const INSERT_ALL = withEvent(
+  'loan_insert_all',
+  `INSERT INTO loans (${COLUMNS})
+   SELECT * FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::text[], $5::int[], $6::numeric[], $7::text[],
+     $8::timestamptz[], $9::timestamptz[], $10::int[])
+   WHERE EXISTS (SELECT FROM free) RETURNING *`,
+  10,
+);
 const MOVE = withEvent(
   'loan_move',
   `UPDATE loans SET status = $3, updated_at = $4, version = $5
@@ -65,31 +75,34 @@ const BY_ID: Statement<LoanRow> = {
   name: 'loan_by_id',
   text: `SELECT ${COLUMNS} FROM loans WHERE id = ANY ($1::uuid[])`,
 };
-const FIRST_PAGE: Statement<LoanRow> = {
-  name: 'loan_list',
-  text: `SELECT ${COLUMNS} FROM loans ORDER BY created_at DESC, id DESC LIMIT $1`,
-};
-const NEXT_PAGE: Statement<LoanRow> = {
-  name: 'loan_list_after',
-  text: `SELECT ${COLUMNS} FROM loans WHERE (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $1`,
-};
+const readPage = createPages<LoanRow>(COLUMNS);
 const GROUPS: Statement<GroupRow> = {
   name: 'loan_groups',
-  text: 'SELECT currency, status, count(*) AS loans, sum(amount) AS total FROM loans GROUP BY currency, status',
+  // From what is kept with every change (see migration 0010): no loan is read.
+  text: `SELECT currency, status, sum(loans) AS loans, sum(amount) AS total FROM loan_totals
+    GROUP BY currency, status HAVING sum(loans) <> 0`,
 };
 
-/** Two, so that the database reads while we write what it read before. */
-const FIND_LIMITS = { size: 50, inFlight: 2 };
+const MOST_AT_ONCE = 50;
 
 export function createLoans(database: Database): Loans {
-  const find = batched<string, Loan | undefined>(FIND_LIMITS, database, async (ids) => {
-    const rows = await database.query(BY_ID, [[...new Set(ids)]]);
-    const found = new Map(rows.map((row) => [row.id, toLoan(row)]));
-    return ids.map((id) => found.get(id));
-  });
+  const find = batched<string, Loan | undefined>(
+    { size: MOST_AT_ONCE, inFlight: database.connections, queue: database.queueBefore },
+    async (ids) => {
+      const rows = await database.query(BY_ID, [[...new Set(ids)]]);
+      const found = new Map(rows.map((row) => [row.id, toLoan(row)]));
+      return ids.map((id) => found.get(id));
+    },
+  );
   const insert = createInsert(database);
   return {
     insert: (loan, origin, recorded) => insert({ loan, origin, recorded }),
+    insertAll(many, origin, answer) {
+      const rows = many.map(toValues);
+      const columns = COLUMNS.split(', ').map((_name, column) => rows.map((row) => row[column] ?? null));
+      const event = eventValues({ action: 'created', from: null, reason: null }, origin);
+      return apply(database, INSERT_ALL, [...columns, ...event], answer);
+    },
     move(before, after, reason, origin, answer) {
       const values = [before.id, before.version, after.status, after.updatedAt, after.version];
       const event = eventValues({ action: 'transitioned', from: before.status, reason }, origin);
@@ -99,11 +112,9 @@ export function createLoans(database: Database): Loans {
       return (await database.query(HISTORY, [id])).map(toEvent);
     },
     find,
-    async list(limit, after) {
-      const rows = await (after === undefined
-        ? database.query(FIRST_PAGE, [limit])
-        : database.query(NEXT_PAGE, [limit, after.createdAt, after.id]));
-      return rows.map(toLoan);
+    async list(listing, limit, after) {
+      const { rows, next } = await readPage(database, listing, limit, after);
+      return { rows: rows.map(toLoan), next };
     },
     async groups() {
       const rows = await database.query(GROUPS);

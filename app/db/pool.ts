@@ -5,7 +5,7 @@ import type { Logger } from '../telemetry/logger';
 import { type Metrics, sqlstateClass } from '../telemetry/metrics';
 import { createBreaker } from './breaker';
 import { asProblem, breaksConnection, codeOf, isLostRace } from './faults';
-import { createQueue, type Places, type Queue } from './queue';
+import { createQueue, type PoolState, type Queue } from './queue';
 
 /** One operation on the database. The name is that of the prepared statement, and its label on the metrics. */
 export interface Statement<Row> {
@@ -32,10 +32,10 @@ export interface Database extends Queryable {
   ping(statement: Statement<{ ready: string }>): Promise<boolean>;
   /** Over that same connection: for who wants to know how the database is, while its pool is busy. */
   probe<Row>(statement: Statement<Row>): Promise<Row[]>;
-  /** For what waits before it comes to the database: how long it may. 0 for no limit. */
-  readonly patienceMs: number;
-  /** Likewise, a queue that refuses what would wait for too long, as the one before the connections does. */
-  readonly queueFor: (places: Places) => Queue;
+  /** How many statements may run at a time. */
+  readonly connections: number;
+  /** Bounds how long is waited for something else than a connection, with the same limit. */
+  readonly queueBefore: (state: PoolState, size: number) => Queue;
   /**
    * Opens the pool's connections. A new release gets its traffic all at once; without this its first requests would
    * wait for handshakes. A database that is away is no failure: connections are opened when they are needed.
@@ -113,9 +113,8 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
       }
     }
   };
-  const queueFor = (places: Places, limitMs = config.queueMs) => createQueue(places, limitMs, telemetry.metrics);
-  const main = { pool, queue: queueFor(placesOf(pool, max)) };
-  const aside = { pool: probes, queue: queueFor(placesOf(probes, 1), 0) };
+  const main = { pool, queue: createQueue(pool, max, config.queueMs, telemetry.metrics) };
+  const aside = { pool: probes, queue: createQueue(probes, 1, 0, telemetry.metrics) };
   const ask = <Row>(statement: Statement<Row>) => run(aside, (connection) => connection.query(statement));
   const breaker = createBreaker({ ask: () => ask(IS_THERE), ...telemetry });
   return {
@@ -124,8 +123,8 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
     // Whatever the breaker believes.
     ping: async (statement) => (await ask(statement)).every((row) => row.ready === 't'),
     probe: ask,
-    patienceMs: config.connectTimeoutMs,
-    queueFor,
+    connections: max,
+    queueBefore: (state, size) => createQueue(state, size, config.queueMs, telemetry.metrics),
     async warm() {
       const opened = await Promise.allSettled(Array.from({ length: max }, () => pool.connect()));
       for (const result of opened) if (result.status === 'fulfilled') result.value.release();
@@ -134,14 +133,6 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
       breaker.close();
       await Promise.all([pool.end(), probes.end()]);
     },
-  };
-}
-
-function placesOf(pool: Pool, count: number): Places {
-  return {
-    count,
-    isFree: () => pool.totalCount < count || pool.idleCount > pool.waitingCount,
-    waiting: () => pool.waitingCount,
   };
 }
 

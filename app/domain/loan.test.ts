@@ -46,6 +46,11 @@ it('never adds amounts of different currencies up', () => {
     ['KES', 3n, '0.31', '0.10'],
     ['VND', 1n, '8400.00', '8400.00'],
   ]);
+  expect(byCurrency.get('KES')?.byStatus).toEqual({
+    ...Object.fromEntries(LOAN_STATUSES.map((status) => [status, { loans: 0n, total: 0n }])),
+    pending: { loans: 2n, total: parseAmount('0.3') },
+    repaid: { loans: 1n, total: parseAmount('0.01') },
+  });
 });
 
 describe('the status machine', () => {

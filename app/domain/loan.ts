@@ -73,10 +73,16 @@ export interface LoanGroup {
   readonly total: Amount;
 }
 
+export interface StatusStatistics {
+  readonly loans: bigint;
+  readonly total: Amount;
+}
+
 export interface CurrencyStatistics {
   readonly loans: bigint;
   readonly total: Amount;
   readonly average: Amount;
+  readonly byStatus: Readonly<Record<LoanStatus, StatusStatistics>>;
 }
 
 export interface Statistics {
@@ -87,12 +93,10 @@ export interface Statistics {
 }
 
 export function summarize(groups: readonly LoanGroup[]): Statistics {
-  const byStatus = Object.fromEntries(LOAN_STATUSES.map((status) => [status, 0n])) as Record<LoanStatus, bigint>;
-  for (const group of groups) byStatus[group.status] += group.loans;
   const currencies = [...new Set(groups.map((group) => group.currency))].sort();
   return {
     totalLoans: countLoans(groups),
-    byStatus,
+    byStatus: ofStatuses(groups, countLoans),
     byCurrency: new Map(
       currencies.map((currency) => [currency, ofCurrency(groups.filter((group) => group.currency === currency))]),
     ),
@@ -101,8 +105,19 @@ export function summarize(groups: readonly LoanGroup[]): Statistics {
 
 function ofCurrency(groups: readonly LoanGroup[]): CurrencyStatistics {
   const loans = countLoans(groups);
-  const total = sum(groups.map((group) => group.total));
-  return { loans, total, average: average(total, loans) };
+  const total = totalOf(groups);
+  const byStatus = ofStatuses(groups, (inStatus) => ({ loans: countLoans(inStatus), total: totalOf(inStatus) }));
+  return { loans, total, average: average(total, loans), byStatus };
+}
+
+/** Every status has its figures, those without loans too. */
+function ofStatuses<T>(groups: readonly LoanGroup[], figures: (inStatus: LoanGroup[]) => T): Record<LoanStatus, T> {
+  const entries = LOAN_STATUSES.map((status) => [status, figures(groups.filter((group) => group.status === status))]);
+  return Object.fromEntries(entries) as Record<LoanStatus, T>;
+}
+
+function totalOf(groups: readonly LoanGroup[]): Amount {
+  return sum(groups.map((group) => group.total));
 }
 
 function countLoans(groups: readonly LoanGroup[]): bigint {

@@ -6,10 +6,12 @@ import type { Metrics } from '../telemetry/metrics';
 import type { Authorize } from './authorize';
 import type { Context, RequestState, Step } from './context';
 import { OPERATIONS, type OperationId } from './contract';
+import type { Scope } from '../domain/api-key';
 import { crossOrigin } from './cross-origin';
 import { allowedHosts } from './hosts';
 import { observe, requestContext } from './observe';
 import { problemDocuments, securityHeaders } from './problem';
+import type { Guard } from './rate-limit';
 
 export type Handlers = Readonly<Record<OperationId, (ctx: Context) => Promise<void> | void>>;
 
@@ -21,6 +23,8 @@ interface Parts {
   /** See the settings CORS_ORIGINS and ALLOWED_HOSTS. */
   readonly corsOrigins: readonly string[];
   readonly allowedHosts: readonly string[];
+  /** Stands before every operation that is not public. */
+  readonly limit?: Guard | undefined;
   readonly handlers: Handlers;
 }
 
@@ -66,30 +70,51 @@ const wellFormedTarget: Step = function wellFormedTarget(ctx, next) {
   return next();
 };
 
-/** Every operation is reached by way of its guard: nobody can forget it. */
-function routes({ authorize, handlers }: Parts) {
+/** Every operation is reached by way of its guards: nobody can forget them. */
+function routes({ authorize, limit, handlers }: Parts) {
+  const admit = async (ctx: Context, access: Scope) => {
+    try {
+      await authorize(ctx, access);
+    } finally {
+      // A key that is refused counts as well, for whoever tries it.
+      await limit?.(ctx);
+    }
+  };
   const router = new Router<RequestState>({ strict: true, sensitive: true });
   for (const { id, access, method, paths } of OPERATIONS) {
     for (const path of paths) {
-      router.register(path, [method], (ctx) => {
+      router.register(path, [method], async (ctx, next) => {
+        // Of several paths that fit, the first is meant: /api/loans/bulk is no id of a loan.
+        if (firstPath(ctx) !== path) {
+          await next();
+          return;
+        }
         ctx.state.route = path;
-        const asked = authorize(ctx, access);
-        return asked === undefined ? handlers[id](ctx) : asked.then(() => handlers[id](ctx));
+        if (access !== 'public') await admit(ctx, access);
+        await handlers[id](ctx);
       });
     }
   }
   return router.routes();
 }
 
+/** What the router adds: the routes whose path fits, in the order of the operations. */
+interface Routed {
+  readonly matched?: readonly { readonly path: string | RegExp; readonly methods: string[] }[];
+}
+
+function firstPath(ctx: Context & Routed): string | undefined {
+  const [first] = ctx.matched ?? [];
+  return first && String(first.path);
+}
+
 /** Nothing below answered: the path is unknown, or does not know the method. */
-const noSuchOperation: Step = function noSuchOperation(
-  ctx: Context & { matched?: readonly { path: string | RegExp; methods: string[] }[] },
-) {
-  const layers = ctx.matched ?? [];
-  const [first] = layers;
-  if (first === undefined) throw new Problem('not-found', 'There is no such path.');
-  ctx.state.route = String(first.path);
-  const allow = [...new Set(layers.flatMap((layer) => layer.methods))].sort().join(', ');
+const noSuchOperation: Step = function noSuchOperation(ctx: Context & Routed) {
+  const path = firstPath(ctx);
+  if (path === undefined) throw new Problem('not-found', 'There is no such path.');
+  ctx.state.route = path;
+  const layers = (ctx.matched ?? []).filter((layer) => String(layer.path) === path);
+  const allow = [...new Set(layers.flatMap(({ methods }) => methods))].sort().join(', ');
   if (ctx.method !== 'OPTIONS') {
     throw new Problem('method-not-allowed', `Use ${allow}.`, { headers: { Allow: allow } });
   }

@@ -1,9 +1,8 @@
 import type { IncomingMessage } from 'node:http';
+import { BODY_LIMIT_BYTES } from '../config';
 import { Problem } from '../errors';
 import type { Context } from './context';
 import { parseJson } from './json';
-
-export const MAX_BODY_BYTES = 64 * 1024;
 
 const JSON_TYPE = /^application\/json\s*(?:;\s*charset\s*=\s*(?:"utf-8"|utf-8)\s*)?;?\s*$/i;
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -12,15 +11,15 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
  * Reads the request's body as JSON (see parseJson).
  * @throws Problem unsupported-media-type, payload-too-large, invalid-utf8 or malformed-json.
  */
-export async function readJson(ctx: Context): Promise<unknown> {
-  return parseJson(await readText(ctx));
+export async function readJson(ctx: Context, maxBytes = BODY_LIMIT_BYTES): Promise<unknown> {
+  return parseJson(await readText(ctx, maxBytes));
 }
 
 /**
  * The request's body, which says of itself that it is JSON.
  * @throws Problem unsupported-media-type, payload-too-large or invalid-utf8.
  */
-export async function readText(ctx: Context): Promise<string> {
+export async function readText(ctx: Context, maxBytes = BODY_LIMIT_BYTES): Promise<string> {
   const { headers } = ctx.req;
   if (!JSON_TYPE.test(headers['content-type'] ?? '')) {
     throw new Problem('unsupported-media-type', 'Send the body as Content-Type: application/json, in UTF-8.');
@@ -29,7 +28,7 @@ export async function readText(ctx: Context): Promise<string> {
   if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
     throw new Problem('unsupported-media-type', 'Send the body without a Content-Encoding.');
   }
-  const bytes = await readBytes(ctx.req);
+  const bytes = await readBytes(ctx.req, maxBytes);
   try {
     return utf8.decode(bytes);
   } catch (error) {
@@ -41,10 +40,10 @@ export async function readText(ctx: Context): Promise<string> {
  * All bytes of the body, up to the limit. What a client sends beyond it is read and thrown away by Node, so that the
  * answer reaches a client that is still sending; the server's request timeout bounds that.
  */
-function readBytes(request: IncomingMessage): Promise<Buffer> {
+function readBytes(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const tooLarge = () => reject(new Problem('payload-too-large', `The body is larger than ${MAX_BODY_BYTES} bytes.`));
-    if (Number(request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) {
+    const tooLarge = () => reject(new Problem('payload-too-large', `The body is larger than ${maxBytes} bytes.`));
+    if (Number(request.headers['content-length'] ?? 0) > maxBytes) {
       tooLarge();
       return;
     }
@@ -52,7 +51,7 @@ function readBytes(request: IncomingMessage): Promise<Buffer> {
     let length = 0;
     const collect = (chunk: Buffer) => {
       length += chunk.length;
-      if (length <= MAX_BODY_BYTES) return void chunks.push(chunk);
+      if (length <= maxBytes) return void chunks.push(chunk);
       request.off('data', collect).resume();
       tooLarge();
     };

@@ -29,8 +29,12 @@ export const problemSchema = z
     instance: z.string().optional(),
     request_id: z.string(),
     allowed: z.array(status).optional().meta({ description: 'Of illegal-transition: the statuses that are possible' }),
-    outstanding: decimalText.optional().meta({ description: 'Of overpayment: all that is outstanding' }),
     scope: z.string().optional().meta({ description: 'Of forbidden: the scope that the key lacks' }),
+    'violated-policies': z
+      .array(z.string())
+      .optional()
+      .meta({ description: 'Of quota-exceeded: the policies, as RateLimit-Policy names them' }),
+    outstanding: decimalText.optional().meta({ description: 'Of overpayment: all that is outstanding' }),
     errors: z
       .array(z.strictObject({ pointer: z.string().optional(), parameter: z.string().optional(), detail: z.string() }))
       .optional(),

@@ -35,6 +35,7 @@ function operationSection(method: string, path: string, operation: OperationObje
     ({ name, in: place, description = '', schema }) =>
       `<tr><td><code>${escape(name)}</code></td><td>${place}</td><td>${typeOf(schema)} ${escape(description)}</td></tr>`,
   );
+  const scopes = operation.security.flatMap((needed) => Object.values(needed).flat());
   const body = operation.requestBody?.content['application/json']?.schema;
   const responses = Object.entries(operation.responses).map(([status, { description, content = {} }]) => {
     const schema = Object.values(content)[0]?.schema;
@@ -42,6 +43,7 @@ function operationSection(method: string, path: string, operation: OperationObje
   });
   return `<details id="${escape(operation.operationId)}">
 <summary><code><b class="${method}">${method.toUpperCase()}</b> ${escape(path)}</code> <span>${escape(operation.summary)}</span></summary>
+${scopes.length === 0 ? '' : `<p>Needs a key with the scope <code>${escape(scopes.join(' '))}</code></p>`}
 ${parameters.length === 0 ? '' : table(['Parameter', 'In', 'Value'], parameters)}
 ${body === undefined ? '' : `<p>Body: ${typeOf(body)}</p>`}
 ${table(['Status', 'When', 'Body'], responses)}

@@ -53,3 +53,19 @@ it('takes one name in different objects, and not twice in one', () => {
   expect(() => parseJson('{"a":{"b":1},"a":2}')).toThrow('occurs twice');
   expect(() => parseJson('{"a":":","b":"a"}')).not.toThrow();
 });
+
+it('takes 40,000 values and not one more', () => {
+  const list = (count: number) => `[${Array(count).fill('0').join(',')}]`;
+  expect(parseJson(list(39_999))).toHaveLength(39_999);
+  expect(() => parseJson(list(40_000))).toThrow('more than 40000 values');
+});
+
+it('says where a text is broken, and what was expected there', () => {
+  expect(() => parseJson('{"a": 01}')).toThrow(
+    'Expected a comma or the end of the object at character 8, where there is "1".',
+  );
+  expect(() => parseJson('[1, 2')).toThrow(
+    'Expected a comma or the end of the array at character 6, where the text ends.',
+  );
+  expect(() => parseJson('{"a":"\u0001"}')).toThrow('The string that begins at character 6 is not well-formed.');
+});

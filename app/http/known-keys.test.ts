@@ -42,9 +42,9 @@ function store() {
 it('asks once for what many ask for at the same time, one query after the other', async () => {
   const backing = store();
   const keys = createKnownKeys(backing);
-  const first = Array.from({ length: 100 }, () => keys.find('real'));
+  const first = Array.from({ length: 100 }, () => Promise.resolve(keys.find('real')));
   await sleep(1);
-  const others = Array.from({ length: 100 }, (_, index) => keys.find(`made-up-${index}`));
+  const others = Array.from({ length: 100 }, (_, index) => Promise.resolve(keys.find(`made-up-${index}`)));
   expect((await Promise.all(first)).every((key) => key?.id === 'real')).toBe(true);
   expect((await Promise.all(others)).every((key) => key === undefined)).toBe(true);
   expect(backing.queries.map(({ length }) => length)).toEqual([1, 100]);
@@ -57,7 +57,7 @@ it('keeps a real key whatever number of made-up ones is asked for, and no more o
   const backing = store();
   const keys = createKnownKeys(backing, 60_000);
   await keys.find('real');
-  await Promise.all(Array.from({ length: 25_000 }, (_, index) => keys.find(`made-up-${index}`)));
+  await Promise.all(Array.from({ length: 25_000 }, (_, index) => Promise.resolve(keys.find(`made-up-${index}`))));
   expect(keys.find('real')).toMatchObject({ id: 'real' });
   expect(keys.find('made-up-24999')).toBeUndefined();
   expect(keys.find('made-up-14999')).toBeInstanceOf(Promise); // Forgotten; the 10,000 after it are not.

@@ -3,12 +3,13 @@ import { Problem } from '../errors';
 import type { Logger, LogLevel } from '../telemetry/logger';
 import type { Metrics } from '../telemetry/metrics';
 import type { Context, Step } from './context';
+import { logFailure } from './problem';
 
 /** The route label of a request that no route matches. */
 export const UNMATCHED = 'unmatched';
 
 /** A name that anybody could claim would be worth nothing in an audit trail. */
-const UNAUTHENTICATED = 'unauthenticated';
+export const UNAUTHENTICATED = 'unauthenticated';
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'OPTIONS', 'PUT', 'PATCH', 'DELETE']);
 /** Asked every few seconds by machines: their success is no news. */
@@ -41,13 +42,20 @@ export function observe(metrics: Metrics, logger: Logger): Step {
     ctx.res.once('close', () => {
       metrics.httpRequestsInFlight.dec();
       const milliseconds = performance.now() - ctx.state.startedAt;
-      const status = ctx.res.writableFinished ? ctx.res.statusCode : CLIENT_CLOSED;
+      const failure = brokenOff(ctx);
+      if (failure !== undefined) logFailure(logger, ctx.state.requestId, failure);
+      const status = ctx.res.writableFinished ? ctx.res.statusCode : (failure?.status ?? CLIENT_CLOSED);
       const method = METHODS.has(ctx.method) ? ctx.method : 'other';
       metrics.observeRequest(method, ctx.state.route, status, milliseconds / 1_000);
       logAccess(logger, ctx, status, milliseconds);
     });
     return next();
   };
+}
+
+/** Why an answer that had begun did not come to its end; what is answered with a problem document is logged there. */
+function brokenOff({ state: { failure }, res }: Context): Problem | undefined {
+  return failure instanceof Problem && res.statusCode < failure.status ? failure : undefined;
 }
 
 function logAccess(logger: Logger, ctx: Context, status: number, milliseconds: number): void {

@@ -1,7 +1,14 @@
 import { z } from 'zod';
 import { PROBLEMS } from '../errors';
 import { components, OPERATIONS } from './contract';
-import { type Components, HEADER_PATTERNS, type Operation, problemsOf, REQUEST_HEADERS } from './contract/operation';
+import {
+  type Components,
+  HEADER_PATTERNS,
+  type Operation,
+  PROBLEM_HEADERS,
+  problemsOf,
+  REQUEST_HEADERS,
+} from './contract/operation';
 
 export interface SchemaObject {
   readonly [key: string]: unknown;
@@ -89,7 +96,7 @@ function describe(operation: Operation, path: string): OperationObject {
       [answer.status]: {
         description: operation.summary,
         ...(answer.headers !== undefined && { headers: answerHeaders(answer.headers) }),
-        content: { [answer.mediaType ?? 'application/json']: { schema } },
+        content: Object.fromEntries([answer.mediaType ?? 'application/json'].flat().map((type) => [type, { schema }])),
       },
       ...(operation.headers?.includes('If-None-Match') === true && {
         304: { description: 'The client has the current version already' },
@@ -128,9 +135,11 @@ function problemResponses(operation: Operation): Record<string, ContentObject> {
     const { status, title } = PROBLEMS[slug];
     const before = responses[status]?.description;
     const description = `${slug}: ${title}`;
+    const headers = { ...responses[status]?.headers, ...answerHeaders(PROBLEM_HEADERS[slug] ?? {}) };
     responses[status] = {
       description: before === undefined ? description : `${before}; ${description}`,
       ...(status === 401 && { headers: answerHeaders({ 'WWW-Authenticate': 'Bearer, and what is wrong (RFC 6750)' }) }),
+      ...(Object.keys(headers).length > 0 && { headers }),
       content: { 'application/problem+json': { schema: reference('Problem') } },
     };
   }

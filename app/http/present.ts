@@ -2,7 +2,7 @@ import type { LoanEvent } from '../db/audit';
 import type { Repayment } from '../db/repayments';
 import type { Balance } from '../domain/account';
 import type { CalendarDate, Instalment } from '../domain/amortization';
-import type { Loan, Statistics } from '../domain/loan';
+import type { CurrencyStatistics, Loan, Statistics } from '../domain/loan';
 import { formatAmount, fromMinor, type MinorAmount, parseAmount, sum } from '../domain/money';
 import type { Share } from '../domain/repayment';
 
@@ -116,12 +116,23 @@ function presentMinor(minor: MinorAmount, currency: string): string {
 export function presentStatistics({ totalLoans, byStatus, byCurrency }: Statistics) {
   return {
     total_loans: Number(totalLoans),
-    by_status: Object.fromEntries(Object.entries(byStatus).map(([status, loans]) => [status, Number(loans)])),
-    by_currency: Object.fromEntries(
-      [...byCurrency].map(([currency, { loans, total, average }]) => [
-        currency,
-        { loans: Number(loans), total_amount: formatAmount(total), avg_amount: formatAmount(average) },
-      ]),
-    ),
+    by_status: mapValues(byStatus, Number),
+    by_currency: Object.fromEntries([...byCurrency].map(([currency, figures]) => [currency, presentCurrency(figures)])),
   };
+}
+
+function presentCurrency({ loans, total, average, byStatus }: CurrencyStatistics) {
+  return {
+    loans: Number(loans),
+    total_amount: formatAmount(total),
+    avg_amount: formatAmount(average),
+    by_status: mapValues(byStatus, (figures) => ({
+      loans: Number(figures.loans),
+      total_amount: formatAmount(figures.total),
+    })),
+  };
+}
+
+function mapValues<From, To>(record: Readonly<Record<string, From>>, change: (value: From) => To): Record<string, To> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, change(value)]));
 }

@@ -83,13 +83,13 @@ export const securityHeaders: Step = function securityHeaders(ctx, next) {
   return next();
 };
 
-function asKnownProblem(error: unknown): Problem {
+export function asKnownProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
   return new Problem('internal', 'The failure was recorded under this request_id.', { cause: error });
 }
 
 /** Names and codes only: the text of a database error may repeat a client's data. */
-function logFailure(logger: Logger, requestId: string, problem: Problem): void {
+export function logFailure(logger: Logger, requestId: string, problem: Problem): void {
   const cause = isNativeError(problem.cause) ? problem.cause : undefined;
   const masked = problem.slug === 'internal';
   logger.log(masked ? 'error' : 'warn', 'request failed', {

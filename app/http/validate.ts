@@ -1,9 +1,12 @@
+import { setImmediate as othersFirst } from 'node:timers/promises';
 import type { z } from 'zod';
 import { Problem, type ProblemSlug, type RequestFault } from '../errors';
 import type { Context } from './context';
 
 const MAX_FAULTS = 20;
 const MAX_NAME = 100;
+/** Some milliseconds of work. */
+const ITEMS_AT_ONCE = 100;
 
 /**
  * Holds a body to its schema.
@@ -13,11 +16,34 @@ const MAX_NAME = 100;
 export function validateBody<T>(schema: z.ZodType<T>, body: unknown): T {
   const parsed = schema.safeParse(body);
   if (parsed.success) return parsed.data;
-  const { issues } = parsed.error;
+  throw refusal(parsed.error.issues);
+}
+
+/**
+ * Holds each item of a list to its schema, all of them or none, and lets other requests in between. What is found
+ * wrong first is reported; after so many faults it looks no further.
+ * @param name of the property of the body that is the list
+ * @throws Problem as validateBody does
+ */
+export async function validateItems<T>(schema: z.ZodType<T>, items: readonly unknown[], name: string): Promise<T[]> {
+  const valid: T[] = [];
+  const issues: Issue[] = [];
+  for (const [index, item] of items.entries()) {
+    if (index > 0 && index % ITEMS_AT_ONCE === 0) await othersFirst();
+    const parsed = schema.safeParse(item);
+    if (parsed.success) valid.push(parsed.data);
+    else issues.push(...parsed.error.issues.map((issue) => ({ ...issue, path: [name, index, ...issue.path] })));
+    if (issues.length >= MAX_FAULTS) break;
+  }
+  if (issues.length > 0) throw refusal(issues);
+  return valid;
+}
+
+function refusal(issues: readonly Issue[]): Problem {
   const kinds = new Set(issues.map(kindOf));
   const [kind = 'validation-error'] = kinds;
   const faults = issues.flatMap(bodyFaults).slice(0, MAX_FAULTS);
-  throw new Problem(kinds.size === 1 ? kind : 'validation-error', summaryOf(faults), { faults });
+  return new Problem(kinds.size === 1 ? kind : 'validation-error', summaryOf(faults), { faults });
 }
 
 /**

@@ -10,6 +10,8 @@ import type { AuthFailure, Metrics } from './metrics';
  */
 export interface Events {
   loanCreated(loan: Loan, requestId: string): void;
+  /** With one request; one line for all of them. */
+  loansCreated(loans: readonly Loan[], requestId: string): void;
   loanMoved(before: Loan, after: Loan, requestId: string): void;
   /** A payment, or a reversal, and what it made of the loan. */
   repaymentRecorded(before: Loan, after: Loan, entry: Entry, requestId: string): void;
@@ -38,6 +40,10 @@ export function createEvents(metrics: Metrics, logger: Logger): Events {
         amount: formatAmount(loan.amount),
         currency: loan.currency,
       });
+    },
+    loansCreated(loans, requestId) {
+      for (const { currency } of loans) metrics.countLoan(currency);
+      logger.log('info', 'loans created', { request_id: requestId, loans: loans.length });
     },
     loanMoved,
     repaymentRecorded(before, after, { id, amount, reverses }, requestId) {

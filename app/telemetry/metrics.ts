@@ -8,6 +8,8 @@ export interface Metrics {
   readonly httpRequestsInFlight: Gauge;
   readonly dbQueryErrors: Counter;
   readonly idempotencyReplays: Counter;
+  readonly rateLimitRefusals: Counter;
+  readonly rateLimitEstimates: Counter;
   /** The state of the connection pool, read whenever the metrics are collected. */
   watchPool(pool: PoolState): void;
   /** The state of the breaker before the database, likewise. */
@@ -22,6 +24,7 @@ export interface Metrics {
   countReversal(currency: string): void;
   countTransition(from: LoanStatus, to: LoanStatus): void;
   countAuthFailure(reason: AuthFailure): void;
+  countPurchase(result: 'done' | 'failed'): void;
 }
 
 /**
@@ -65,14 +68,16 @@ export function createMetrics({ version, commit, environment }: BuildInformation
   const loansCreated = new Counter({ ...METRICS.loansCreated, ...own(registry, METRICS.loansCreated) });
   const dbQueryErrors = new Counter({ ...METRICS.dbQueryErrors, ...own(registry, METRICS.dbQueryErrors) });
   for (const sqlstate_class of SQLSTATE_CLASSES) dbQueryErrors.inc({ sqlstate_class }, 0);
-  const requestsShed = new Counter({ ...METRICS.requestsShed, ...own(registry, METRICS.requestsShed) });
-  for (const reason of SHED_REASONS) requestsShed.inc({ reason }, 0);
   const repayments = new Counter({ ...METRICS.repayments, ...own(registry, METRICS.repayments) });
   const reversals = new Counter({ ...METRICS.repaymentReversals, ...own(registry, METRICS.repaymentReversals) });
   for (const counter of [loansCreated, repayments, reversals]) {
     for (const currency of KNOWN_CURRENCIES) counter.inc({ currency }, 0);
   }
+  const requestsShed = new Counter({ ...METRICS.requestsShed, ...own(registry, METRICS.requestsShed) });
+  for (const reason of SHED_REASONS) requestsShed.inc({ reason }, 0);
   const transitions = new Counter({ ...METRICS.loanTransitions, ...own(registry, METRICS.loanTransitions) });
+  const purchases = new Counter({ ...METRICS.rateLimitPurchases, ...own(registry, METRICS.rateLimitPurchases) });
+  for (const result of ['done', 'failed']) purchases.inc({ result }, 0);
   for (const from of LOAN_STATUSES) {
     for (const to of allowedMoves(from)) {
       transitions.inc({ from, to }, 0);
@@ -94,6 +99,8 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     httpRequestsInFlight: gauge(registry, METRICS.httpRequestsInFlight),
     dbQueryErrors,
     idempotencyReplays: new Counter({ ...METRICS.idempotencyReplays, ...own(registry, METRICS.idempotencyReplays) }),
+    rateLimitRefusals: new Counter({ ...METRICS.rateLimitRefusals, ...own(registry, METRICS.rateLimitRefusals) }),
+    rateLimitEstimates: new Counter({ ...METRICS.rateLimitEstimates, ...own(registry, METRICS.rateLimitEstimates) }),
     watchPool(pool) {
       gauge(registry, METRICS.dbPoolConnections, () => pool.totalCount);
       gauge(registry, METRICS.dbPoolIdle, () => pool.idleCount);
@@ -125,6 +132,7 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     countReversal: (currency) => reversals.inc({ currency }),
     countTransition: (from, to) => transitions.inc({ from, to }),
     countAuthFailure: (reason) => authFailures.inc({ reason }),
+    countPurchase: (result) => purchases.inc({ result }),
   };
 }
 

@@ -108,6 +108,24 @@ export const METRICS = {
     help: 'Requests that were refused for want of a valid API key or of a scope, by reason',
     labels: ['reason'],
   },
+  rateLimitRefusals: {
+    name: 'rate_limit_refusals_total',
+    type: 'counter',
+    help: 'Requests that were refused since their caller had made too many',
+    labels: [],
+  },
+  rateLimitPurchases: {
+    name: 'rate_limit_purchases_total',
+    type: 'counter',
+    help: 'Round trips to the database to buy requests for callers ahead of time: "done" or "failed"',
+    labels: ['result'],
+  },
+  rateLimitEstimates: {
+    name: 'rate_limit_estimates_total',
+    type: 'counter',
+    help: 'Requests judged by this process alone, since the database did not answer in time',
+    labels: [],
+  },
   appInfo: {
     name: 'app_info',
     type: 'gauge',

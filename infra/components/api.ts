@@ -135,9 +135,13 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     SHUTDOWN_TIMEOUT_MS: String(spec.api.shutdownSeconds * 1000),
     LOG_LEVEL: spec.api.logLevel,
     MAX_AMOUNT: spec.api.maxAmount,
+    RETENTION_YEARS: String(spec.api.retentionYears),
     API_KEYS: spec.api.keys,
     CORS_ORIGINS: spec.api.corsOrigins.join(),
     ALLOWED_HOSTS: spec.api.hosts.join(),
+    RATE_LIMIT: spec.api.rateLimit ?? '',
+    // No port of these containers is published: whoever reaches them is the gateway, or one of our own.
+    CLIENT_ADDRESS: 'x-forwarded-for',
     VERSION: '',
     COMMIT: spec.commit,
   } satisfies Record<SettingName, string>;

@@ -44,9 +44,12 @@ export function settingsFor(options: {
     SHUTDOWN_TIMEOUT_MS: String(SHUTDOWN_TIMEOUT_MS),
     LOG_LEVEL: 'info',
     MAX_AMOUNT: '',
+    RETENTION_YEARS: '',
     API_KEYS: 'optional',
     CORS_ORIGINS: '',
     ALLOWED_HOSTS: [domain, 'localhost', '127.0.0.1'].join(),
+    RATE_LIMIT: '',
+    CLIENT_ADDRESS: '',
     ...release(),
   } satisfies Record<SettingName, string>;
 }

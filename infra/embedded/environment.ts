@@ -202,7 +202,7 @@ async function ensureDatabase(place: Place, { port }: PostgresServer): Promise<v
 }
 
 /** Beside the rest, unless this is root's and Postgres, which must not be root, could not get there. */
-function dataDirectoryOf(place: Place): string {
+export function dataDirectoryOf(place: Place): string {
   if (isOpenToAll(place.directory)) return join(place.directory, 'postgres');
   const mark = createHash('sha256').update(place.directory).digest('hex').slice(0, 12);
   return join(tmpdir(), `branchloans-${mark}`, 'postgres');

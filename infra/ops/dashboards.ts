@@ -126,16 +126,26 @@ function requestPanels(): PanelSpec[] {
       title: 'Requests in flight',
       description: 'Requests being served now, by replica. Rising without more requests: something behind is slow.',
       unit: units.Short,
-      width: 12,
+      width: 8,
       queries: { '{{instance}}': `sum by (instance) (${select(METRICS.httpRequestsInFlight.name)})` },
     },
     {
       title: 'Loans created',
       description: 'Loans created in each step of the graph, by currency.',
       unit: units.Short,
-      width: 12,
+      width: 8,
       queries: {
         '{{currency}}': `sum by (currency) (increase(${select(METRICS.loansCreated.name)}[$__rate_interval]))`,
+      },
+    },
+    {
+      title: 'Repayments',
+      description: 'Repayments recorded, and taken back, in each step of the graph, by currency.',
+      unit: units.Short,
+      width: 8,
+      queries: {
+        '{{currency}}': `sum by (currency) (increase(${select(METRICS.repayments.name)}[$__rate_interval]))`,
+        '{{currency}} taken back': `sum by (currency) (increase(${select(METRICS.repaymentReversals.name)}[$__rate_interval]))`,
       },
     },
   ];

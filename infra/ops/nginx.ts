@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { BODY_LIMIT_BYTES, BULK_BODY_LIMIT_BYTES } from '../../app/config';
 
 /**
  * The gateway's configuration as text, for nginx >= 1.27.4 (`resolve` in upstreams, `keepalive_min_timeout`), run as
@@ -24,8 +25,6 @@ export interface GatewayOptions {
   };
   /** How long an old worker may finish requests after a reload; must exceed the 10 s that an answer may take. */
   readonly workerShutdownTimeoutSeconds: number;
-  /** Largest request body in bytes; the API's own limit. */
-  readonly bodyLimitBytes?: number;
   /** Requests at one time from one address. Behind NAT (or Docker's port proxy) many clients share an address. */
   readonly connectionsPerAddress?: number;
   /** nginx's `auto` counts the host's cores, not the container's share of them. */
@@ -35,6 +34,7 @@ export interface GatewayOptions {
 /** What the gateway waits for, in seconds. The API gives up by itself after about 2 s, and a client's body after 30 s. */
 const ANSWER_SECONDS = 10;
 const CLIENT_SECONDS = 10;
+const EXPORT_PAUSE_SECONDS = 60;
 
 /** A reload leaves an idle connection open this long, so that a POST which is on its way is not reset. */
 const KEEPALIVE_MIN_SECONDS = 5;
@@ -78,6 +78,10 @@ export const GATEWAY_PROBLEMS: Readonly<Record<number, readonly [slug: string, t
   505: ['version-not-supported', 'The gateway does not speak this version of HTTP', 'Use HTTP/1.1 or HTTP/2.'],
 };
 
+const CONNECTIONS_PER_ADDRESS = 256;
+/** Requests with a long body at one time; they share the gateway's memory. */
+const BULK_REQUESTS = 16;
+
 /** nginx's own numbers for faults of a request -> the status they leave with. 499 never reaches anybody. */
 const INTERNAL_STATUSES = { 494: 431, 495: 400, 496: 400, 497: 403 };
 
@@ -99,7 +103,7 @@ export function renderGateway(options: GatewayOptions): string {
     renderStrangers(listen),
     renderPublic(listen.https, names, options),
     renderClearText(listen.http, names, options),
-    ...(listen.api === undefined ? [] : [renderApiListener(listen.api)]),
+    ...(listen.api === undefined ? [] : [renderApiListener(listen.api, options)]),
   ];
   return `# Generated. Change infra/ops/nginx.ts instead.
 ${renderProcess(options)}
@@ -169,7 +173,7 @@ events {
 }
 
 /** Time and space that a client may take. */
-function renderClients({ bodyLimitBytes = 65_536, connectionsPerAddress = 256 }: GatewayOptions): string {
+function renderClients({ connectionsPerAddress = CONNECTIONS_PER_ADDRESS }: GatewayOptions): string {
   return `server_tokens off;
 absolute_redirect off;
 client_body_temp_path /tmp/client;
@@ -182,12 +186,13 @@ client_header_timeout ${CLIENT_SECONDS}s;
 client_body_timeout ${CLIENT_SECONDS}s;
 send_timeout ${CLIENT_SECONDS}s;
 large_client_header_buffers 4 8k;
-client_max_body_size ${bodyLimitBytes};
+client_max_body_size ${BODY_LIMIT_BYTES};
 # A whole body fits in memory.
-client_body_buffer_size ${bodyLimitBytes};
+client_body_buffer_size ${BODY_LIMIT_BYTES};
 keepalive_timeout 65s;
 keepalive_min_timeout ${KEEPALIVE_MIN_SECONDS}s;
 limit_conn_zone $binary_remote_addr zone=addresses:1m;
+limit_conn_zone $server_port zone=bulk:64k;
 limit_conn_status 429;
 limit_conn_log_level warn;
 limit_conn addresses ${connectionsPerAddress};
@@ -328,16 +333,12 @@ location / {
 }`);
 }
 
-function renderPublic(port: number, names: readonly string[], { files }: GatewayOptions): string {
+function renderPublic(port: number, names: readonly string[], options: GatewayOptions): string {
+  const { files } = options;
   return server(`listen ${port} ssl;
 http2 on;
 server_name ${names.join(' ')};
-location / {
-    if ($api_is_absent) {
-        return 503;
-    }
-    proxy_pass http://api;
-}
+${renderApi(options)}
 location ~* ${METRICS} {
     return 404;
 }
@@ -391,15 +392,33 @@ location = /gateway/health {
 }`);
 }
 
-function renderApiListener(port: number): string {
+function renderApiListener(port: number, options: GatewayOptions): string {
   return server(`listen ${port} default_server;
 server_name _;
-location / {
-    if ($api_is_absent) {
+${renderApi(options)}`);
+}
+
+/** The API, and those of its paths that have limits of their own. */
+function renderApi({ connectionsPerAddress = CONNECTIONS_PER_ADDRESS }: GatewayOptions): string {
+  const forward = `if ($api_is_absent) {
         return 503;
     }
-    proxy_pass http://api;
-}`);
+    proxy_pass http://api;`;
+  return `location / {
+    ${forward}
+}
+location ~ ^/api/(?:v1/)?loans/bulk$ {
+    client_max_body_size ${BULK_BODY_LIMIT_BYTES};
+    client_body_buffer_size ${BULK_BODY_LIMIT_BYTES};
+    limit_conn addresses ${connectionsPerAddress};
+    limit_conn bulk ${BULK_REQUESTS};
+    ${forward}
+}
+location ~ ^/api/(?:v1/)?loans/export$ {
+    # Many loans may have to be looked at before the next one that is sent.
+    proxy_read_timeout ${EXPORT_PAUSE_SECONDS}s;
+    ${forward}
+}`;
 }
 
 /** A server with the two places that its own answers come from; the status is that of the fault, not the 200. */

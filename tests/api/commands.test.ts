@@ -67,12 +67,28 @@ it.each([
   ['generate --count 0'],
   ['generate --count 1e3'],
   ['generate --count 5 --seed x'],
+  ['retention --years 1'],
+  ['retention now'],
+  ['recount --count 1'],
+  ['seed --dry-run'],
+  ['generate --count 1 --dry-run'],
   ['--help'],
   ['api-key'],
 ])('bad arguments, %s, print the usage and end with 2', async (args) => {
   const { code, stdout, stderr } = await run(args.split(' '), {});
   expect([code, stdout]).toEqual([2, '']);
   expect(stderr).toContain('usage: main [command]');
+});
+
+it('recount says what the statistics lack, and adds it', async () => {
+  await run(['migrate'], environment);
+  await run(['seed'], environment);
+  await database.sql("DELETE FROM loan_totals WHERE currency = 'KES'");
+  const lacking = [{ currency: 'KES', status: 'pending', loans: 1, amount: '12500.0000' }];
+  const recount = async (...args: string[]) => resultOf((await run(['recount', ...args], environment)).stdout);
+  expect(await recount('--dry-run')).toMatchObject({ dry_run: true, corrections: lacking });
+  expect(await recount()).toMatchObject({ message: 'recount done', dry_run: false, corrections: lacking });
+  expect(await recount()).toMatchObject({ corrections: [] });
 });
 
 it('wrong settings end with 1 and one message that names each', async () => {

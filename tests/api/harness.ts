@@ -2,7 +2,12 @@ import { connect } from 'node:net';
 import { request as httpRequest, type Agent, type IncomingHttpHeaders } from 'node:http';
 import { PassThrough } from 'node:stream';
 import type { Config } from '../../app/config';
+import type { Scope } from '../../app/domain/api-key';
+import { createApiKeys } from '../../app/db/api-keys';
+import { openDatabase } from '../../app/db/pool';
 import { createService, type Overrides, type Service } from '../../app/service';
+import { createLogger } from '../../app/telemetry/logger';
+import { createMetrics } from '../../app/telemetry/metrics';
 import { createDatabase, type TestDatabase } from '../postgres/database';
 
 export interface Answer {
@@ -52,9 +57,12 @@ export const CONFIG: Config = {
   shutdownTimeoutMs: 2_000,
   logLevel: 'debug',
   maxAmount: '50000',
+  retentionYears: 7,
   apiKeys: 'optional',
   corsOrigins: [],
   allowedHosts: [],
+  rateLimit: undefined,
+  clientAddress: 'connection',
 };
 
 export const LOAN = {
@@ -98,6 +106,16 @@ export async function startService(
       await database.drop();
     },
   };
+}
+
+/** A new API key for the service of a test. */
+export async function newKey({ database }: TestService, scopes: readonly Scope[]): Promise<string> {
+  const telemetry = { metrics: createMetrics(CONFIG), logger: createLogger('error', new PassThrough()) };
+  const connected = openDatabase(database.connection, database.secrets, telemetry);
+  const order = { name: 'a test', scopes, expiresAt: null };
+  const { text } = await createApiKeys(connected, CONFIG.environment).create(order, new Date());
+  await connected.close();
+  return text;
 }
 
 export function ask(port: number, method: string, path: string, options: AskOptions = {}): Promise<Answer> {

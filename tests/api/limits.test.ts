@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readConfig } from '../../app/config';
-import { MAX_BODY_BYTES } from '../../app/http/body';
-import { MAX_DEPTH } from '../../app/http/json';
+import { BODY_LIMIT_BYTES, BULK_BODY_LIMIT_BYTES, BULK_LOANS, readConfig } from '../../app/config';
+import { MAX_DEPTH, MAX_VALUES } from '../../app/http/json';
 import { LIMITS } from '../../app/http/server';
 import { openApiDocument } from '../../app/http/openapi';
 import { PROBLEMS } from '../../app/errors';
@@ -29,11 +28,13 @@ it('docs/LIMITS.md says what the code does', () => {
     'time for the header fields': `${LIMITS.headersTimeout / 1_000} s, looked at every ${LIMITS.connectionsCheckingInterval / 1_000} s`,
     'time for the whole request': `${LIMITS.requestTimeout / 1_000} s (10 s without a byte at the gateway)`,
     'a connection without a request': `${LIMITS.keepAliveTimeout / 1_000} s`,
-    body: `${MAX_BODY_BYTES} bytes`,
+    body: `${BODY_LIMIT_BYTES} bytes`,
+    'body of a bulk request': `${BULK_BODY_LIMIT_BYTES} bytes, ${BULK_LOANS} loans`,
+    'values of a body': `${MAX_VALUES}`,
     'nesting of a body': `${MAX_DEPTH} levels`,
     '`borrower_id`': `${String(schemas.NewLoan!.properties!.borrower_id!.maxLength)} characters`,
     '`reason`': `${String(reason[0]!.maxLength)} characters`,
-    'wait for a connection to the database': `${database.queueMs} ms expected, ${database.connectTimeoutMs} ms at most`,
+    'wait for a connection to the database, or for a shared statement': `${database.queueMs} ms expected, ${database.connectTimeoutMs} ms at most`,
     'a statement': `${database.statementTimeoutMs} ms; ${database.statementTimeoutMs + 500} ms until it is heard of`,
   });
   for (const [, , , beyond = ''] of rows.slice(1)) {

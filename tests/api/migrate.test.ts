@@ -133,3 +133,86 @@ it('leaves nothing when the runner is killed halfway', async () => {
   write('0001_a.sql', 'CREATE TABLE a (id int)');
   expect((await run()).applied).toHaveLength(1);
 });
+
+describe('a migration outside a transaction', () => {
+  const HEAD = '-- outside a transaction\n';
+  const build = (name: string, on = 'a (n)') => `CREATE INDEX CONCURRENTLY ${name} ON ${on};\n`;
+  const indexes = () =>
+    database.sql<{ name: string; valid: boolean }>(
+      "SELECT indexrelid::regclass::text AS name, indisvalid AS valid FROM pg_index WHERE indrelid = 'a'::regclass ORDER BY 1",
+    );
+  const client = async () => {
+    const { host, port, name, user } = database.connection;
+    const connection = new Client({ host, port, database: name, user });
+    await connection.connect();
+    return connection;
+  };
+  beforeEach(async () => {
+    write('0001_a.sql', 'CREATE TABLE a (n int); INSERT INTO a SELECT generate_series(1, 1000)');
+    await run();
+  });
+
+  it('builds its indexes while others write', async () => {
+    write(
+      '0002_b.sql',
+      `${HEAD}-- Why; and what for.\n${build('a_n')}\n${build('a_more', 'a (n DESC)\n  WHERE n > 5')}`,
+    );
+    const writer = await client();
+    await writer.query('BEGIN; INSERT INTO a VALUES (0)');
+    const running = run();
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    // It waits for the writer, and makes nobody else wait.
+    await database.sql('SET lock_timeout = 200; INSERT INTO a VALUES (1)');
+    expect(await indexes()).toEqual([{ name: 'a_n', valid: false }]);
+    await writer.query('COMMIT');
+    await writer.end();
+    expect((await running).applied).toEqual(['0002_b.sql']);
+    expect(await indexes()).toEqual([
+      { name: 'a_more', valid: true },
+      { name: 'a_n', valid: true },
+    ]);
+  });
+
+  it('lets ten runners start at once, none of which waits for another inside the database', async () => {
+    write('0002_b.sql', HEAD + build('a_n'));
+    const results = await Promise.all(Array.from({ length: 10 }, () => run()));
+    expect(results.map(({ applied }) => applied.length).sort()).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+  });
+
+  it('goes on after a failure: what is built stays, what is half built is built anew', async () => {
+    await database.sql('INSERT INTO a VALUES (7)');
+    write('0002_b.sql', HEAD + build('a_first') + build('a_unique').replace('INDEX', 'UNIQUE INDEX'));
+    await expect(run()).rejects.toThrow(/0002_b\.sql failed; the next run goes on with it: could not create unique/);
+    expect(await indexes()).toEqual([
+      { name: 'a_first', valid: true },
+      { name: 'a_unique', valid: false },
+    ]);
+    const [before] = await database.sql<{ oid: string }>("SELECT 'a_first'::regclass::oid AS oid");
+    await expect(run()).rejects.toThrow(/could not create unique/);
+    await database.sql('DELETE FROM a WHERE n = 7');
+    expect(await run()).toEqual({ applied: ['0002_b.sql'], version: 2, ahead: [] });
+    expect((await indexes()).map(({ valid }) => valid)).toEqual([true, true]);
+    expect(await database.sql("SELECT 'a_first'::regclass::oid AS oid")).toEqual([before]);
+  });
+
+  it('waits only so long for a transaction that does not end', async () => {
+    write('0002_b.sql', HEAD + build('a_n'));
+    const writer = await client();
+    await writer.query('BEGIN; INSERT INTO a VALUES (0)');
+    await expect(run({ indexTimeoutMs: 200 })).rejects.toThrow(/lock timeout \(55P03\)/);
+    await writer.end();
+    expect((await run()).applied).toEqual(['0002_b.sql']);
+  });
+
+  it.each([
+    ['anything else', 'ALTER TABLE a ADD COLUMN b int;'],
+    ['two statements in one', 'CREATE INDEX CONCURRENTLY a_n ON a (n); DROP TABLE a;'],
+    ['an index that locks', 'CREATE INDEX a_n ON a (n);'],
+    ['an index without a name', 'CREATE INDEX CONCURRENTLY ON a (n);'],
+    ['one that may be half built', 'CREATE INDEX CONCURRENTLY IF NOT EXISTS a_n ON a (n);'],
+  ])('holds no %s', async (_name, sql) => {
+    write('0002_b.sql', `${HEAD}${sql}\n`);
+    await expect(run()).rejects.toThrow(/0002_b\.sql: outside a transaction there can only be/);
+    expect(await tables()).toEqual(['a']);
+  });
+});

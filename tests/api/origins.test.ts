@@ -59,7 +59,8 @@ describe('pages of other web sites (CORS)', () => {
     ] as const) {
       const answer = await api.ask('GET', path, { headers: { origin: DESK } });
       expect([path, answer.status]).toEqual([path, status]);
-      expect(answer.headers).toMatchObject({ 'access-control-allow-origin': DESK, vary: 'Origin' });
+      expect(answer.headers['access-control-allow-origin']).toBe(DESK);
+      expect(words(answer.headers.vary)).toContain('Origin');
       expect(words(answer.headers['access-control-expose-headers'])).toEqual(
         expect.arrayContaining([
           ...['ETag', 'Link', 'Location', 'RateLimit', 'RateLimit-Policy', 'Retry-After'],

@@ -23,12 +23,14 @@ const post = () =>
  * How long the service took for each request with this route and status, in milliseconds, sorted: this process also
  * sends all of them, so that the time from here would say little.
  */
-const timesOf = (route: string, status: number) =>
+const timesOf = (route: string, status: number, since = new Date(0)) =>
   api
     .logs()
-    .filter((line) => line.route === route && line.status === status)
+    .filter((line) => line.route === route && line.status === status && begunAt(line) >= since.getTime())
     .map((line) => Number(line.duration_ms))
     .sort((a, b) => a - b);
+const begunAt = ({ timestamp, duration_ms }: Record<string, unknown>) =>
+  Date.parse(String(timestamp)) - Number(duration_ms);
 const percentiles = (times: readonly number[]) => ({
   p50: percentile(times, 0.5),
   p75: percentile(times, 0.75),
@@ -64,11 +66,11 @@ it('(a locked table) refuses at once what would wait in vain, and all is well wh
     const health = timesOf('/health', 200);
     report('locked table', { ...percentiles(times), health: percentile(health, 1) });
     expect(percentile(times, 1)).toBeLessThan(3_000);
-    // Of 360, the 60 of the beginning wait, and of the 300 those that find a place while nothing shows what is to come.
-    expect(percentile(times, 0.5)).toBeLessThan(100);
+    // Of 360, the 60 of the beginning and two to each connection wait, for it or for their statement.
+    expect(percentile(times, 0.75)).toBeLessThan(100);
     expect(percentile(health, 1)).toBeLessThan(100);
     const { text } = await ask(api.port, 'GET', '/metrics');
-    expect(Number(/^requests_shed_total\{reason="queue"\} (\d+)$/m.exec(text)?.[1])).toBeGreaterThanOrEqual(180);
+    expect(Number(/^requests_shed_total\{reason="queue"\} (\d+)$/m.exec(text)?.[1])).toBeGreaterThanOrEqual(270);
     await unlock();
   });
   const after = await Promise.all(Array.from({ length: 9 }, post));
@@ -78,33 +80,27 @@ it('(a locked table) refuses at once what would wait in vain, and all is well wh
 });
 
 it('(a database that is slow) lets in as many as it can serve in time', async () => {
-  const created = await Promise.all(Array.from({ length: 300 }, post));
   await api.database.sql(`CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM pg_sleep(0.4); RETURN NEW; END $$`);
-  await api.database.sql('CREATE TRIGGER slow BEFORE UPDATE ON loans FOR EACH ROW EXECUTE FUNCTION slow()');
-  // Nine connections and 0.4 s each are 22 a second; three times as many come.
+  await api.database.sql('CREATE TRIGGER slow BEFORE INSERT ON loans FOR EACH ROW EXECUTE FUNCTION slow()');
+  // Nine connections and 0.4 s for each loan are 22 a second; three times as many come. What came before it was slow
+  // waits for a statement of many loans, in vain; so look at those that come when that is over.
+  const since = new Date(Date.now() + 2_000);
   const found: Promise<Answer>[] = [];
-  for (const loan of created) {
-    found.push(
-      ask(api.port, 'POST', `${loan.headers.location!}/transitions`, {
-        headers: { 'content-type': 'application/json' },
-        body: '{"to":"approved"}',
-        agent,
-      }),
-    );
+  for (let n = 0; n < 400; n++) {
+    found.push(post());
     await sleep(1_000 / 67);
   }
   const answers = await Promise.all(found);
-  const accepted = timesOf('/api/v1/loans/:id/transitions', 200);
-  const refused = timesOf('/api/v1/loans/:id/transitions', 503);
+  const accepted = timesOf('/api/v1/loans', 201, since);
+  const refused = timesOf('/api/v1/loans', 503, since);
   report('slow database', { accepted: accepted.length, p95: percentile(accepted, 0.95) });
   report('slow database, refused', { refused: refused.length, ...percentiles(refused) });
-  expect(answers.filter(({ status }) => status !== 200 && status !== 503)).toEqual([]);
+  expect(answers.filter(({ status }) => status !== 201 && status !== 503)).toEqual([]);
   expect(accepted.length).toBeGreaterThan(60);
   expect(refused.length).toBeGreaterThan(60);
-  // A change reads first, so both may wait twice.
-  expect(percentile(accepted, 0.95)).toBeLessThan(2_500);
-  expect(percentile(refused, 1)).toBeLessThan(1_500);
+  expect(percentile(accepted, 0.95)).toBeLessThan(1_500);
+  expect(percentile(refused, 0.8)).toBeLessThan(100);
 });
 
 it('(200 at once, which it can serve) refuses nobody', async () => {

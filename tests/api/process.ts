@@ -59,8 +59,15 @@ export function environmentOf(connection: Config['database']): Record<string, st
     DATABASE_PORT: String(connection.port),
     DATABASE_NAME: connection.name,
     DATABASE_USER: connection.user,
+    API_KEYS: 'optional',
   };
 }
+
+/** A test that failed must not leave its process behind: Jest would wait for it. */
+const children = new Set<ChildProcess>();
+afterAll(() => {
+  for (const child of children) child.kill('SIGKILL');
+});
 
 function start(args: readonly string[], environment: Record<string, string>) {
   const child = spawn(process.execPath, ['--import', 'tsx', 'app/main.ts', ...args], {
@@ -68,6 +75,8 @@ function start(args: readonly string[], environment: Record<string, string>) {
     env: { PATH: process.env.PATH, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  children.add(child);
+  child.once('close', () => children.delete(child));
   let stdout = '';
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk));

@@ -129,3 +129,13 @@ describe.each(['/api/echo', '/api/v1/echo'])('POST %s', (path) => {
     expect((await echo(body, headers)).status).toBe(status);
   });
 });
+
+it('tells strangers how the application is, but not how near to its limits the machine is', async () => {
+  const guarded = await startService({ apiKeys: 'required' });
+  const statuses = async (paths: readonly string[]) =>
+    Promise.all(paths.map(async (path) => (await ask(guarded.port, 'GET', path)).status));
+  expect(await statuses(['/api/status', '/status', '/docs', '/docs/try-it.js'])).toEqual([200, 200, 200, 200]);
+  expect(await statuses(['/api/metrics', '/api/v1/metrics'])).toEqual([401, 401]);
+  expect((await ask(guarded.port, 'POST', '/api/echo', { body: '{}' })).status).toBe(401);
+  await guarded.stop();
+});

@@ -4,6 +4,9 @@ import { describeUnless } from '../skip';
 import { noBrowser, openPage, seriousAccessibilityFaults, startBrowser } from './chromium';
 
 jest.setTimeout(60_000);
+// Chromium fails what is under way (ERR_NETWORK_CHANGED) when a network of the machine comes or goes, as with containers
+// of other tests.
+jest.retryTimes(3, { waitBeforeRetry: 2_000, logErrorsBeforeRetry: true });
 
 describeUnless(noBrowser, 'pages for people in a browser', () => {
   let api: TestService;

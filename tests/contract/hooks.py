@@ -13,9 +13,11 @@ RULES_OF_STATE = {
     "urn:problem:version-mismatch": "the loan is not the version that If-Match names",
     "urn:problem:invalid-amount": "how many digits and how much depends on the currency",
 }
-# A parameter that is opaque: whoever made it up did not get it from us.
-OPAQUE_PARAMETERS = {"cursor"}
-
+# The same for parameters.
+PARAMETERS_OF_STATE = {
+    "cursor": "whoever made it up did not get it from us",
+    "start_date": "a loan that is disbursed has its own",
+}
 
 
 def keeps_to_the_pattern(case: Case, name: str) -> bool:
@@ -36,6 +38,6 @@ def good_data_is_accepted(ctx, response: Response, case: Case):
         if problem["type"] in RULES_OF_STATE:
             return None
         if problem["type"] == "urn:problem:invalid-parameter":
-            if {fault.get("parameter") for fault in problem["errors"]} <= OPAQUE_PARAMETERS:
+            if {fault.get("parameter") for fault in problem["errors"]} <= PARAMETERS_OF_STATE.keys():
                 return None
     return positive_data_acceptance(ctx, response, case)

@@ -58,7 +58,7 @@ describe.each([
     const connection = connectionTo(postgres.port, 'postgres');
     await migrate(connection, { databasePassword: () => Promise.resolve('') });
     await withClient(postgres.port, (client) => client.query('CHECKPOINT')); // The tables are not to be lost.
-    environment = { ...environmentOf(connection), API_KEYS: 'optional', LOG_LEVEL: 'error' };
+    environment = { ...environmentOf(connection), LOG_LEVEL: 'error' };
     api = await serve(environment);
   }, 60_000);
   afterAll(async () => {

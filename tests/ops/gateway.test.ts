@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls, type SecureVersion } from 'node:tls';
+import { BULK_BODY_LIMIT_BYTES } from '../../app/config';
 import { GATEWAY_PROBLEMS } from '../../infra/ops/nginx';
 import { ensureCertificate } from '../../ssl/certificates';
 import { describeUnless } from '../skip';
@@ -106,6 +107,24 @@ describeUnless(missing, 'the gateway', () => {
       expect(echo(answer)).toMatchObject({ method: 'POST', bytes: 65_536 });
     });
 
+    test.each(['/api/loans/bulk', '/api/v1/loans/bulk'])('a body for %s of exactly its limit', async (path) => {
+      for (const listener of ['https', 'api'] as const) {
+        const body = 'x'.repeat(BULK_BODY_LIMIT_BYTES);
+        const answer = await stage.request(path, { listener, method: 'POST', body, headers: JSON_ONLY });
+        expect(echo(answer)).toMatchObject({ method: 'POST', url: path, bytes: BULK_BODY_LIMIT_BYTES });
+      }
+    });
+
+    test('an export, however long the pauses in it', async () => {
+      const answer = await stage.request('/api/v1/loans/export?pause=12000');
+      expect([answer.status, answer.body]).toEqual([200, 'first\r\nsecond\r\n']);
+      expectSecurityHeaders(answer);
+    }, 30_000);
+
+    test('that an export broke off, so that nobody takes it for the whole', async () => {
+      await expect(stage.request('/api/v1/loans/export?pause=100&cut')).rejects.toThrow('aborted');
+    });
+
     test('what the gateway knows, not what the client claims', async () => {
       const { headers, rawHeaders } = echo(
         await stage.request('/', {
@@ -202,6 +221,15 @@ describeUnless(missing, 'the gateway', () => {
         `POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n${body}\r\n0\r\n\r\n`,
       );
       expectProblem(parseRaw(chunked), 413);
+    });
+
+    test('a body above the limit of its path, with the same document', async () => {
+      const bulk = '/api/v1/loans/bulk';
+      const body = 'x'.repeat(BULK_BODY_LIMIT_BYTES + 1);
+      expectProblem(await stage.request(bulk, { method: 'POST', body }), 413);
+      for (const path of [`${bulk}/`, `${bulk}x`, '/api/v2/loans/bulk', '/api/v1/loans']) {
+        expectProblem(await stage.request(path, { method: 'POST', body: body.slice(0, 65_537) }), 413);
+      }
     });
 
     test('clear text on the encrypted port', async () => {

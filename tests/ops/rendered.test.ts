@@ -36,11 +36,7 @@ describeUnless(
       ['two servers', {}, ['a1b2-c3', 'other.name']],
       ['no server', {}, []],
       ['no API listener, port 443', { listen: { https: 8443, http: 8080 }, publicHttpsPort: 443 }, ['api-1']],
-      [
-        'other limits',
-        { bodyLimitBytes: 1, connectionsPerAddress: 1, workerProcesses: 4, names: ['host.internal'] },
-        ['a'],
-      ],
+      ['other limits', { connectionsPerAddress: 1, workerProcesses: 4, names: ['host.internal'] }, ['a']],
     ])('%s', async (_name, overrides, servers) => {
       const { certificateFile, keyFile } = await ensureCertificate({
         directory: join(directory, 'ssl'),

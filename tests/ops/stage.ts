@@ -4,7 +4,7 @@ import { request as httpRequest } from 'node:http';
 import { request as httpsRequest, type Agent } from 'node:https';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { type GatewayOptions, htpasswd, renderGateway, renderUpstream } from '../../infra/ops/nginx';
@@ -58,6 +58,22 @@ export class Stage {
       ...aliases.flatMap((alias) => ['--network-alias', alias]),
       ...['--volume', `${join(__dirname, 'upstream.mjs')}:/srv/upstream.mjs:ro`, '--entrypoint', 'node'],
       ...[image('node'), '/srv/upstream.mjs'],
+    ]);
+  }
+
+  /** Starts something that leads from port 8000 of this name on the network to a Unix socket of this machine. */
+  startForwarder(name: string, socket: string): void {
+    const container = `${this.#id}-${name}`;
+    this.#containers.add(container);
+    const program = `const net = require('node:net');
+      net.createServer((client) => {
+        const service = net.connect('/srv/forward/${basename(socket)}');
+        client.pipe(service).pipe(client);
+        for (const socket of [client, service]) socket.on('error', () => (client.destroy(), service.destroy()));
+      }).listen(8000);`;
+    docker([
+      ...['run', '--detach', '--name', container, '--network', this.#id, '--network-alias', name],
+      ...['--volume', `${dirname(socket)}:/srv/forward`, '--entrypoint', 'node', image('node'), '-e', program],
     ]);
   }
 

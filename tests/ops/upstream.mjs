@@ -1,6 +1,7 @@
 // What stands behind the gateway in its tests: the API on 8000, Prometheus on 9090 and Grafana on 3000 in one process.
 // It answers with what arrived. `/slow/<ms>` waits, `/hang` never answers, `/cut` closes, `/own-headers` brings all
-// header fields of the API, `/problem` is a refusal by the API.
+// header fields of the API, `/problem` is a refusal by the API. An export sends a line, waits `pause` ms and sends
+// another one; with `cut` it breaks off instead.
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,6 +21,7 @@ async function answer(request, response) {
   const path = request.url.split('?')[0];
   if (path === '/hang') return;
   if (path === '/cut') return request.socket.destroy();
+  if (path === '/api/v1/loans/export') return exportLoans(new URL(request.url, 'http://x').searchParams, response);
   const [, milliseconds] = /^\/slow\/(\d+)$/.exec(path) ?? [];
   if (milliseconds) await sleep(Number(milliseconds));
   const problem = path === '/problem';
@@ -31,6 +33,14 @@ async function answer(request, response) {
   const { method, url, headers, rawHeaders } = request;
   const port = request.socket.localPort;
   response.end(JSON.stringify({ name: process.env.NAME, port, method, url, headers, rawHeaders, bytes }));
+}
+
+async function exportLoans(query, response) {
+  response.writeHead(200, { 'Content-Type': 'text/csv', ...API_HEADERS });
+  response.write('first\r\n');
+  await sleep(Number(query.get('pause')));
+  if (query.has('cut')) return response.destroy();
+  response.end('second\r\n');
 }
 
 function upgrade(request, socket) {

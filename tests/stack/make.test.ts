@@ -145,7 +145,7 @@ describe('make, on a machine without Pulumi', () => {
 
   it('help lists every verb', () => {
     const { output } = clone.make(['help']);
-    for (const verb of ['up', 'down', 'logs', 'status', 'test', 'seed', 'api-key', 'certificate'])
+    for (const verb of ['up', 'down', 'logs', 'status', 'test', 'seed', 'retention', 'api-key', 'certificate'])
       expect(output).toContain(`make ${verb} `);
   });
 });
@@ -175,6 +175,13 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'make, on a machi
   it('seed can be repeated', async () => {
     expect(clone.make(['seed'])).toMatchObject({ code: 0 });
     expect(await clone.loans()).toBe(5);
+  });
+
+  it('retention says what it would do, and does it', () => {
+    for (const [option, dryRun] of [['DRY_RUN=1', true] as const, ['DRY_RUN=', false] as const]) {
+      const { code, output } = clone.make(['retention', option]);
+      expect([code, output]).toEqual([0, expect.stringContaining(`"dry_run":${dryRun},"years":7`)]);
+    }
   });
 
   it('api-key makes one in the container, lists and revokes it, and says how', () => {

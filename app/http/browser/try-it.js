@@ -190,7 +190,8 @@ async function send({ method, path, headers, body }) {
     const shown = await shownBody(response);
     const milliseconds = Math.round(performance.now() - startedAt);
     return {
-      outcome: `${response.status} ${response.statusText} in ${milliseconds} ms`.replace('  ', ' '),
+      // HTTP/2 has no words for a status.
+      outcome: `${`${response.status} ${response.statusText}`.trim()} in ${milliseconds} ms`,
       headers: [...response.headers].map(([name, value]) => `${name}: ${value}`).join('\n'),
       body: shown,
     };

@@ -1,10 +1,11 @@
 import { z } from 'zod';
-import type { Position } from '../../db/loans';
+import { BULK_LOANS } from '../../config';
 import { MAX_TERM_MONTHS } from '../../domain/amortization';
 import { CODES, isLendable } from '../../domain/currency';
 import { type AmountLimits, limitOf, MAX_RECORDED, parseLimits } from '../../domain/limits';
 import { LOAN_STATUSES, type LoanRequest, type LoanStatus, NEEDS_REASON } from '../../domain/loan';
 import { type Amount, AmountFault, formatAmount, parseAmount, readDecimal, readMoney } from '../../domain/money';
+import { loanExportQuery, loanListQuery } from './loan-list';
 import { api, BODY, type Components, DATABASE, ETAG, KEY, operations, REPLAYED } from './operation';
 import {
   count,
@@ -13,7 +14,6 @@ import {
   decimalText,
   integer,
   moneyAnyOf,
-  readId,
   status,
   text,
   TEXT_PATTERN,
@@ -82,6 +82,17 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
     .meta({ allOf: [...CODES].map(([digits, codes]) => amountsOf(digits, codes, limits)) });
 }
 
+/** The list itself; each of its loans is held to newLoanSchema. */
+export const newLoanListSchema = newLoanList(z.unknown());
+
+function newLoanList<T extends z.ZodType>(loan: T) {
+  const message = `must have 1 to ${BULK_LOANS} loans`;
+  return z.strictObject(
+    { loans: z.array(loan, { error: 'must be a list' }).min(1, message).max(BULK_LOANS, message) },
+    { error: (issue) => (issue.code === 'invalid_type' ? 'must be an object' : undefined) },
+  );
+}
+
 function isWritten(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'amount' in value && typeof value.amount === 'string';
 }
@@ -122,7 +133,9 @@ export const transitionSchema: z.ZodType<TransitionRequest> = z
         .nullish()
         .transform((value) => value ?? null)
         .meta({
-          description: `Why; required for ${NEEDS_REASON.join(' and ')}`,
+          description:
+            `Why; required for ${NEEDS_REASON.join(' and ')}. Kept for good, also when the borrower's data no longer are: ` +
+            'nothing personal belongs here',
           anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REASON, pattern: TEXT_PATTERN }, { type: 'null' }],
         }),
     },
@@ -137,50 +150,12 @@ export const transitionSchema: z.ZodType<TransitionRequest> = z
     then: { properties: { reason: { type: 'string' } }, required: ['reason'] },
   });
 
-/** Years from 0001 on: the calendar of Postgres has no year 0. */
-const CURSOR = /^((?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z)\|(.{36})$/;
-
-export function writeCursor({ createdAt, id }: Position): string {
-  return Buffer.from(`${createdAt}|${id}`).toString('base64url');
-}
-
-function readCursor(cursor: string): Position | undefined {
-  const [, createdAt = '', id] = CURSOR.exec(Buffer.from(cursor, 'base64url').toString('latin1')) ?? [];
-  const moment = new Date(createdAt);
-  // A date such as 30 February parses, as another day.
-  const real = !Number.isNaN(moment.getTime()) && moment.toISOString().slice(0, 23) === createdAt.slice(0, 23);
-  const position = readId(id);
-  return real && position !== undefined ? { createdAt, id: position } : undefined;
-}
-
-const DEFAULT_LIMIT = 50;
-
-export const loanListQuery = z.strictObject({
-  limit: z
-    .string()
-    .optional()
-    .transform((value, context) => {
-      if (value === undefined) return DEFAULT_LIMIT;
-      if (/^[1-9]\d?$|^100$/.test(value)) return Number(value);
-      context.addIssue({ code: 'custom', message: 'must be a whole number from 1 to 100' });
-      return z.NEVER;
-    })
-    .meta({ type: 'integer', minimum: 1, maximum: 100, default: DEFAULT_LIMIT, description: 'Loans on a page' }),
-  cursor: z
-    .string()
-    .transform((value, context) => {
-      const position = readCursor(value);
-      if (position !== undefined) return position;
-      context.addIssue({ code: 'custom', message: 'must be taken from the Link header of a page' });
-      return z.NEVER;
-    })
-    .optional()
-    .meta({ type: 'string', description: 'Where the page starts: taken from the Link header (rel="next") of another' }),
-});
-
 export const loanSchema = z.strictObject({
   id: z.uuid(),
-  borrower_id: z.string(),
+  borrower_id: z.string().meta({
+    description: 'Who borrows; a pseudonym some years after the loan was closed',
+    examples: ['usr_kenya_001'],
+  }),
   amount: decimalText,
   currency: z.string().regex(/^[A-Z]{3}$/),
   term_months: z.int().min(1).nullable(),
@@ -194,7 +169,9 @@ export const loanEventSchema = z.strictObject({
   sequence: z.int().min(1).meta({ description: 'Rises with every event of any loan' }),
   at: timestamp,
   actor: z.string().meta({ description: 'Who did it' }),
-  action: z.string().meta({ examples: ['created', 'transitioned', 'paid', 'repaid', 'payment_reversed'] }),
+  action: z
+    .string()
+    .meta({ examples: ['created', 'transitioned', 'paid', 'repaid', 'payment_reversed', 'pseudonymised'] }),
   from: status.nullable().meta({ description: 'Null for the creation' }),
   to: status,
   reason: z.string().nullable(),
@@ -210,7 +187,12 @@ export const statisticsSchema = z.strictObject({
   by_currency: z
     .record(
       z.string().regex(/^[A-Z]{3}$/),
-      z.strictObject({ loans: count, total_amount: decimalText, avg_amount: decimalText }),
+      z.strictObject({
+        loans: count,
+        total_amount: decimalText,
+        avg_amount: decimalText,
+        by_status: z.record(status, z.strictObject({ loans: count, total_amount: decimalText })),
+      }),
     )
     .meta({ description: 'Amounts are only ever added up within one currency' }),
 });
@@ -222,6 +204,7 @@ export const statisticsSchema = z.strictObject({
 export function loanComponents(maxAmount: string): Components {
   return {
     NewLoan: newLoanSchema(maxAmount),
+    NewLoanList: newLoanList(newLoanSchema(maxAmount)),
     Transition: transitionSchema,
     Loan: loanSchema,
     LoanList: { listOf: 'Loan' },
@@ -231,14 +214,19 @@ export function loanComponents(maxAmount: string): Components {
   };
 }
 
+const LINK = { Link: 'The next page (rel="next"), if there is one, and the first (rel="first"), on all others' };
+const DISPOSITION = { 'Content-Disposition': 'A name for the file' };
+
 export const LOAN_OPERATIONS = operations([
   {
     id: 'listLoans',
     access: 'loans:read',
     method: 'GET',
     paths: api('/loans'),
-    summary: 'Loans, newest first; the Link header (rel="next") leads to the next page',
-    answer: { status: 200, schema: 'LoanList' },
+    summary:
+      'Loans, newest first unless asked otherwise; the Link header (rel="next") leads to the next page. A page for which ' +
+      'many loans had to be passed over has fewer than asked for, or none: the last page is the one without rel="next"',
+    answer: { status: 200, schema: 'LoanList', headers: LINK },
     query: loanListQuery,
     problems: ['invalid-parameter', ...DATABASE],
   },
@@ -252,6 +240,29 @@ export const LOAN_OPERATIONS = operations([
     headers: ['Idempotency-Key'],
     body: 'NewLoan',
     problems: [...BODY, ...KEY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
+  },
+  {
+    id: 'createLoans',
+    access: 'loans:write',
+    method: 'POST',
+    paths: api('/loans/bulk'),
+    summary: `Ask for up to ${BULK_LOANS} loans: all of them are created, or none. The answer has them in the same order`,
+    answer: { status: 201, schema: 'LoanList', headers: REPLAYED },
+    headers: ['Idempotency-Key'],
+    body: 'NewLoanList',
+    problems: [...BODY, ...KEY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
+  },
+  {
+    id: 'exportLoans',
+    access: 'loans:read',
+    method: 'GET',
+    paths: api('/loans/export'),
+    summary:
+      'All loans that pass the filters, newest first, as a file. Each is in it once at most; those created or changed while ' +
+      'it is sent may be missing or as they were. If it cannot be sent to its end, the connection breaks',
+    answer: { status: 200, mediaType: ['text/csv', 'application/x-ndjson'], headers: DISPOSITION },
+    query: loanExportQuery,
+    problems: ['invalid-parameter', ...DATABASE],
   },
   {
     id: 'getLoan',
@@ -298,7 +309,7 @@ export const LOAN_OPERATIONS = operations([
     access: 'loans:read',
     method: 'GET',
     paths: api('/stats'),
-    summary: 'How many loans there are, and their amounts by currency',
+    summary: 'How many loans there are, and their amounts by currency and status; exact at the moment of the answer',
     answer: { status: 200, schema: 'Statistics' },
     problems: ['invalid-parameter', ...DATABASE],
   },

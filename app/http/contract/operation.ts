@@ -16,7 +16,6 @@ export const HEADER_PATTERNS: Partial<Record<keyof typeof REQUEST_HEADERS, strin
   'Idempotency-Key': '^(?:[!#-~][!-~]{0,254}|"(?:[!#-\\[\\]-~]|\\\\["\\\\]){1,255}")$',
   'If-Match': '^(?:\\*|(?:W/)?"[!#-~]*"(?:, ?(?:W/)?"[!#-~]*")*)$',
 };
-
 export type Access = Scope | 'public';
 
 export interface Operation<Id extends string = string> {
@@ -27,11 +26,11 @@ export interface Operation<Id extends string = string> {
   /** In the router's notation, as in /api/loans/:id. */
   readonly paths: readonly string[];
   readonly summary: string;
-  /** Name of the answer's schema among the components, or a media type for anything but JSON. */
+  /** Name of the answer's schema among the components, or media types for anything but JSON. */
   readonly answer: {
     readonly status: number;
     readonly schema?: string;
-    readonly mediaType?: string;
+    readonly mediaType?: string | readonly string[];
     /** Header fields, by name and meaning. */
     readonly headers?: Readonly<Record<string, string>>;
   };
@@ -59,15 +58,37 @@ export const BODY = [
   'unknown-property',
   'invalid-text',
 ] as const;
+
 /** All problems that an operation may answer with. To check a key the database may have to be asked. */
 export function problemsOf({ access, problems }: Operation): readonly ProblemSlug[] {
   const ofKey = access === 'public' ? [] : (['unauthorized', 'forbidden', ...DATABASE] as const);
   return [...new Set<ProblemSlug>([...problems, ...ofKey, 'internal'])];
 }
 
+/** On every answer of an operation that is not public, in a stack with rate limits. */
+const RATE_LIMIT = {
+  'RateLimit-Policy': 'How many requests (q) a caller may make in how many seconds (w), where that is limited',
+  RateLimit: 'How many requests the caller has left (r), and in how many seconds there will be more (t)',
+} as const;
+
+/** Header fields of the problems that have some, by name and meaning. */
+export const PROBLEM_HEADERS: Partial<Record<ProblemSlug, Readonly<Record<string, string>>>> = {
+  'quota-exceeded': { ...RATE_LIMIT, 'Retry-After': 'In how many seconds another request may pass' },
+};
+
 /** The same operation under both prefixes. */
 export const api = (path: string) => [`/api${path}`, `/api/v1${path}`];
 
+/** What only depends on an operation's access is added here. */
 export function operations<const Id extends string>(list: readonly Operation<Id>[]): readonly Operation<Id>[] {
-  return list;
+  return list.map((operation) => (operation.access === 'public' ? operation : limited(operation)));
+}
+
+function limited<Id extends string>(operation: Operation<Id>): Operation<Id> {
+  const { answer, problems } = operation;
+  return {
+    ...operation,
+    answer: { ...answer, headers: { ...answer.headers, ...RATE_LIMIT } },
+    problems: [...problems, 'quota-exceeded'],
+  };
 }

@@ -4,7 +4,7 @@ import { type CalendarDate, isCalendarDate, MAX_TERM_MONTHS } from '../../domain
 import { MAX_RECORDED } from '../../domain/limits';
 import { formatAmount } from '../../domain/money';
 import { api, BODY, type Components, DATABASE, ETAG, KEY, operations, REPLAYED } from './operation';
-import { decimalText, moneyAnyOf, status, text, TEXT_PATTERN, timestamp, writtenMoney } from './values';
+import { decimalText, moneyAnyOf, status, text, timestamp, writtenMoney, TEXT_PATTERN } from './values';
 
 const MAX_REFERENCE = 255;
 const MAX_REASON = 1_000;
@@ -39,7 +39,7 @@ export const paymentSchema: z.ZodType<PaymentRequest> = z.strictObject(
       .nullish()
       .transform((value) => value ?? null)
       .meta({
-        description: 'What the payer or the bank calls it',
+        description: 'What the payer or the bank calls it. Kept for good: nothing personal belongs here',
         anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REFERENCE, pattern: TEXT_PATTERN }, { type: 'null' }],
       }),
   },
@@ -47,7 +47,11 @@ export const paymentSchema: z.ZodType<PaymentRequest> = z.strictObject(
 );
 
 export const reversalSchema = z.strictObject(
-  { reason: text(MAX_REASON).meta({ description: 'Why, such as a payment that bounced' }) },
+  {
+    reason: text(MAX_REASON).meta({
+      description: 'Why, such as a payment that bounced. Kept for good: nothing personal belongs here',
+    }),
+  },
   { error: (issue) => (issue.code === 'invalid_type' ? 'must be an object' : undefined) },
 );
 

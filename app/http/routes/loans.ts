@@ -7,7 +7,7 @@ import type { Events } from '../../telemetry/events';
 import { readJson } from '../body';
 import { entityTag, isUnmodified, readPrecondition } from '../conditions';
 import type { Context } from '../context';
-import { loanListQuery, newLoanSchema, transitionSchema, writeCursor } from '../contract/loans';
+import { newLoanSchema, transitionSchema } from '../contract/loans';
 import { emptyQuery, readId } from '../contract/values';
 import type { Once } from '../idempotency';
 import { presentEvent, presentLoan, presentStatistics } from '../present';
@@ -37,19 +37,6 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Par
   }
 
   return {
-    async listLoans(ctx: Context) {
-      const { limit, cursor } = validateQuery(loanListQuery, ctx);
-      const answer = await share(`${ctx.path}?${ctx.querystring}`, async () => {
-        const found = await loans.list(limit + 1, cursor); // One more, to know whether there is a next page.
-        const page = found.slice(0, limit);
-        const last = page.at(-1);
-        const next = found.length > limit && last !== undefined ? writeCursor(last) : undefined;
-        const link = `<${ctx.path}?limit=${limit}&cursor=${next}>; rel="next"`;
-        return jsonAnswer(200, page.map(presentLoan), next === undefined ? {} : { Link: link });
-      });
-      sendAnswer(ctx, answer);
-    },
-
     async getLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
       const loan = await find(readLoanId(ctx));
