@@ -171,7 +171,7 @@ describe('api-key', () => {
     await run(['migrate'], environment);
     const key = (await apiKey('create', '--name', 'n', '--scopes', 'loans:read')).stdout.trim();
     const status = async (stack: string) => {
-      const service = await serve({ ...environment, ENVIRONMENT: stack });
+      const service = await serve({ ...environment, ENVIRONMENT: stack, API_KEYS: 'required' });
       const headers = { authorization: `Bearer ${key}` };
       const answers = await Promise.all([
         fetch(`http://127.0.0.1:${service.port}/api/loans`, { headers }),

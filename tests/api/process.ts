@@ -63,9 +63,9 @@ export function environmentOf(connection: Config['database']): Record<string, st
   };
 }
 
-/** A test that failed must not leave its process behind: Jest would wait for it. */
+/** A test that failed must not leave its process behind. */
 const children = new Set<ChildProcess>();
-afterAll(() => {
+process.once('exit', () => {
   for (const child of children) child.kill('SIGKILL');
 });
 
@@ -76,6 +76,9 @@ function start(args: readonly string[], environment: Record<string, string>) {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   children.add(child);
+  // Nor wait for it.
+  child.unref();
+  for (const stream of [child.stdout, child.stderr]) (stream as unknown as { unref(): void }).unref();
   child.once('close', () => children.delete(child));
   let stdout = '';
   let stderr = '';
