@@ -9,7 +9,7 @@ import { installTool } from './tool';
  * CONTRACT_SEED chooses other requests than CI's, CONTRACT_EXAMPLES more of them.
  */
 const SEED = Number(process.env.CONTRACT_SEED ?? 1);
-const EXAMPLES = Number(process.env.CONTRACT_EXAMPLES ?? 150);
+const EXAMPLES = Number(process.env.CONTRACT_EXAMPLES ?? 100);
 
 const tool = installTool();
 
