@@ -1,6 +1,7 @@
 import type { LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount } from '../domain/money';
 import { Problem } from '../errors';
+import { batched, type BatchOptions } from './batch';
 import { type Queryable, type Statement, toTimestamp, type Value } from './pool';
 
 /** By what loans are sorted, a minus for the largest first. Loans that are equal in it are sorted by their ids. */
@@ -38,6 +39,11 @@ export interface Page<Row> {
   /** Undefined where there is no more. A page may have fewer rows than asked for, or none, and a next one all the same. */
   readonly next: Position | undefined;
 }
+
+export type ReadPage<Row> = (listing: Listing, limit: number, after: Position | undefined) => Promise<Page<Row>>;
+
+/** A batch of the service itself (an export) is larger than any page, and comes alone or nearly so. */
+const PAGES_AT_ONCE = 8;
 
 /** What a page needs to know of its rows, each value as the database writes it. */
 interface PlacedRow {
@@ -82,7 +88,7 @@ const TYPES = { created_at: 'timestamptz', amount: 'numeric' } as const;
  */
 export function createPages<Row extends PlacedRow>(
   columns: string,
-): (connection: Queryable, listing: Listing, limit: number, after: Position | undefined) => Promise<Page<Row>> {
+): (connection: Queryable, limits: Omit<BatchOptions, 'size'>) => ReadPage<Row> {
   const statements = new Map<string, Statement<Found<Row>>>();
   for (const sort of LOAN_SORTS) {
     for (const way of ['all', 'in_status', 'of_borrower'] as const) {
@@ -90,25 +96,52 @@ export function createPages<Row extends PlacedRow>(
       statements.set(`${way} ${sort}`, { name: nameOf(way, sort), text });
     }
   }
-  /** What is asked for most has no filter, so nothing to be passed over. */
-  const newest: Statement<Found<Row>> = {
-    name: 'loan_list',
-    text: `SELECT ${columns} FROM loans WHERE (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $1`,
+  const newest = newestOf<Found<Row>>(columns);
+  return (connection, limits) => {
+    const readNewest = batched({ ...limits, size: PAGES_AT_ONCE }, (asked: readonly Asked[]) =>
+      newest(connection, asked),
+    );
+    return async (listing, limit, after) => {
+      const { filters, sort } = listing;
+      const found = isOfAll(listing)
+        ? await readNewest({ size: limit + 1, after: after ?? startOf(sort, filters) })
+        : await connection.query(
+            statements.get(`${wayOf(listing)} ${sort}`) as Statement<Found<Row>>,
+            valuesOf(listing, limit, after),
+          );
+      const rows = found.filter(({ status }) => status !== null);
+      const horizon = found.find(({ status }) => status === null);
+      if (horizon !== undefined && filters.borrowerId !== undefined && isByAmount(sort)) throw tooManyToSort();
+      if (rows.length <= limit) return { rows, next: horizon && positionOf(horizon, sort) };
+      const page = rows.slice(0, limit);
+      return { rows: page, next: positionOf(page.at(-1) as Found<Row>, sort) };
+    };
   };
-  return async (connection, listing, limit, after) => {
-    const { filters, sort } = listing;
-    const way = wayOf(listing);
-    const statement = statements.get(`${way} ${sort}`) as Statement<Found<Row>>;
-    const values = valuesOf(listing, limit, after);
-    const found = await (isOfAll(listing)
-      ? connection.query(newest, [limit + 1, ...values.slice(-2)])
-      : connection.query(statement, values));
-    const rows = found.filter(({ status }) => status !== null);
-    const horizon = found.find(({ status }) => status === null);
-    if (horizon !== undefined && filters.borrowerId !== undefined && isByAmount(sort)) throw tooManyToSort();
-    if (rows.length <= limit) return { rows, next: horizon && positionOf(horizon, sort) };
-    const page = rows.slice(0, limit);
-    return { rows: page, next: positionOf(page.at(-1) as Found<Row>, sort) };
+}
+
+interface Asked {
+  readonly size: number;
+  readonly after: Position;
+}
+
+/**
+ * What is asked for most has no filter, so nothing to be passed over: several such pages, each at its own place, are
+ * one statement.
+ */
+function newestOf<Row>(columns: string): (connection: Queryable, asked: readonly Asked[]) => Promise<Row[][]> {
+  const statement: Statement<Row & { readonly n: string }> = {
+    name: 'loan_list',
+    text: `SELECT n, page.* FROM unnest($1::int[], $2::timestamptz[], $3::uuid[]) WITH ORDINALITY AS asked (size, at, after, n)
+      CROSS JOIN LATERAL (
+        SELECT ${columns} FROM loans WHERE (created_at, id) < (asked.at, asked.after)
+        ORDER BY created_at DESC, id DESC LIMIT asked.size) AS page`,
+  };
+  return async (connection, asked) => {
+    const places = asked.map(({ after }) => after);
+    const values = [asked.map(({ size }) => size), places.map(({ value }) => value), places.map(({ id }) => id)];
+    const pages = asked.map((): Row[] => []);
+    for (const row of await connection.query(statement, values)) pages[Number(row.n) - 1]?.push(row);
+    return pages;
   };
 }
 

@@ -75,7 +75,7 @@ const BY_ID: Statement<LoanRow> = {
   name: 'loan_by_id',
   text: `SELECT ${COLUMNS} FROM loans WHERE id = ANY ($1::uuid[])`,
 };
-const readPage = createPages<LoanRow>(COLUMNS);
+const pagesOf = createPages<LoanRow>(COLUMNS);
 const GROUPS: Statement<GroupRow> = {
   name: 'loan_groups',
   // From what is kept with every change (see migration 0010): no loan is read.
@@ -94,6 +94,7 @@ export function createLoans(database: Database): Loans {
       return ids.map((id) => found.get(id));
     },
   );
+  const readPage = pagesOf(database, { inFlight: database.connections, queue: database.queueBefore });
   const insert = createInsert(database);
   return {
     insert: (loan, origin, recorded) => insert({ loan, origin, recorded }),
@@ -113,7 +114,7 @@ export function createLoans(database: Database): Loans {
     },
     find,
     async list(listing, limit, after) {
-      const { rows, next } = await readPage(database, listing, limit, after);
+      const { rows, next } = await readPage(listing, limit, after);
       return { rows: rows.map(toLoan), next };
     },
     async groups() {

@@ -3,7 +3,7 @@ import { Problem } from '../errors';
 import type { Loan } from '../domain/loan';
 import type { Context } from './context';
 import type { ExportFormat } from './contract/loan-list';
-import { presentLoan } from './present';
+import { loanText, presentLoan } from './present';
 import { asKnownProblem } from './problem';
 
 const MEDIA_TYPES: Readonly<Record<ExportFormat, string>> = {
@@ -55,7 +55,7 @@ async function* textOf(
   first: IteratorResult<Loan[], void> | undefined,
   batches: AsyncGenerator<Loan[], void>,
 ): AsyncGenerator<string, void> {
-  const line = format === 'csv' ? csvLine : (loan: Loan) => `${JSON.stringify(presentLoan(loan))}\n`;
+  const line = format === 'csv' ? csvLine : (loan: Loan) => `${loanText(loan)}\n`;
   try {
     if (format === 'csv') yield `${COLUMNS.join(',')}\r\n`;
     for (let batch = first; batch?.done === false; batch = await batches.next()) {

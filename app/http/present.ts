@@ -21,6 +21,23 @@ export function presentLoan(loan: Loan) {
   };
 }
 
+/**
+ * The same as JSON text. Written out, since loans are most of what the service writes, and a page has many: only the
+ * name of a borrower has characters to be escaped.
+ */
+export function loanText(loan: Loan): string {
+  const rate = loan.interestRateApr === null ? 'null' : `"${formatAmount(loan.interestRateApr)}"`;
+  return (
+    `{"id":"${loan.id}","borrower_id":${JSON.stringify(loan.borrowerId)},"amount":"${formatAmount(loan.amount)}",` +
+    `"currency":"${loan.currency}","term_months":${loan.termMonths},"interest_rate_apr":${rate},` +
+    `"status":"${loan.status}","created_at":"${loan.createdAt}","updated_at":"${loan.updatedAt}"}`
+  );
+}
+
+export function loansText(loans: readonly Loan[]): string {
+  return `[${loans.map(loanText).join()}]`;
+}
+
 export function presentEvent(event: LoanEvent) {
   return {
     sequence: Number(event.sequence),

@@ -12,7 +12,11 @@ export function send(ctx: Context, status: number, contentType: string, body: st
 }
 
 export function jsonAnswer(status: number, value: unknown, headers: Readonly<Record<string, string>> = {}): Answer {
-  return { status, headers: { ...headers, 'Content-Type': JSON_TYPE }, body: JSON.stringify(value) };
+  return jsonTextAnswer(status, JSON.stringify(value), headers);
+}
+
+export function jsonTextAnswer(status: number, body: string, headers: Readonly<Record<string, string>> = {}): Answer {
+  return { status, headers: { ...headers, 'Content-Type': JSON_TYPE }, body };
 }
 
 export function sendAnswer(ctx: Context, { status, headers, body }: Answer): void {

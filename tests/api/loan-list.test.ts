@@ -392,14 +392,14 @@ describe('among many loans', () => {
 
     const statementOf = async (listing: Listing) => {
       const asked: [Statement<unknown>, readonly Value[]][] = [];
-      const readPage = createPages('id, borrower_id, amount, currency, status, created_at');
       const record = {
         query<Row>(statement: Statement<Row>, values: readonly Value[] = []): Promise<Row[]> {
           asked.push([statement, values]);
           return Promise.resolve([]);
         },
       };
-      await readPage(record, listing, 50, undefined);
+      const pagesOf = createPages('id, borrower_id, amount, currency, status, created_at');
+      await pagesOf(record, { inFlight: 1 })(listing, 50, undefined);
       return asked[0]!;
     };
 
@@ -407,7 +407,11 @@ describe('among many loans', () => {
       'sort=%s with %s goes along one index, and sorts nothing but the loans of a borrower',
       async (sort, _name, one) => {
         const [{ name, text }, values] = await statementOf({ sort, filters: one[0] });
-        const literals = values.map((value) => (value === null ? 'NULL' : `'${value.toString()}'`)).join(', ');
+        const literals = values
+          .map((value) =>
+            value === null ? 'NULL' : Array.isArray(value) ? `'{${value.join()}}'` : `'${String(value)}'`,
+          )
+          .join(', ');
         for (const mode of ['force_generic_plan', 'force_custom_plan']) {
           await client.query(`DEALLOCATE ALL; SET plan_cache_mode = ${mode}; PREPARE ${name} AS ${text}`);
           const { rows } = await client.query<Record<string, string>>(

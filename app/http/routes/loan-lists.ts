@@ -13,8 +13,8 @@ import { newLoanListSchema, newLoanSchema } from '../contract/loans';
 import { emptyQuery } from '../contract/values';
 import { createExporter } from '../export';
 import type { Once } from '../idempotency';
-import { presentLoan } from '../present';
-import { jsonAnswer, sendAnswer } from '../send';
+import { loansText } from '../present';
+import { jsonTextAnswer, sendAnswer } from '../send';
 import { validateBody, validateItems, validateQuery } from '../validate';
 
 /** Loans that are asked for at a time: some 250 kB of text. */
@@ -48,7 +48,7 @@ export function loanListHandlers({ loans, events, once, maxAmount, now, newId }:
           ...(next === undefined ? [] : [linkTo(ctx, limit, 'next', writeCursor(next, listing))]),
           ...(after === undefined ? [] : [linkTo(ctx, limit, 'first')]),
         ];
-        return jsonAnswer(200, rows.map(presentLoan), links.length > 0 ? { Link: links.join(', ') } : {});
+        return jsonTextAnswer(200, loansText(rows), links.length > 0 ? { Link: links.join(', ') } : {});
       });
       sendAnswer(ctx, answer);
     },
@@ -65,7 +65,7 @@ export function loanListHandlers({ loans, events, once, maxAmount, now, newId }:
       await once(ctx, 'createLoans', body, async (claim) => {
         const moment = now();
         const created = requests.map((request) => openLoan(request, newId(), moment));
-        const answer = jsonAnswer(201, created.map(presentLoan), {});
+        const answer = jsonTextAnswer(201, loansText(created));
         if (!(await loans.insertAll(created, ctx.state, claim && { ...claim, answer }))) return undefined;
         events.loansCreated(created, ctx.state.requestId);
         return answer;

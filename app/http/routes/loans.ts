@@ -10,9 +10,9 @@ import type { Context } from '../context';
 import { newLoanSchema, transitionSchema } from '../contract/loans';
 import { emptyQuery, readId } from '../contract/values';
 import type { Once } from '../idempotency';
-import { presentEvent, presentLoan, presentStatistics } from '../present';
+import { loanText, presentEvent, presentStatistics } from '../present';
 import { validateBody, validateQuery } from '../validate';
-import { jsonAnswer, sendAnswer, sendJson } from '../send';
+import { jsonAnswer, jsonTextAnswer, sendAnswer, sendJson } from '../send';
 
 interface Parts {
   readonly loans: Loans;
@@ -45,7 +45,7 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Par
         ctx.status = 304;
         return;
       }
-      sendJson(ctx, 200, presentLoan(loan));
+      sendAnswer(ctx, jsonTextAnswer(200, loanText(loan)));
     },
 
     async createLoan(ctx: Context) {
@@ -55,7 +55,7 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Par
       await once(ctx, 'createLoan', body, async (claim) => {
         const loan = openLoan(request, newId(), now());
         const headers = { Location: `${ctx.path}/${loan.id}`, ETag: entityTag(loan) };
-        const answer = jsonAnswer(201, presentLoan(loan), headers);
+        const answer = jsonTextAnswer(201, loanText(loan), headers);
         if (!(await loans.insert(loan, ctx.state, claim && { ...claim, answer }))) return undefined;
         events.loanCreated(loan, ctx.state.requestId);
         return answer;
@@ -74,7 +74,7 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Par
         if (!holds(entityTag(before))) throw versionMismatch();
         const after = moveLoan(before, to, now());
         if (after === undefined) throw illegalTransition(before.status, to);
-        const answer = jsonAnswer(200, presentLoan(after), { ETag: entityTag(after) });
+        const answer = jsonTextAnswer(200, loanText(after), { ETag: entityTag(after) });
         if (!(await loans.move(before, after, reason, ctx.state, claim && { ...claim, answer }))) return undefined;
         events.loanMoved(before, after, ctx.state.requestId);
         return answer;
