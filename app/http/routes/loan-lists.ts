@@ -5,33 +5,22 @@ import type { Listing, LoanFilters, Position } from '../../db/loan-pages';
 import type { Loans } from '../../db/loans';
 import { type Loan, openLoan } from '../../domain/loan';
 import { Problem } from '../../errors';
-import type { Events } from '../../telemetry/events';
 import { readJson } from '../body';
 import type { Context } from '../context';
 import { CursorFault, filtersOf, loanExportQuery, loanListQuery, readCursor, writeCursor } from '../contract/loan-list';
 import { newLoanListSchema, newLoanSchema } from '../contract/loans';
 import { emptyQuery } from '../contract/values';
 import { createExporter } from '../export';
-import type { Once } from '../idempotency';
 import { loansText } from '../present';
 import { jsonTextAnswer, sendAnswer } from '../send';
 import { validateBody, validateItems, validateQuery } from '../validate';
+import type { LoanParts } from './loans';
 
 /** Loans that are asked for at a time: some 250 kB of text. */
 const EXPORT_BATCH = 1_000;
 
-interface Parts {
-  readonly loans: Loans;
-  readonly events: Events;
-  readonly once: Once;
-  readonly maxAmount: string;
-  readonly now: () => Date;
-  /** A new UUID. */
-  readonly newId: () => string;
-}
-
 /** Many loans at once. */
-export function loanListHandlers({ loans, events, once, maxAmount, now, newId }: Parts) {
+export function loanListHandlers({ loans, events, once, maxAmount, now, newId }: LoanParts) {
   const newLoan = newLoanSchema(maxAmount);
   const sendExport = createExporter();
   /** Answers that depend on nothing but the path and query of the request. */

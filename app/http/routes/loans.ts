@@ -14,7 +14,8 @@ import { loanText, presentEvent, presentStatistics } from '../present';
 import { validateBody, validateQuery } from '../validate';
 import { jsonAnswer, jsonTextAnswer, sendAnswer, sendJson } from '../send';
 
-interface Parts {
+/** What the operations on loans work with, one by one or many at once. */
+export interface LoanParts {
   readonly loans: Loans;
   readonly events: Events;
   readonly once: Once;
@@ -24,7 +25,7 @@ interface Parts {
   readonly newId: () => string;
 }
 
-export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Parts) {
+export function loanHandlers({ loans, events, once, maxAmount, now, newId }: LoanParts) {
   const newLoan = newLoanSchema(maxAmount);
 
   /** Answers that depend on nothing but the path and query of the request. */
