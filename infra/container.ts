@@ -2,7 +2,7 @@ import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import type { Healthcheck, Limits } from './environment';
 import { guarded } from './guardrails';
-import { LABEL } from './labels';
+import { LABEL, labelsOf } from './labels';
 
 /**
  * The one way to a container in this program. It decides hardening, limits, health, logs and what happens on
@@ -51,7 +51,7 @@ export interface Mount {
 
 export function createContainer(
   name: string,
-  stack: string,
+  environment: { readonly stack: string; readonly prefix: string },
   spec: ContainerSpec,
   opts: pulumi.CustomResourceOptions,
 ): docker.Container {
@@ -67,8 +67,7 @@ export function createContainer(
       .filter(([, value]) => value !== '')
       .map(([key, value]) => pulumi.interpolate`${key}=${value}`),
     labels: [
-      { label: `${LABEL}.stack`, value: stack },
-      { label: `${LABEL}.component`, value: spec.component },
+      ...Object.entries(labelsOf(environment, spec.component)).map(([label, value]) => ({ label, value })),
       ...(spec.restartOn === undefined ? [] : [{ label: `${LABEL}.files`, value: spec.restartOn }]),
     ],
     ...limitArgs(spec.limits),

@@ -1,19 +1,20 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { LABEL } from './labels';
-import { docker, StepError, tryDocker } from './deploy/engine';
+import { docker, StepError } from './deploy/engine';
 import {
+  apiContainer,
   embeddedPorts,
+  list,
   missingFor,
   missingTools,
+  ourContainers,
   outputsOf,
   pulumi,
   requirePassphrase,
   ROOT,
   stackExists,
   stackNamed,
-  useEngineOf,
 } from './operator';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
@@ -139,11 +140,6 @@ const API_KEY_HELP = `Say what to do with API keys:
   make api-key ROTATE=<id> [HOURS=24]                              make the next one of the same kind
   make api-key REVOKE=<id>                                         end one`;
 
-async function apiContainer(stack: string): Promise<string | undefined> {
-  const found = await ourContainers(stack, ['--filter', `label=${LABEL}.component=api`, '--quiet']);
-  return found.split('\n')[0] || undefined;
-}
-
 /** Asks the registry for the digest of every default image and writes it beside the version. */
 async function pinImages(): Promise<void> {
   const file = resolve(ROOT, 'infra/images.json');
@@ -171,14 +167,6 @@ async function pinImages(): Promise<void> {
   console.log(list(pinned.map(([, reference]) => reference ?? '')));
 }
 
-async function ourContainers(stack: string, args: readonly string[]): Promise<string> {
-  useEngineOf(stack);
-  const { stdout } = await tryDocker(['ps', '--filter', `label=${LABEL}.stack=${stack}`, ...args]).catch(() => ({
-    stdout: '',
-  }));
-  return stdout.trim();
-}
-
 /** The environment without containers is a program of its own: it must run where the Docker parts cannot. */
 function runEmbedded(...args: string[]): number | null {
   const program = ['--import', 'tsx', 'infra/embedded/main.ts'];
@@ -203,10 +191,6 @@ ${stack} is up:
   keys         make api-key STACK=${stack} NAME=desk SCOPES=loans:read,loans:write
   trust        curl --cacert ssl/ca.pem ${url}/health (unless the certificate is your own)
 `);
-}
-
-function list(lines: readonly string[]): string {
-  return lines.map((line) => `  - ${line}`).join('\n');
 }
 
 async function main(): Promise<void> {

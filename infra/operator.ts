@@ -4,6 +4,7 @@ import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { StepError, tryDocker } from './deploy/engine';
+import { LABEL } from './labels';
 import defaultImages from './images.json';
 
 /**
@@ -87,6 +88,12 @@ function settingsOf(stack: string): Record<string, unknown> {
     config?: Record<string, unknown>;
   };
   return file.config ?? {};
+}
+
+/** What the names of the stack's containers begin with, and their label `environment`. */
+export function prefixOf(stack: string): string {
+  const prefix = settingsOf(stack)['branchloans:prefix'];
+  return typeof prefix === 'string' ? prefix : `branchloans-${stack}`;
 }
 
 /** Where the environment without containers listens: on the ports of the one with containers. */
@@ -174,4 +181,28 @@ export function stackExists(stack: string): boolean {
   });
   if (status !== 0) throw new StepError(`pulumi cannot list the stacks:\n${stderr.trim()}`);
   return (JSON.parse(stdout) as { name: string }[]).some(({ name }) => name.split('/').at(-1) === stack);
+}
+
+/** What `docker ps` prints of the environment's containers; empty when there is no engine. */
+export async function ourContainers(stack: string, args: readonly string[]): Promise<string> {
+  useEngineOf(stack);
+  const { stdout } = await tryDocker([
+    'ps',
+    '--filter',
+    `label=${LABEL}.environment=${prefixOf(stack)}`,
+    ...args,
+  ]).catch(() => ({
+    stdout: '',
+  }));
+  return stdout.trim();
+}
+
+/** One of the API's containers; undefined where none runs. */
+export async function apiContainer(stack: string): Promise<string | undefined> {
+  const found = await ourContainers(stack, ['--filter', `label=${LABEL}.component=api`, '--quiet']);
+  return found.split('\n')[0] || undefined;
+}
+
+export function list(lines: readonly string[]): string {
+  return lines.map((line) => `  - ${line}`).join('\n');
 }

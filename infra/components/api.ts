@@ -5,7 +5,7 @@ import type { SettingName } from '../../app/config';
 import { createContainer } from '../container';
 import type { GateOutput } from '../deploy/gate';
 import type { EnvironmentSpec } from '../environment';
-import { LABEL } from '../labels';
+import { labelsOf } from '../labels';
 import { createStep } from '../step';
 import type { Context } from './context';
 import type { Connection } from './database';
@@ -59,7 +59,7 @@ export class Api extends pulumi.ComponentResource {
           network: network.data,
           mounts: [{ source: secrets.volume, target: SECRETS }],
           memoryMib: 256,
-          labels: { [`${LABEL}.stack`]: spec.stack, [`${LABEL}.component`]: step },
+          labels: labelsOf(spec, step),
         },
         { parent: this, engine, triggers: [images.api, secrets.version], dependsOn: after },
       );
@@ -69,7 +69,7 @@ export class Api extends pulumi.ComponentResource {
     const containers = Array.from({ length: spec.api.replicas }, (_, index) =>
       createContainer(
         `${name}-${index + 1}`,
-        spec.stack,
+        spec,
         {
           component: 'api',
           replacement: 'beside',

@@ -53,7 +53,7 @@ export class Database extends pulumi.ComponentResource {
     const memoryMib = database.limits.memoryMib;
     const container = createContainer(
       name,
-      spec.stack,
+      spec,
       {
         component: 'database',
         // Two servers on the same files would destroy them.

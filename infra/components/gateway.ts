@@ -87,7 +87,7 @@ export class Gateway extends pulumi.ComponentResource {
 
     const container = createContainer(
       name,
-      spec.stack,
+      spec,
       {
         component: 'gateway',
         replacement: 'in-place',

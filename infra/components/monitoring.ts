@@ -72,7 +72,7 @@ function createPrometheus(
   const data = new docker.Volume(`${name}-data`, { name: `${name}-data` }, opts);
   createContainer(
     name,
-    spec.stack,
+    spec,
     {
       component: 'prometheus',
       replacement: 'in-place',
@@ -136,7 +136,7 @@ function createGrafana(
   );
   createContainer(
     name,
-    spec.stack,
+    spec,
     {
       component: 'grafana',
       replacement: 'in-place',
