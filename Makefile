@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs seed retention api-key certificate test bench bench-large check format images-offline pin-images clean
+.PHONY: help up down status logs releases rollback seed retention api-key certificate test bench bench-large check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ status: node_modules/.package-lock.json ## What runs, and where
 
 logs: node_modules/.package-lock.json ## Follow the logs of all containers
 	@$(TS) infra/main.ts logs $(STACK)
+
+releases: node_modules/.package-lock.json ## What was deployed, when, and what became of it
+	@$(TS) infra/main.ts releases $(STACK)
+
+rollback: node_modules/.package-lock.json ## Back to the release before, or to another one (TO=release)
+	@$(TS) infra/main.ts rollback $(STACK) $(TO)
 
 seed: node_modules/.package-lock.json ## Load the five sample loans
 	@$(TS) infra/main.ts seed $(STACK)

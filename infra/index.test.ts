@@ -28,11 +28,18 @@ function unwrap(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, unwrap(inner)]));
 }
 
+interface Input {
+  readonly attempt: { readonly release: object };
+}
+
 function stdoutOf({ create, stdin }: { create?: string; stdin?: string }): string {
   if (create?.endsWith(' gate')) {
-    const { release, containers } = JSON.parse(stdin ?? '{}') as { release: object; containers: { name: string }[] };
-    return JSON.stringify({ release, containers: containers.map(({ name }) => name) });
+    const { attempt, containers } = JSON.parse(stdin ?? '{}') as Input & { containers: { name: string }[] };
+    return JSON.stringify({ release: attempt.release, containers: containers.map(({ name }) => name) });
   }
+  if (create?.endsWith(' switch'))
+    return JSON.stringify({ release: (JSON.parse(stdin ?? '{}') as Input).attempt.release });
+  if (create?.endsWith(' run')) return '{"message":"migrate done","applied":[],"version":11}\n';
   return create?.startsWith('node -p') ? 'a-generated-secret' : '';
 }
 
@@ -135,8 +142,8 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
         ]),
       );
     }
-    const gate = JSON.parse(String(commands('gate')[0]?.inputs['stdin'])) as { keyCommand: string[] };
-    expect(gate.keyCommand).toEqual(['node', '--enable-source-maps', '/app/main.js', 'api-key']);
+    const gate = JSON.parse(String(commands('gate')[0]?.inputs['stdin'])) as { smoke: { keyCommand: string[] } };
+    expect(gate.smoke.keyCommand).toEqual(['node', '--enable-source-maps', '/app/main.js', 'api-key']);
   });
 
   it('hands no secret over in an environment', () => {
@@ -149,7 +156,7 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
   });
 
   it('sends traffic to what the gate let through', () => {
-    const published = commands('publish').find(({ name }) => name.includes('gateway'));
+    const published = commands('switch')[0];
     const { files, check, reload } = JSON.parse(String(published?.inputs['stdin'])) as {
       files: Record<string, string>;
       check: { command: string[] };
@@ -167,7 +174,11 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
     expect(outputs).toMatchObject({
       url: stack === 'development' ? 'https://localhost:8443' : 'https://branchloans.com',
       image: `sha256:branchloans-${stack}-images-api`,
-      release: { image: `sha256:branchloans-${stack}-images-api`, id: expect.stringMatching(/^[0-9a-f]{12}$/) },
+      release: {
+        image: `sha256:branchloans-${stack}-images-api`,
+        id: expect.stringMatching(/^[0-9a-f]{12}$/),
+        schema: 11,
+      },
       prometheusUser: 'admin',
       grafanaUser: 'admin',
     });

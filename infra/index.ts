@@ -60,14 +60,14 @@ export = async () => {
   const gateway = new Gateway(
     named('gateway'),
     context,
-    { images, network, certificate, api: api.active, prometheusPassword: monitoring.prometheusPassword },
+    { images, network, certificate, api, prometheusPassword: monitoring.prometheusPassword },
     opts,
   );
 
   return {
     url: gateway.url,
-    image: api.active.apply(({ release }) => release['image']),
-    release: api.active.apply(({ release }) => release),
+    image: gateway.release.apply(({ image }) => image),
+    release: gateway.release,
     prometheusUser: monitoring.prometheusUser,
     prometheusPassword: monitoring.prometheusPassword,
     grafanaUser: monitoring.grafanaUser,

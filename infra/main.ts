@@ -4,18 +4,20 @@ import { resolve } from 'node:path';
 import { docker, StepError } from './deploy/engine';
 import {
   apiContainer,
-  embeddedPorts,
+  embedded,
   list,
-  missingFor,
   missingTools,
   ourContainers,
-  outputsOf,
   pulumi,
   requirePassphrase,
   ROOT,
+  runEmbedded,
   stackExists,
   stackNamed,
 } from './operator';
+import { releases } from './verbs/releases';
+import { rollback } from './verbs/rollback';
+import { printAccess, up } from './verbs/up';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
@@ -26,26 +28,10 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   seed,
   retention,
   'api-key': apiKey,
+  releases,
+  rollback,
   'pin-images': pinImages,
 };
-
-async function up(stack: string): Promise<void> {
-  const missing = await missingFor(stack);
-  if (missing.length > 0) {
-    if (stack !== 'development') {
-      throw new StepError(`${stack} runs in containers only, nothing was changed:\n${list(missing)}`);
-    }
-    await embedded('up', ...embeddedPorts(), ...missing.flatMap((reason) => ['--reason', reason]));
-    return;
-  }
-  requirePassphrase(stack);
-  // Its ports are those of the containers to come.
-  if (stack === 'development') await embedded('down');
-  if (!stackExists(stack)) await pulumi(stack, ['stack', 'init', stack]);
-  const unattended = stack === 'development' || !process.stdin.isTTY;
-  await pulumi(stack, ['up', '-s', stack, ...(unattended ? ['--yes', '--skip-preview'] : [])]);
-  printAccess(stack);
-}
 
 async function down(stack: string): Promise<void> {
   if (stack === 'development') await embedded('down');
@@ -167,37 +153,14 @@ async function pinImages(): Promise<void> {
   console.log(list(pinned.map(([, reference]) => reference ?? '')));
 }
 
-/** The environment without containers is a program of its own: it must run where the Docker parts cannot. */
-function runEmbedded(...args: string[]): number | null {
-  const program = ['--import', 'tsx', 'infra/embedded/main.ts'];
-  return spawnSync(process.execPath, [...program, ...args], { cwd: ROOT, stdio: 'inherit' }).status;
-}
-
-async function embedded(...args: string[]): Promise<void> {
-  if (runEmbedded(...args) !== 0) throw new StepError(`The embedded environment: ${args[0] ?? ''} failed`);
-  await Promise.resolve();
-}
-
-function printAccess(stack: string): void {
-  const url = outputsOf(stack)?.['url'];
-  if (typeof url !== 'string') return;
-  const secret = (name: string) => `pulumi stack output ${name} --show-secrets -s ${stack}`;
-  const environment = stack === 'development' ? 'PULUMI_CONFIG_PASSPHRASE= ' : '';
-  console.log(`
-${stack} is up:
-  API          ${url}/api/loans        health ${url}/health        documents ${url}/docs
-  Grafana      ${url}/grafana/         user admin, password: ${environment}${secret('grafanaPassword')}
-  Prometheus   ${url}/prometheus/      user admin, password: ${environment}${secret('prometheusPassword')}
-  keys         make api-key STACK=${stack} NAME=desk SCOPES=loans:read,loans:write
-  trust        curl --cacert ssl/ca.pem ${url}/health (unless the certificate is your own)
-`);
-}
-
 async function main(): Promise<void> {
   const [verb = '', stack, ...args] = process.argv.slice(2);
   const run = verbs[verb];
   if (run === undefined) throw new StepError(`usage: main.ts ${Object.keys(verbs).join('|')} [stack]`);
-  await run(stackNamed(stack), args);
+  await run(
+    stackNamed(stack),
+    args.filter((argument) => argument !== ''),
+  );
 }
 
 main().catch((error: unknown) => {

@@ -106,9 +106,18 @@ export function embeddedPorts(): string[] {
   ];
 }
 
+/** Reference of one of the stack's images. */
+export function imageOf(stack: string, name: keyof typeof defaultImages): string {
+  return componentImages(settingsOf(stack))[name];
+}
+
+function componentImages(settings: Record<string, unknown>): typeof defaultImages {
+  return { ...defaultImages, ...(settings['branchloans:images'] as Partial<typeof defaultImages> | undefined) };
+}
+
 function imagesOf(stack: string): string[] {
   const settings = settingsOf(stack);
-  const images = { ...defaultImages, ...(settings['branchloans:images'] as Record<string, string> | undefined) };
+  const images = componentImages(settings);
   const api = settings['branchloans:image'];
   const { node, ...rest } = images;
   return [...Object.values(rest), typeof api === 'string' ? api : node];
@@ -205,4 +214,15 @@ export async function apiContainer(stack: string): Promise<string | undefined> {
 
 export function list(lines: readonly string[]): string {
   return lines.map((line) => `  - ${line}`).join('\n');
+}
+
+/** The environment without containers is a program of its own: it must run where the Docker parts cannot. */
+export function runEmbedded(...args: string[]): number | null {
+  const program = ['--import', 'tsx', 'infra/embedded/main.ts'];
+  return spawnSync(process.execPath, [...program, ...args], { cwd: ROOT, stdio: 'inherit' }).status;
+}
+
+export async function embedded(...args: string[]): Promise<void> {
+  if (runEmbedded(...args) !== 0) throw new StepError(`The embedded environment: ${args[0] ?? ''} failed`);
+  await Promise.resolve();
 }

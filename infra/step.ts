@@ -3,7 +3,8 @@ import * as pulumi from '@pulumi/pulumi';
 import type { Steps } from './deploy/main';
 
 /** Inputs of a step may still be outputs of resources at any depth. */
-type Inputs<T> = pulumi.Input<T extends object ? { readonly [K in keyof T]: Inputs<T[K]> } : T>;
+type Inputs<T> = pulumi.Input<T extends object ? StepInput<T> : T>;
+export type StepInput<T> = { readonly [K in keyof T]: Inputs<T[K]> };
 
 export interface StepOptions extends pulumi.CustomResourceOptions {
   /** The step runs again when one of these changes. When only its input changes it runs again too, in place. */

@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
-import type * as docker from '@pulumi/docker';
+import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import type { SettingName } from '../../app/config';
 import { createContainer } from '../container';
 import type { GateOutput } from '../deploy/gate';
+import type { Attempt, Release } from '../deploy/ledger';
+import type { Smoke } from '../deploy/smoke';
 import type { EnvironmentSpec } from '../environment';
 import { labelsOf } from '../labels';
 import { createStep } from '../step';
@@ -26,6 +28,17 @@ const SECRETS = '/run/branchloans';
 export class Api extends pulumi.ComponentResource {
   /** What the gate let through: the containers that may get traffic. */
   readonly active: pulumi.Output<GateOutput>;
+  /** The release that this update is about, and where its fate is written down. */
+  readonly attempt: pulumi.Output<Attempt>;
+  /** What users must be able to do with it. */
+  readonly smoke: Smoke = {
+    reads: ['/health-db', '/api/v1/loans?limit=1', '/api/v1/stats'],
+    dryRun: {
+      path: '/api/v1/loans/dry-run',
+      body: JSON.stringify({ borrower_id: 'deploy-smoke', amount: '1.00', currency: 'USD', term_months: 1 }),
+    },
+    keyCommand: [...MAIN, 'api-key'],
+  };
 
   constructor(
     name: string,
@@ -45,6 +58,15 @@ export class Api extends pulumi.ComponentResource {
       { parent: this },
     );
 
+    // What it tells of is the environment, not the data: it goes with the stack.
+    const ledger = new docker.Volume(`${spec.prefix}-releases`, { name: `${spec.prefix}-releases` }, { parent: this });
+    const release = releaseOf(spec, images, environment);
+    const attempt = (schema?: pulumi.Output<number | undefined>): pulumi.Output<Attempt> =>
+      pulumi.all([release, ledger.name, images.nginx, schema]).apply(([given, volume, helperImage, version]) => ({
+        ledger: { volume, helperImage },
+        release: version === undefined ? given : { ...given, schema: version },
+      }));
+
     const once = (step: string, after: pulumi.Resource[]) =>
       createStep(
         `${name}-${step}`,
@@ -60,6 +82,7 @@ export class Api extends pulumi.ComponentResource {
           mounts: [{ source: secrets.volume, target: SECRETS }],
           memoryMib: 256,
           labels: labelsOf(spec, step),
+          attempt: attempt(),
         },
         { parent: this, engine, triggers: [images.api, secrets.version], dependsOn: after },
       );
@@ -89,6 +112,7 @@ export class Api extends pulumi.ComponentResource {
       ),
     );
 
+    this.attempt = attempt(migrated.stdout.apply(schemaVersion));
     const gate = createStep(
       `${name}-gate`,
       'gate',
@@ -96,10 +120,9 @@ export class Api extends pulumi.ComponentResource {
         containers: containers.map(({ id, name: containerName }) => ({ id, name: containerName })),
         probe: PROBE,
         readyPath: '/health/ready',
-        smokePaths: ['/health-db', '/api/v1/loans?limit=1', '/api/v1/stats'],
-        keyCommand: [...MAIN, 'api-key'],
+        smoke: this.smoke,
         readyWithinSeconds: spec.api.readyWithinSeconds,
-        release: release(spec, images.apiReference, containers),
+        attempt: this.attempt,
       },
       { parent: this, engine, triggers: containers.map(({ id }) => id) },
     );
@@ -147,14 +170,23 @@ function settings(spec: EnvironmentSpec, database: Connection) {
   } satisfies Record<SettingName, string>;
 }
 
-/** A release is its image and its containers: a short id, the image's digest and the commit it says it is from. */
-function release(spec: EnvironmentSpec, image: pulumi.Output<string>, containers: docker.Container[]) {
-  return pulumi.all([image, ...containers.map(({ id }) => id)]).apply(([reference, ...ids]) => ({
-    id: createHash('sha256')
-      .update([reference, ...ids].join())
-      .digest('hex')
-      .slice(0, 12),
-    image: reference ?? '',
-    commit: spec.commit,
-  }));
+function releaseOf(spec: EnvironmentSpec, images: Images, environment: object): pulumi.Output<Release> {
+  const { limits, healthcheck, drainSeconds, shutdownSeconds } = spec.api;
+  // The commit is told apart: the same settings are the same, whatever else a commit changed.
+  const settings = { ...environment, COMMIT: '', limits, healthcheck, drainSeconds, shutdownSeconds };
+  const configuration = hash(JSON.stringify(settings));
+  return pulumi.all([images.apiReference, images.api]).apply(([image, imageId]) => {
+    const id = hash(`${imageId}\n${configuration}`);
+    return { id, image, imageId, localImage: `${spec.prefix}-api:${id}`, commit: spec.commit, configuration };
+  });
+}
+
+function hash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 12);
+}
+
+/** From the log of the migrations; undefined where the log level hides it. */
+function schemaVersion(log: string): number | undefined {
+  const version = /"version":(\d+)/.exec(log)?.[1];
+  return version === undefined ? undefined : Number(version);
 }

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
-import type { Check, Reload } from '../deploy/publish';
-import { createStep } from '../step';
+import type { Check, PublishInput, Reload } from '../deploy/publish';
+import type { SwitchInput } from '../deploy/switch';
+import { createStep, type StepInput } from '../step';
 import type { Context } from './context';
 
 export interface FilesArgs {
@@ -16,8 +17,8 @@ export interface FilesArgs {
   readonly check?: pulumi.Input<Check>;
   /** The container to signal when the files changed and it runs. */
   readonly reload?: Reload;
-  /** See PublishInput. */
-  readonly handover?: string;
+  /** Where the files give a release its traffic: what the step must know for it. Wants `reload`. */
+  readonly switch?: StepInput<Omit<SwitchInput, keyof PublishInput>>;
 }
 
 /**
@@ -28,28 +29,30 @@ export class Files extends pulumi.ComponentResource {
   readonly volume: pulumi.Output<string>;
   /** Hash of the files. Known once they are in place: depending on it is depending on them. */
   readonly version: pulumi.Output<string>;
+  /** What the step said: of a switch, a SwitchOutput. */
+  readonly stdout: pulumi.Output<string>;
 
   constructor(name: string, context: Context, args: FilesArgs, opts: pulumi.ComponentResourceOptions) {
     super('branchloans:infra:Files', name, {}, opts);
     const volume = new docker.Volume(name, { name }, { parent: this });
     const files = pulumi.output(args.files) as pulumi.Output<Record<string, string>>;
     const version = files.apply(hashOf);
-    const published = createStep(
-      `${name}-publish`,
-      'publish',
-      {
-        volume: volume.name,
-        version,
-        files,
-        owner: args.owner,
-        helperImage: args.helperImage,
-        ...(args.check ? { check: args.check } : {}),
-        ...(args.reload ? { reload: args.reload } : {}),
-        ...(args.handover ? { handover: args.handover } : {}),
-      },
-      // A volume made anew is empty.
-      { parent: this, engine: context.engine, triggers: [volume.id] },
-    );
+    const input = {
+      volume: volume.name,
+      version,
+      files,
+      owner: args.owner,
+      helperImage: args.helperImage,
+      ...(args.check ? { check: args.check } : {}),
+      ...(args.reload ? { reload: args.reload } : {}),
+    };
+    // A volume made anew is empty.
+    const options = { parent: this, engine: context.engine, triggers: [volume.id] };
+    const published =
+      args.switch === undefined
+        ? createStep(`${name}-publish`, 'publish', input, options)
+        : createStep(`${name}-switch`, 'switch', { ...input, ...args.switch } as StepInput<SwitchInput>, options);
+    this.stdout = published.stdout;
     this.volume = volume.name;
     this.version = pulumi.all([version, published.id]).apply(([hash]) => hash);
     this.registerOutputs({ volume: this.volume, version: this.version });

@@ -1,7 +1,11 @@
 import * as pulumi from '@pulumi/pulumi';
 import { createContainer } from '../container';
-import type { GateOutput } from '../deploy/gate';
+import type { Release } from '../deploy/ledger';
+import type { SwitchOutput } from '../deploy/switch';
+import { LABEL } from '../labels';
 import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT } from '../ops/nginx';
+import { createStep } from '../step';
+import type { Api } from './api';
 import type { Context } from './context';
 import { Files } from './files';
 import type { Images } from './images';
@@ -24,6 +28,8 @@ const HEALTH = `http://127.0.0.1:${PORTS.http}/gateway/health`;
  */
 export class Gateway extends pulumi.ComponentResource {
   readonly url: pulumi.Output<string>;
+  /** What has the traffic. */
+  readonly release: pulumi.Output<Release>;
 
   constructor(
     name: string,
@@ -32,7 +38,7 @@ export class Gateway extends pulumi.ComponentResource {
       images: Images;
       network: Network;
       certificate: { certificate: string; key: string };
-      api: pulumi.Output<GateOutput>;
+      api: Api;
       prometheusPassword: pulumi.Output<string>;
     },
     opts: pulumi.ComponentResourceOptions,
@@ -56,13 +62,24 @@ export class Gateway extends pulumi.ComponentResource {
       },
       workerShutdownTimeoutSeconds: FINISH_SECONDS,
     });
+    const way = {
+      entrance: {
+        container: name,
+        port: PORTS.https,
+        domain: new URL(spec.url).hostname,
+        certificate: `${CURRENT}/tls.pem`,
+      },
+      smoke: args.api.smoke,
+      server: args.api.active.apply(({ containers }) => containers[0] ?? ''),
+      attempt: args.api.attempt,
+    };
     const files = new Files(
       `${name}-files`,
       context,
       {
         files: {
           'nginx.conf': configuration,
-          'upstream.conf': args.api.apply(({ containers }) => renderUpstream(containers)),
+          'upstream.conf': args.api.active.apply(({ containers }) => renderUpstream(containers)),
           'tls.pem': args.certificate.certificate,
           'tls.key': pulumi.secret(args.certificate.key),
           htpasswd: args.prometheusPassword.apply((password) => `${htpasswd(PROMETHEUS_USER, password)}\n`),
@@ -80,7 +97,11 @@ export class Gateway extends pulumi.ComponentResource {
           signal: 'HUP',
           confirm: { file: 'version.conf', text: VERSION_TEXT, command: ['curl', '--silent', HEALTH] },
         },
-        handover: 'upstream.conf',
+        switch: {
+          ...way,
+          upstream: 'upstream.conf',
+          candidates: [`${LABEL}.environment=${spec.prefix}`, `${LABEL}.component=api`],
+        },
       },
       { parent: this },
     );
@@ -122,7 +143,15 @@ export class Gateway extends pulumi.ComponentResource {
       },
       { parent: this, dependsOn: [files] },
     );
-    this.url = container.id.apply(() => spec.url);
+    const opened = createStep(
+      `${name}-open`,
+      'open',
+      { ...way, withinSeconds: 60 },
+      // Later releases are the switch's business.
+      { parent: this, engine: context.engine, triggers: [container.id], ignoreChanges: ['stdin'] },
+    );
+    this.url = opened.id.apply(() => spec.url);
+    this.release = files.stdout.apply((text) => (JSON.parse(text) as SwitchOutput).release);
     this.registerOutputs({ url: this.url });
   }
 }

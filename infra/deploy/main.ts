@@ -1,8 +1,10 @@
 import { own, roles, type OwnInput, type RolesInput } from './database';
 import { StepError } from './engine';
 import { gate, type GateInput } from './gate';
+import { type Attempt, recordFailure } from './ledger';
 import { runOnce } from './oneshot';
 import { publish, type PublishInput } from './publish';
+import { open, type OpenInput, switchOver, type SwitchInput } from './switch';
 import type { OneShot } from '../container';
 
 /**
@@ -14,7 +16,10 @@ export interface Steps {
   own: OwnInput;
   roles: RolesInput;
   gate: GateInput;
-  run: OneShot & { readonly purpose: string };
+  switch: SwitchInput;
+  open: OpenInput;
+  /** @param attempt whose failure a failure of the job is */
+  run: OneShot & { readonly purpose: string; readonly attempt?: Attempt };
 }
 
 const steps: { [Name in keyof Steps]: (input: Steps[Name]) => Promise<unknown> } = {
@@ -22,6 +27,8 @@ const steps: { [Name in keyof Steps]: (input: Steps[Name]) => Promise<unknown> }
   own,
   roles,
   gate,
+  switch: switchOver,
+  open,
   run: ({ purpose, ...job }) => runOnce(purpose, job),
 };
 
@@ -29,8 +36,11 @@ async function main(): Promise<void> {
   const step = process.argv[2] as keyof Steps;
   const chunks: Buffer[] = [];
   for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  const input = JSON.parse(Buffer.concat(chunks).toString('utf8')) as never;
-  const result = await steps[step](input);
+  const input = JSON.parse(Buffer.concat(chunks).toString('utf8')) as { attempt?: Attempt };
+  const result = await steps[step](input as never).catch(async (error: unknown) => {
+    if (input.attempt !== undefined && error instanceof StepError) await recordFailure(input.attempt, error);
+    throw error;
+  });
   process.stdout.write(typeof result === 'string' ? result : JSON.stringify(result ?? {}));
 }
 

@@ -1,11 +1,10 @@
 import { pack } from 'tar-stream';
-import { renderUpstream, serversOf } from '../ops/nginx';
 import { docker, indent, sleep, StepError, tryDocker } from './engine';
+import { type Helper, withVolumes } from './volume';
 
 /**
- * Puts a set of files into a Docker volume in one atomic step, without any path of the host, so that it works
- * with a remote engine too. The volume holds `<version>/…` and a link `current`, as Kubernetes does for its
- * configuration maps: a reader sees the old set or the new one, never a mixture.
+ * Puts a set of files into a Docker volume in one atomic step. The volume holds `<version>/…` and a link `current`,
+ * as Kubernetes does for its configuration maps: a reader sees the old set or the new one, never a mixture.
  */
 export interface PublishInput {
   readonly volume: string;
@@ -20,11 +19,6 @@ export interface PublishInput {
   readonly check?: Check;
   /** Told by a signal to read its files again, if it runs. */
   readonly reload?: Reload;
-  /**
-   * Name of a file with an nginx upstream. When the reader runs, it first gets the servers of the old and the new
-   * file together for a moment: nginx knows a new server's address only a little after the reload that names it.
-   */
-  readonly handover?: string;
 }
 
 export interface Reload {
@@ -45,21 +39,6 @@ export interface Check {
   readonly command: readonly string[];
 }
 
-const HELPER = [
-  'run',
-  '--rm',
-  '--interactive',
-  '--network',
-  'none',
-  '--read-only',
-  '--user',
-  '0:0',
-  '--cap-drop',
-  'ALL',
-]
-  .concat(['--cap-add', 'CHOWN', '--cap-add', 'FOWNER', '--cap-add', 'DAC_OVERRIDE'])
-  .concat(['--security-opt', 'no-new-privileges:true', '--entrypoint', 'sh']);
-
 const UNPACK = `set -e
 rm -rf "/files/$1.new"
 mkdir "/files/$1.new"
@@ -69,64 +48,79 @@ if [ -d "/files/$1" ]; then rm -rf "/files/$1.new"; else mv "/files/$1.new" "/fi
 
 const SWITCH = `set -e
 ln -sfn "$1" /files/current.new
-mv -T /files/current.new /files/current
-for old in /files/*; do
+mv -T /files/current.new /files/current`;
+
+const PRUNE = `for old in /files/*; do
   case "$old" in "/files/$1" | /files/current) ;; *) rm -rf "$old" ;; esac
 done`;
 
-/** How long nginx may take to look up the addresses of servers that it did not know. */
-const HANDOVER_MS = 1_500;
+const LOOK = `readlink /files/current && cat "/files/current/$1"`;
+
 const CONFIRM_MS = 15_000;
 
 export async function publish(input: PublishInput): Promise<void> {
-  const running = input.reload !== undefined && (await isRunning(input.reload.container));
-  if (running && input.handover !== undefined) await handOver(input, input.handover);
-  await place(input, input.version, input.files, running);
+  await withFiles(input, {}, async (files) => {
+    await files.place(input.version, input.files);
+    await files.prune(input.version);
+  });
 }
 
-async function handOver(input: PublishInput, file: string): Promise<void> {
-  const read = ['-c', 'cat "/files/current/$1"', 'sh', file];
-  const { code, stdout } = await tryDocker([
-    ...HELPER,
-    '--volume',
-    `${input.volume}:/files:ro`,
-    input.helperImage,
-    ...read,
-  ]);
-  const before = code === 0 ? serversOf(stdout) : [];
-  const after = serversOf(input.files[file] ?? '');
-  if (before.length === 0 || after.every((server) => before.includes(server))) return;
-  const both = { ...input.files, [file]: renderUpstream([...new Set([...before, ...after])]) };
-  await place(input, `${input.version}-handover`, both, true);
-  await sleep(HANDOVER_MS);
+/** The files of a volume, while a step works on them. */
+export interface FileVolume {
+  /** The version that is current and one of its files; undefined when there is none yet. */
+  look(file: string): Promise<{ readonly version: string; readonly text: string } | undefined>;
+  /** Adds a version, has it checked, and makes it current. */
+  place(version: string, files: PublishInput['files']): Promise<void>;
+  /** Makes a version current that is there already. */
+  switchTo(version: string): Promise<void>;
+  has(version: string): Promise<boolean>;
+  /** Removes all other versions. */
+  prune(version: string): Promise<void>;
 }
 
-async function place(
-  { volume, helperImage, owner, check: test, reload }: PublishInput,
-  version: string,
-  files: PublishInput['files'],
-  running: boolean,
-): Promise<void> {
-  const helper = (script: string, stdin?: Buffer) =>
-    docker(
-      `Writing files into the volume ${volume}`,
-      [...HELPER, '--volume', `${volume}:/files`, helperImage, '-c', script, 'sh', version],
-      stdin,
+/** @param mounts further volumes that the step needs, and where */
+export async function withFiles<T>(
+  { volume, helperImage, owner, check, reload }: Omit<PublishInput, 'version' | 'files'>,
+  mounts: Readonly<Record<string, string>>,
+  work: (files: FileVolume, helper: Helper) => Promise<T>,
+): Promise<T> {
+  const running = reload !== undefined && (await isRunning(reload.container));
+  const helperOptions = {
+    purpose: `Writing files into the volume ${volume}`,
+    image: helperImage,
+    mounts: { [volume]: '/files', ...mounts },
+  };
+  return withVolumes(helperOptions, (helper) => {
+    const switchTo = async (version: string) => {
+      await helper.run(SWITCH, [version]);
+      if (reload !== undefined && running) await takeOver(reload, version);
+    };
+    return work(
+      {
+        switchTo,
+        async look(file) {
+          const text = await helper.run(`${LOOK} || true`, [file]);
+          const end = text.indexOf('\n');
+          return end < 0 ? undefined : { version: text.slice(0, end), text: text.slice(end + 1) };
+        },
+        has: async (version) => (await helper.run('test -d "/files/$1" && echo yes || true', [version])) !== '',
+        async place(version, files) {
+          const confirm = reload?.confirm;
+          const marked = confirm ? { ...files, [confirm.file]: confirm.text.replace('{version}', version) } : files;
+          await helper.run(UNPACK, [version], await toTar(marked, owner));
+          if (check !== undefined) await test(check, volume, version);
+          await switchTo(version);
+        },
+        async prune(version) {
+          await helper.run(PRUNE, [version]);
+        },
+      },
+      helper,
     );
-  const confirm = reload?.confirm;
-  const marked = confirm ? { ...files, [confirm.file]: confirm.text.replace('{version}', version) } : files;
-  const archive = await toTar(marked, owner);
-  if (test === undefined) {
-    await helper(`${UNPACK}\n${SWITCH}`, archive);
-  } else {
-    await helper(UNPACK, archive);
-    await check(test, volume, version);
-    await helper(SWITCH);
-  }
-  if (reload !== undefined && running) await takeOver(reload, version);
+  });
 }
 
-async function check({ image, user, mountedAt, command }: Check, volume: string, version: string): Promise<void> {
+async function test({ image, user, mountedAt, command }: Check, volume: string, version: string): Promise<void> {
   const script = `cp -RL "/candidate/$0" "${mountedAt}/current" && exec "$@"`;
   await docker(
     `The check of the new configuration (${command.join(' ')})`,
@@ -137,7 +131,7 @@ async function check({ image, user, mountedAt, command }: Check, volume: string,
   );
 }
 
-async function isRunning(container: string): Promise<boolean> {
+export async function isRunning(container: string): Promise<boolean> {
   const filter = ['--filter', `name=^/?${container}$`, '--filter', 'status=running'];
   return (await docker(`Looking for ${container}`, ['ps', '--quiet', ...filter])).trim() !== '';
 }

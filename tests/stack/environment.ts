@@ -140,8 +140,12 @@ export class TestEnvironment {
 
   /** Runs `pulumi` in the background of whatever else the test does. */
   run(args: string[], environment: NodeJS.ProcessEnv = {}): Promise<Run> {
+    return this.spawn('pulumi', [...args, '-s', this.stack, '--non-interactive'], environment);
+  }
+
+  private spawn(command: string, args: string[], environment: NodeJS.ProcessEnv = {}): Promise<Run> {
     return new Promise((done, fail) => {
-      const child = spawn('pulumi', [...args, '-s', this.stack, '--non-interactive'], {
+      const child = spawn(command, args, {
         cwd: this.directory,
         env: { ...this.processEnvironment, ...environment },
       });
@@ -151,6 +155,16 @@ export class TestEnvironment {
       child.on('error', fail);
       child.on('close', (code) => done({ code: code ?? 1, output }));
     });
+  }
+
+  /** Reference of one of the images that the environment runs. */
+  image(name: keyof typeof images): string {
+    return images[name];
+  }
+
+  /** An operator's verb, as the Makefile calls it. */
+  verb(name: string, ...args: string[]): Promise<Run> {
+    return this.spawn('node', ['--import', 'tsx', 'infra/main.ts', name, this.stack, ...args]);
   }
 
   up(): Promise<Run> {

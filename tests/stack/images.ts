@@ -28,6 +28,28 @@ export function crashingRelease(base: string): string {
   return broken(base, '2.0.1', `throw new Error("boom at start");`);
 }
 
+/** All is well when it is asked directly; whoever comes through the gateway's TLS gets an error. */
+export function publiclyBrokenRelease(base: string): string {
+  const http = `const http = require("node:http"), create = http.createServer;
+http.createServer = (...args) => {
+  const server = create(...args), emit = server.emit;
+  server.emit = function (event, request, response) {
+    if (event === "request" && request.headers["x-forwarded-proto"] === "https") {
+      response.writeHead(500).end("broken for the public");
+      return true;
+    }
+    return emit.apply(this, arguments);
+  };
+  return server;
+};`;
+  const encoded = Buffer.from(http).toString('base64');
+  return build(
+    'bl-test-broken:2.0.2',
+    `FROM ${base}\nUSER 0\nRUN echo ${encoded} | base64 -d > /app/public.js\n` +
+      'ENV NODE_OPTIONS="--require /app/public.js"\nUSER 10001:10001\n',
+  );
+}
+
 function broken(base: string, version: string, script: string): string {
   const main = `if (process.argv[2] === "migrate" || process.argv[2] === "seed") process.exit(0);\n${script}\n`;
   const encoded = Buffer.from(main).toString('base64');

@@ -1,0 +1,155 @@
+import { renderUpstream, serversOf } from '../ops/nginx';
+import { docker, indent, lastLog, sleep, StepError, tryDocker } from './engine';
+import { append, type Attempt, LEDGER_MOUNT, read, type Release, RolledBack, withLedger } from './ledger';
+import { type FileVolume, isRunning, type PublishInput, type Reload, withFiles } from './publish';
+import { askByEntrance, type Entrance, passingKey, type Smoke, smokeFault } from './smoke';
+import type { Helper } from './volume';
+
+/**
+ * Gives the gateway new files, and with them a release its traffic; takes it back when users could not use it.
+ * What has to be found out is read from the gateway's volume and the engine, so that a step that was cut off anywhere
+ * is done right when it runs again.
+ */
+export interface SwitchInput extends PublishInput, Way {
+  readonly reload: Reload;
+  /**
+   * Name of the file with the upstream. The gateway first gets the servers of the old and the new file together for a
+   * moment: nginx knows a new server's address only a little after the reload that names it.
+   */
+  readonly upstream: string;
+  /** Labels (`key=value`) of the containers that may have been left behind by a deploy that was cut off. */
+  readonly candidates: readonly string[];
+}
+
+/** Through the public entrance. */
+interface Way {
+  readonly entrance: Entrance;
+  readonly smoke: Smoke;
+  /** One of the containers that are to serve; keys are made there. */
+  readonly server: string;
+  readonly attempt: Attempt;
+}
+
+export interface SwitchOutput {
+  readonly release: Release;
+}
+
+/** How long nginx may take to look up the addresses of servers that it did not know. */
+const HANDOVER_MS = 1_500;
+const ATTEMPTS = 3;
+const PAUSE_MS = 500;
+/** Images of so many releases that were active are kept on the engine. */
+const KEPT_IMAGES = 10;
+
+export async function switchOver(input: SwitchInput): Promise<SwitchOutput> {
+  const { version, files, attempt, reload } = input;
+  const mounts = { [attempt.ledger.volume]: LEDGER_MOUNT };
+  await withFiles(input, mounts, async (volume, helper) => {
+    if (!(await isRunning(reload.container))) {
+      await volume.place(version, files);
+      await volume.prune(version);
+      return; // The entrance is opened by the step after the container.
+    }
+    const before = await volume.look(input.upstream);
+    const after = serversOf(files[input.upstream] ?? '');
+    const known = before === undefined ? [] : serversOf(before.text);
+    try {
+      if (known.length > 0) await handOver(volume, input, known, after);
+      await volume.place(version, files);
+      await requireEntrance(input);
+    } catch (error) {
+      if (before === undefined) throw error;
+      throw await goBack(volume, input, before.version, error as Error);
+    }
+    await volume.prune(version);
+    await recordActive(helper, attempt);
+    await removeStrays(input.candidates, [...known, ...after]);
+  });
+  return { release: attempt.release };
+}
+
+/** Nothing to do when all the new servers are known. */
+async function handOver(volume: FileVolume, input: SwitchInput, known: readonly string[], after: readonly string[]) {
+  if (after.every((server) => known.includes(server))) return;
+  const both = { ...input.files, [input.upstream]: renderUpstream([...new Set([...known, ...after])]) };
+  await volume.place(`${input.version}-handover`, both);
+  await sleep(HANDOVER_MS);
+}
+
+/** @returns the fault to end with, which says what users have now */
+async function goBack(volume: FileVolume, input: SwitchInput, version: string, fault: Error): Promise<StepError> {
+  const reached = await volume.look(input.upstream);
+  if (reached === undefined || reached.version === version) {
+    await volume.prune(version);
+    return new StepError(`${fault.message}\nThe gateway goes on with what it had.`);
+  }
+  try {
+    // The other way round, and for the same reason: the old servers are new to nginx by now.
+    const handover = `${input.version}-handover`;
+    if (reached.version === input.version && (await volume.has(handover))) {
+      await volume.switchTo(handover);
+      await sleep(HANDOVER_MS);
+    }
+    await volume.switchTo(version);
+    await volume.prune(version);
+  } catch (error) {
+    return new RolledBack(`${fault.message}\nThe way back to the release before failed too: ${String(error)}`);
+  }
+  return new RolledBack(`${fault.message}\nThe traffic was given back to the release before: it serves again.`);
+}
+
+/** After the gateway's container was made: there is nothing to go back to, so this only tells. */
+export interface OpenInput extends Way {
+  readonly withinSeconds: number;
+}
+
+export async function open(input: OpenInput): Promise<void> {
+  await requireEntrance(input, Math.ceil((input.withinSeconds * 1000) / PAUSE_MS));
+  await withLedger(input.attempt.ledger, (helper) => recordActive(helper, input.attempt));
+}
+
+async function requireEntrance({ entrance, smoke, server }: Way, attempts = ATTEMPTS): Promise<void> {
+  const key = passingKey(server, smoke.keyCommand);
+  try {
+    for (let left = attempts; ; left--) {
+      const fault = await smokeFault(smoke, askByEntrance(entrance), key);
+      if (fault === undefined) return;
+      if (left > 1) {
+        await sleep(PAUSE_MS);
+        continue;
+      }
+      throw new StepError(
+        `${fault.path} fails through the public entrance (https://${entrance.domain}):\n${indent(fault.words)}\n` +
+          `  last log lines of ${server}:\n${await lastLog(server)}`,
+      );
+    }
+  } finally {
+    await key.revoke();
+  }
+}
+
+/** The same release again, with other containers or gateway settings, is no news. */
+async function recordActive(helper: Helper, { release }: Attempt): Promise<void> {
+  const entries = await read(helper);
+  const latest = entries.findLast(({ outcome }) => outcome !== 'refused');
+  if (latest?.outcome !== 'active' || latest.id !== release.id) {
+    await append(helper, { ...release, at: new Date().toISOString(), outcome: 'active' });
+  }
+  await docker(`Keeping the image of release ${release.id}`, ['tag', release.imageId, release.localImage]);
+  const names = [
+    ...entries.filter(({ outcome }) => outcome === 'active').map((entry) => entry.localImage),
+    release.localImage,
+  ];
+  const newestFirst = [...new Set(names.reverse())];
+  for (const name of newestFirst.slice(KEPT_IMAGES)) await tryDocker(['rmi', name]);
+}
+
+/** Containers of a deploy that was cut off: the gateway sends them nothing, and Pulumi's state may not know them. */
+async function removeStrays(labels: readonly string[], inUse: readonly string[]): Promise<void> {
+  const filters = labels.flatMap((label) => ['--filter', `label=${label}`]);
+  const found = await docker('Looking for containers that were left behind', [
+    ...['ps', '--all', '--format', '{{.Names}}', ...filters],
+  ]);
+  const strays = found.split('\n').filter((name) => name !== '' && !inUse.includes(name));
+  if (strays.length > 0) await tryDocker(['rm', '--force', '--volumes', ...strays]);
+}

@@ -1,0 +1,115 @@
+import type { Entry } from '../../infra/deploy/ledger';
+import { describeUnless } from '../skip';
+import { docker, reasonWithoutEngine, reasonWithoutPulumi, TestEnvironment } from './environment';
+import { crashingRelease, nextRelease, publiclyBrokenRelease, removeReleases } from './images';
+import { ask, startLoad } from './load';
+
+/** Releases: the ledger, the way back by command, and the way back that nobody asked for. */
+
+jest.setTimeout(300_000);
+
+describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'releases on a real engine', () => {
+  let environment: TestEnvironment;
+  let base: string;
+  const deploy = (image: string) => {
+    environment.configure((settings) => (settings['branchloans:image'] = image));
+    return environment.up();
+  };
+  const ledger = () =>
+    docker([
+      ...['run', '--rm', '--network', 'none', '--volume', `${environment.prefix}-releases:/releases:ro`],
+      ...['--entrypoint', 'cat', environment.image('nginx'), '/releases/ledger.jsonl'],
+    ])
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as Entry);
+  const api = () =>
+    Object.keys(environment.containers()).filter((name) => name.startsWith(`${environment.prefix}-api-`));
+  const serving = () => {
+    const gateway = `${environment.prefix}-gateway`;
+    const upstream = docker(['exec', gateway, 'cat', '/etc/branchloans/current/upstream.conf']);
+    return api().filter((name) => upstream.includes(`${name}:8000`));
+  };
+
+  beforeAll(async () => {
+    environment = await TestEnvironment.create('staging', (settings) => {
+      const api = settings['branchloans:api'] as Record<string, unknown>;
+      settings['branchloans:api'] = { ...api, drain: '2s', readyWithin: '15s' };
+    });
+    const { code, output } = await environment.up();
+    if (code !== 0) throw new Error(output);
+    base = environment.output('image');
+  });
+  afterAll(async () => {
+    await environment.remove();
+    removeReleases();
+  });
+
+  it('are written down with image, commit, configuration and schema, and named by the outputs', () => {
+    const [first, ...more] = ledger();
+    expect(more).toEqual([]);
+    expect(first).toMatchObject({ outcome: 'active', image: base, commit: 'unknown', schema: expect.any(Number) });
+    expect(JSON.parse(environment.output('release'))).toMatchObject({ id: first?.id, image: base });
+  });
+
+  it('are not written down again when nothing of them changes', async () => {
+    expect((await environment.up()).code).toBe(0);
+    expect(ledger()).toHaveLength(1);
+  });
+
+  it('that fail are written down with the reason, and a stray is gone after the next good one', async () => {
+    const { code, output } = await deploy(crashingRelease(base));
+    expect([code === 0, output]).toEqual([false, expect.stringContaining('boom at start')]);
+    expect(ledger().at(-1)).toMatchObject({ outcome: 'refused', reason: expect.stringMatching(/crashed|ended/) });
+    expect(JSON.parse(environment.output('release'))).toMatchObject({ image: base });
+    // As a deploy that was cut off would leave it.
+    const [like] = api();
+    const labels = docker(['inspect', '--format', '{{json .Config.Labels}}', like ?? '']);
+    const stray = Object.entries(JSON.parse(labels) as Record<string, string>).flatMap(([k, v]) => [
+      '--label',
+      `${k}=${v}`,
+    ]);
+    docker(['create', '--name', `${environment.prefix}-api-9-stray`, ...stray, environment.image('nginx')]);
+    expect((await deploy(nextRelease(base, 3))).code).toBe(0);
+    expect(api()).toHaveLength(2);
+    expect(ledger().at(-1)).toMatchObject({ outcome: 'active' });
+  });
+
+  it('that users cannot use are taken back by themselves, and the deploy is a failure', async () => {
+    const before = serving();
+    const { code, output } = await deploy(publiclyBrokenRelease(base));
+    expect(code).not.toBe(0);
+    expect(output).toMatch(/fails through the public entrance[^]*The traffic was given back to the release before/);
+    expect(ledger().at(-1)).toMatchObject({ outcome: 'rolled back', reason: expect.stringContaining('entrance') });
+    expect(serving()).toEqual(before);
+    const answer = await ask(`${environment.url}/api/v1/loans`, environment.authority, { key: environment.key });
+    expect(answer.status).toBe(200);
+    // Tried again, it is judged again.
+    expect((await environment.up()).code).not.toBe(0);
+    expect(serving()).toEqual(before);
+  });
+
+  it('are gone back to by one command, in seconds and without a failed request', async () => {
+    const wanted = ledger()[0];
+    expect((await deploy(nextRelease(base, 4))).code).toBe(0);
+    const load = startLoad(environment.url, environment.authority, environment.key);
+    const begun = Date.now();
+    const { code, output } = await environment.verb('rollback', wanted?.id ?? '');
+    const seconds = (Date.now() - begun) / 1000;
+    const { requests, failures } = await load.stop();
+    expect([code, code === 0 ? '' : output]).toEqual([0, '']);
+    expect(failures).toEqual([]);
+    console.info(`roll-back: ${seconds.toFixed(1)} s, ${requests} requests meanwhile, none failed`);
+    expect(ledger().at(-1)).toMatchObject({ outcome: 'active', id: wanted?.id });
+    expect(api()).toHaveLength(2);
+    expect(await environment.changes()).toBe('');
+    const { output: table } = await environment.verb('releases');
+    expect(table).toMatch(new RegExp(`^\\* ${wanted?.id ?? ''} `, 'm'));
+  });
+
+  it('that are not there cannot be gone back to', async () => {
+    const { code, output } = await environment.verb('rollback', 'abcdef');
+    expect(code).not.toBe(0);
+    expect(output).toMatch(/abcdef is no release that was active\. Nothing was changed/);
+  });
+});
