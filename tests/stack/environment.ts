@@ -229,12 +229,13 @@ export class TestEnvironment {
     return this.run(['destroy', '--yes', '--skip-preview']);
   }
 
-  /** Destroys what is there and removes database and files too. */
+  /** Destroys what is there and removes database, files and the image that was built too. */
   async remove(): Promise<void> {
     await this.destroy();
     const names = Object.keys(this.containers());
     if (names.length > 0) docker(['rm', '--force', ...names]);
     spawnSync('docker', ['volume', 'rm', this.volume]);
+    spawnSync('docker', ['rmi', `${this.prefix}-api:build`]);
     rmSync(this.directory, { recursive: true, force: true });
   }
 }

@@ -2,7 +2,11 @@ import { spawnSync } from 'node:child_process';
 
 /** Releases for the tests: the environment's own image with a change, under an exact version. */
 
-function build(tag: string, dockerfile: string): string {
+const made = new Set<string>();
+
+/** @param version exact, as the program wants it */
+function build(version: string, dockerfile: string): string {
+  const tag = `bl-test-${process.pid}-release:${version}`;
   const { status, stderr, stdout } = spawnSync('docker', ['build', '--network', 'none', '--tag', tag, '-'], {
     input: dockerfile,
     encoding: 'utf8',
@@ -10,12 +14,13 @@ function build(tag: string, dockerfile: string): string {
     env: { ...process.env, DOCKER_BUILDKIT: '0' },
   });
   if (status !== 0) throw new Error(`building ${tag}: ${stdout}${stderr}`);
+  made.add(tag);
   return tag;
 }
 
 /** Behaves the same, but is another image. */
 export function nextRelease(base: string, number: number): string {
-  return build(`bl-test-release:1.0.${number}`, `FROM ${base}\nLABEL release=${number}\n`);
+  return build(`1.0.${number}`, `FROM ${base}\nLABEL release=${number}\n`);
 }
 
 /** Migrates well and crashes when it starts. */
@@ -61,7 +66,7 @@ export function badMigrationRelease(base: string): string {
     "WHERE borrower_id LIKE 'usr_%';\nSELECT no_such_function();\n";
   const next = `printf '%04d' $(($(ls /app/migrations | wc -l) + 1))`;
   return build(
-    'bl-test-release:2.0.5',
+    '2.0.5',
     `FROM ${base}\nUSER 0\nRUN echo ${encoded(sql)} | base64 -d > /app/migrations/$(${next})_halfway.sql\nUSER 10001:10001\n`,
   );
 }
@@ -95,7 +100,7 @@ ${script}
 require("./service.js");
 `;
   return build(
-    `bl-test-release:${version}`,
+    version,
     `FROM ${base}\nUSER 0\nRUN mv /app/main.js /app/service.js && echo ${encoded(main)} | base64 -d > /app/main.js\nUSER 10001:10001\n`,
   );
 }
@@ -104,8 +109,8 @@ function encoded(text: string): string {
   return Buffer.from(text).toString('base64');
 }
 
+/** Those that this process made: others may be in use on the same engine. */
 export function removeReleases(): void {
-  const { stdout } = spawnSync('docker', ['images', '--format', '{{.Repository}}:{{.Tag}}'], { encoding: 'utf8' });
-  const ours = stdout.split('\n').filter((name) => name.startsWith('bl-test-'));
-  if (ours.length > 0) spawnSync('docker', ['rmi', ...ours]);
+  if (made.size > 0) spawnSync('docker', ['rmi', ...made]);
+  made.clear();
 }
