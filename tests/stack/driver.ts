@@ -31,10 +31,10 @@ class Connections {
 
 async function main(): Promise<void> {
   process.once('disconnect', () => process.exit());
-  let running = true;
+  const state = { running: true };
   const order = await new Promise<DriverOrder>((done) =>
     process.on('message', (message: DriverOrder | 'stop') => {
-      if (message === 'stop') running = false;
+      if (message === 'stop') state.running = false;
       else done(message);
     }),
   );
@@ -54,7 +54,7 @@ async function main(): Promise<void> {
   const kept = make(order.connections - ofNew, true);
   const underWay = new Set<Promise<void>>();
   const startedAt = performance.now();
-  for (let turn = 0; running; turn++) {
+  for (let turn = 0; state.running; turn++) {
     const dueAt = startedAt + (turn / order.rate) * 1_000;
     const earlyMs = dueAt - performance.now();
     if (earlyMs > 0) await sleep(earlyMs);
