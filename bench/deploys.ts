@@ -118,9 +118,10 @@ async function measureOurs(
     const from = Date.now();
     const { code, output } = await environment.up();
     const to = Date.now();
-    if (code !== 0) throw new Error(output);
+    if (code !== 0) faults.push(`deploy ${number} failed:\n${output}`);
     const fresh = await addressesOf(environment);
-    if (fresh.addresses.length !== REPLICAS) faults.push(`deploy ${number} left ${fresh.addresses.length} containers`);
+    if (code === 0 && fresh.addresses.length !== REPLICAS)
+      faults.push(`deploy ${number} left ${fresh.addresses.length} containers`);
     const log = await docker('reading the gateway’s log', [
       ...['logs', '--timestamps', '--since', new Date(from).toISOString(), `${environment.prefix}-gateway`],
     ]);

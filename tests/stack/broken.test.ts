@@ -11,14 +11,14 @@ import {
   slowRelease,
   unreadyRelease,
 } from './images';
-import { failuresOf, figuresOf, loansOf, lostWrites, startLoad } from './load';
+import { failuresOf, figuresOf, type Load, loansOf, lostWrites, startLoad } from './load';
 
 /**
  * Releases that are broken in every way that was thought of, under load: users see nothing, the operator sees why, and
  * the next good deploy leaves exactly what is wanted. MATRIX=all: also without a `refresh` in between.
  */
 
-jest.setTimeout(180_000);
+jest.setTimeout(600_000);
 
 const READY_WITHIN_SECONDS = 8;
 
@@ -73,6 +73,7 @@ const WAYS = process.env['MATRIX'] === 'all' ? ['with a refresh', 'without a ref
 describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'a broken release under load', () => {
   let environment: TestEnvironment;
   let base: string;
+  let load: Load | undefined;
   let releases = 0;
 
   const deploy = (image: string) => {
@@ -98,11 +99,15 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'a broken release
       const api = settings['branchloans:api'] as Record<string, unknown>;
       // A process that hears no signal is waited for as long.
       const times = { drain: '1s', shutdown: '2s', readyWithin: `${READY_WITHIN_SECONDS}s` };
-      settings['branchloans:api'] = { ...api, ...times };
+      settings['branchloans:api'] = { ...api, ...times, cpus: 1 };
     });
     const { code, output } = await environment.up();
     if (code !== 0) throw new Error(output);
     base = environment.output('image');
+  });
+  // A test that failed must not leave its load to the next one.
+  afterEach(async () => {
+    await load?.stop().catch(() => undefined);
   });
   afterAll(async () => {
     await environment.remove();
@@ -112,7 +117,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'a broken release
   describe.each(WAYS)('%s before the next good one', (way) => {
     it.each(BROKEN)('that $name', async ({ release, cause }) => {
       const before = { api: environment.apiContainers(), database: database() };
-      const load = startLoad(environment);
+      load = startLoad(environment);
       const broken = await deploy(release(base));
       expect(broken.code).not.toBe(0);
       for (const words of cause) expect(broken.output).toMatch(words);

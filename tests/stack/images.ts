@@ -6,7 +6,7 @@ const made = new Set<string>();
 
 /** @param version exact, as the program wants it */
 function build(version: string, dockerfile: string): string {
-  const tag = `bl-test-${process.pid}-release:${version}`;
+  const tag = `branchloans-test-${process.pid}:${version}`;
   const { status, stderr, stdout } = spawnSync('docker', ['build', '--network', 'none', '--tag', tag, '-'], {
     input: dockerfile,
     encoding: 'utf8',

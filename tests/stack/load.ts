@@ -65,7 +65,7 @@ export interface DriverReport {
   readonly last: boolean;
 }
 
-export function startLoad({ url, authority, key }: Target, { rate = 120, connections = 64 }: LoadOptions = {}): Load {
+export function startLoad({ url, authority, key }: Target, { rate = 100, connections = 64 }: LoadOptions = {}): Load {
   const name = `load-${randomUUID().slice(0, 8)}`;
   const outcomes: Outcome[] = [];
   const driver = fork(join(__dirname, 'driver.ts'), {
@@ -89,7 +89,7 @@ export function startLoad({ url, authority, key }: Target, { rate = 120, connect
     async stop() {
       if (driver.connected) driver.send('stop');
       await over;
-      driver.disconnect();
+      if (driver.connected) driver.disconnect();
       return outcomes;
     },
   };
