@@ -82,11 +82,15 @@ export function startLoad({ url, authority, key }: Target, { rate = 100, connect
   });
   // Whoever stops it is told.
   over.catch(() => undefined);
+  // One that is never stopped ends with this process, and does not keep it.
+  driver.unref();
+  driver.channel?.unref();
   driver.send({ name, url, authority, key, rate, connections } satisfies DriverOrder);
   return {
     name,
     outcomes,
     async stop() {
+      driver.channel?.ref();
       if (driver.connected) driver.send('stop');
       await over;
       if (driver.connected) driver.disconnect();
