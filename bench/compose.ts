@@ -132,7 +132,11 @@ export class ComposeDeployment {
       database: {
         ...{ image: images.postgres, restart, user: '999:999', entrypoint: ['sh', '-c', POSTGRES], shm_size: '256m' },
         environment: { PGDATA: '/tmp/data' },
-        healthcheck: { test: ['CMD', 'pg_isready', '-q', '-h', '127.0.0.1', '-U', 'postgres'], interval: '1s' },
+        healthcheck: {
+          test: ['CMD', 'pg_isready', '-q', '-h', '127.0.0.1', '-U', 'postgres'],
+          interval: '1s',
+          retries: 60,
+        },
       },
       migrate: {
         ...{ image, command: ['migrate'], environment },
