@@ -1,6 +1,6 @@
 # Every verb of the project. STACK chooses the environment: development (default), staging or production.
 STACK ?= development
-# What `make bench` measures: compare (default), limits, memory, start or scale. ROWS is how many loans it has.
+# What `make bench` measures: compare (default), limits, memory, start, scale or deploys. ROWS is how many loans it has.
 BENCH ?= compare
 TS := node --import tsx
 
@@ -60,7 +60,7 @@ format: node_modules/.package-lock.json ## Format all files
 test: check ## Everything that can run on this machine; skips say why
 	tests/run
 
-bench: node_modules/.package-lock.json ## Measure against others, side by side (BENCH=compare|limits|memory|start|scale)
+bench: node_modules/.package-lock.json ## Measure against others, side by side (BENCH=compare|limits|memory|start|scale|deploys)
 	@$(TS) bench/main.ts $(BENCH)
 
 bench-large: node_modules/.package-lock.json ## The same with ten million loans

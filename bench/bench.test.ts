@@ -9,9 +9,11 @@ import { createDatabase } from '../tests/postgres/database';
 import { compare, type Measured } from './compare';
 import { cpuClock } from './cpu';
 import { loanId, prepareLoans, sql } from './data';
+import { switchIn } from './deploys';
 import { get, keepRate, saturate } from './load';
 import { trendOf } from './memory';
-import { failuresOf, goalsOf, quantile, ratiosOf } from './report';
+import { quantile } from './quantile';
+import { failuresOf, goalsOf, ratiosOf } from './report';
 import { WORKLOADS } from './workloads';
 
 const port = Number(process.env.TEST_POSTGRES_PORT);
@@ -151,3 +153,27 @@ it('a whole comparison: every contender answers every workload rightly, and noth
     rmSync(directory, { recursive: true });
   }
 }, 60_000);
+
+describe('the switch of a deploy', () => {
+  const line = (second: string, upstream: string) =>
+    `2026-11-21T10:00:${second}.250000000Z {"method":"GET","upstream":"${upstream}","upstream_status":"200"}`;
+  const log = [
+    line('01', '172.18.0.4:8000'),
+    '2026-11-21T10:00:02.000000000Z 2026/11/21 10:00:02 [warn] something else',
+    line('03', ''),
+    line('04', '172.18.0.7:8000'),
+    line('05', '172.18.0.7:8000, 172.18.0.4:8000'),
+    line('06', '172.18.0.8:8000'),
+  ].join('\n');
+
+  it('is from the first answer of a new server until the last of an old one', () => {
+    const at = (second: string) => Date.parse(`2026-11-21T10:00:${second}.250Z`);
+    expect(switchIn(log, ['172.18.0.4'], ['172.18.0.7', '172.18.0.8'])).toEqual({
+      ...{ firstNew: at('04'), lastOld: at('05') },
+    });
+  });
+
+  it('is not known where no new server answered', () => {
+    expect(switchIn(log, ['172.18.0.4'], ['172.18.0.9'])).toBeUndefined();
+  });
+});

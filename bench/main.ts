@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import { compare, type ComparisonPlan } from './compare';
 import { CONTENDERS, type ContenderName } from './contenders';
 import { type DataSet, prepareLoans } from './data';
+import { CannotDeploy, CONNECTIONS, deploysTables, measureDeploys, RATE } from './deploys';
 import { buildImage, LIMITS, NoDocker, withLimitedPostgres } from './docker';
 import { type FlaskOriginal, NoFlask, prepareFlask } from './flask';
 import { BOUND_MS, measureLimits, SHARE } from './limits';
@@ -23,11 +24,13 @@ const USAGE = `usage: main [command] [options]
   memory     what the service keeps over many requests
   start      from start to ready, and the size of the image
   scale      the far end of a long list, and the statistics of many loans
+  deploys    deploys in a row under load, beside Docker Compose
 
   --rows N            loans in the database (default 1000000, scale 10000000; or ROWS)
   --fresh             make the database anew
   --rounds N          (5)     --seconds N   of a round (4)     --connections N   (64)
   --requests N        of memory (360000: an hour at 100 a second)
+  --deploys N         in a row (20)
   --contenders a,b    of ${CONTENDERS.join(', ')}
   --workloads a,b     of ${WORKLOADS.join(', ')}
   --flask DIR         sources of the Flask original (FLASK_ORIGINAL; else they are cloned)
@@ -42,6 +45,7 @@ interface Options {
   readonly fresh: boolean;
   readonly flask: string | undefined;
   readonly requests: number;
+  readonly deploys: number;
   readonly strict: boolean;
   readonly plan: ComparisonPlan;
 }
@@ -53,7 +57,10 @@ interface Result {
   readonly mustsMissed?: boolean;
 }
 
-const COMMANDS = { compare: runCompare, limits: runLimits, memory: runMemory, start: runStart, scale: runScale };
+const COMMANDS = {
+  ...{ compare: runCompare, limits: runLimits, memory: runMemory, start: runStart, scale: runScale },
+  deploys: runDeploys,
+};
 const ROWS = 1_000_000;
 const MANY_ROWS = 10_000_000;
 const FEW_ROWS = 1_000;
@@ -90,6 +97,7 @@ function readArguments(args: string[]): Options | undefined {
         seconds: { type: 'string', default: '4' },
         connections: { type: 'string', default: '64' },
         requests: { type: 'string', default: '360000' },
+        deploys: { type: 'string', default: '20' },
         contenders: { type: 'string', default: CONTENDERS.join(',') },
         workloads: { type: 'string', default: WORKLOADS.join(',') },
         flask: { type: 'string', default: process.env['FLASK_ORIGINAL'] || undefined },
@@ -99,15 +107,23 @@ function readArguments(args: string[]): Options | undefined {
     const [command = 'compare', ...rest] = positionals;
     const contenders = namesIn(values.contenders, CONTENDERS);
     const workloads = namesIn(values.workloads, WORKLOADS);
-    const numbers = [values.rounds, values.seconds, values.connections, values.requests, values.rows ?? '1'].map(
-      Number,
-    );
-    const [rounds = 0, seconds = 0, connections = 0, requests = 0, rows = 0] = numbers;
+    const { rounds: r, seconds: s, connections: c, requests: q, deploys: d } = values;
+    const numbers = [r, s, c, q, d, values.rows ?? '1'].map(Number);
+    const [rounds = 0, seconds = 0, connections = 0, requests = 0, deploys = 0, rows = 0] = numbers;
     if (rest.length > 0 || !isCommand(command) || contenders === undefined || workloads === undefined) return undefined;
     if (!numbers.every((number) => number > 0)) return undefined;
     const plan = { contenders, workloads, rounds, seconds, warmUpSeconds: Math.min(2, seconds), connections };
     const { fresh, flask, strict } = values;
-    return { command, rows: values.rows === undefined ? undefined : rows, fresh, flask, requests, strict, plan };
+    return {
+      command,
+      rows: values.rows === undefined ? undefined : rows,
+      fresh,
+      flask,
+      requests,
+      deploys,
+      strict,
+      plan,
+    };
   } catch {
     return undefined; // An option that does not exist.
   }
@@ -220,6 +236,23 @@ async function runScale(stage: Stage, options: Options): Promise<Result> {
     `stats of ${large.rows} by stats of ${small.rows}: ${stats.toFixed(2)}; at most 2: ${verdict(stats <= 2)}\n`,
   ].join('');
   return { text, data: { rows: large.rows, page, timings, pages, stats }, failures };
+}
+
+async function runDeploys(stage: Stage, { deploys }: Options): Promise<Result> {
+  try {
+    const series = await measureDeploys(stage.directory, deploys, say);
+    const [ours] = series;
+    const text = [
+      `${RATE} requests/s (one of three a POST with key) on ${CONNECTIONS} connections over TLS, due at fixed times\n\n`,
+      deploysTables(series),
+    ].join('');
+    // What the peer fails is a result, not a fault of the run.
+    const failures = [...(ours?.failures ?? []), ...(ours?.lost ?? []), ...(ours?.faults ?? [])];
+    return { text, data: { series }, failures };
+  } catch (error) {
+    if (!(error instanceof CannotDeploy)) throw error;
+    return { text: `deploys: skipped: ${error.message}\n`, data: { skipped: error.message }, failures: [] };
+  }
 }
 
 function verdict(reached: boolean): string {

@@ -200,6 +200,22 @@ export class TestEnvironment {
     return Object.fromEntries(inspected.map((container) => [container.Name.slice(1), container]));
   }
 
+  /** Names of the API's containers, in order; those that are no longer wanted included. */
+  apiContainers(): string[] {
+    return Object.entries(this.containers())
+      .filter(([, { Config }]) => Config.Labels['org.branchloans.component'] === 'api')
+      .map(([name]) => name)
+      .sort();
+  }
+
+  /** What the superuser's `psql` prints: a row a line, without headings. */
+  sql(statement: string): string {
+    const { config } = parse(readFileSync(this.settingsFile, 'utf8')) as { config: Settings };
+    const { name } = config['branchloans:database'] as { name: string };
+    const options = ['--no-psqlrc', '--tuples-only', '--no-align', '--dbname', name, '--command', statement];
+    return docker(['exec', `${this.prefix}-database`, 'psql', ...options]);
+  }
+
   private made: string | undefined;
 
   /** An API key that may read and write loans. */
@@ -227,12 +243,13 @@ export class TestEnvironment {
     return this.run(['destroy', '--yes', '--skip-preview']);
   }
 
-  /** Destroys what is there and removes database and files too. */
+  /** Destroys what is there and removes database, files and the image that was built too. */
   async remove(): Promise<void> {
     await this.destroy();
     const names = Object.keys(this.containers());
     if (names.length > 0) docker(['rm', '--force', ...names]);
     spawnSync('docker', ['volume', 'rm', this.volume]);
+    spawnSync('docker', ['rmi', `${this.prefix}-api:build`]);
     rmSync(this.directory, { recursive: true, force: true });
   }
 }
