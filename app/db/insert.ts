@@ -5,7 +5,7 @@ import type { Origin } from './audit';
 import { batched } from './batch';
 import { codeOf } from './faults';
 import { lockOf, type Recorded } from './idempotency';
-import type { Database, Statement } from './pool';
+import type { Database, Queryable, Statement } from './pool';
 
 /** One loan to be written, who asks for it, and the answer to keep under the request's key, if it has one. */
 interface Opening {
@@ -52,30 +52,66 @@ const INSERT: Statement<{ id: string }> = {
 
 const MOST_AT_ONCE = 50;
 
+/** What became of one opening: gives whether it was written, or throws why it could not be. */
+type Outcome = () => boolean;
+
 /** @returns false, and nothing written, if the key of the answer is taken or in use. */
 export function createInsert(database: Database): (opening: Opening) => Promise<boolean> {
   const insert = batched(
     { size: MOST_AT_ONCE, inFlight: database.connections, queue: database.queueBefore },
     async (openings: readonly Asked[]) => {
-      const written = await insertAll(withoutTwins(openings));
-      return openings.map(({ loan }) => written.has(loan.id));
+      const outcomes = await insertAll(database, withoutTwins(openings));
+      return openings.map((opening) => outcomes.get(opening) ?? notWritten);
     },
   );
-  return (opening) => insert({ ...opening, lock: opening.recorded && lockOf(opening.recorded) });
+  return async (opening) => {
+    const outcome = await insert({ ...opening, lock: opening.recorded && lockOf(opening.recorded) });
+    return outcome();
+  };
+}
 
-  async function insertAll(openings: readonly Asked[]): Promise<ReadonlySet<string>> {
-    try {
-      const rows = await database.query(INSERT, [JSON.stringify(openings.map(toRow))]);
-      return new Set(rows.map(({ id }) => id));
-    } catch (error) {
-      if (!isFaultOfOne(error)) throw error;
-      // One of them spoils it for all: apart, it hurts nobody but itself.
-      if (openings.length > 1) return union(await Promise.all(openings.map((opening) => insertAll([opening]))));
-      // The twin was done between the moment the statement looked and the moment it had the lock.
-      if (isKeyTaken(error)) return new Set();
-      throw error;
-    }
+const notWritten: Outcome = () => false;
+
+function failure(error: unknown): Outcome {
+  return () => {
+    throw error;
+  };
+}
+
+/** @throws what is the fault of no opening, such as a lost connection */
+async function insertAll(database: Database, openings: readonly Asked[]): Promise<ReadonlyMap<Asked, Outcome>> {
+  try {
+    const written = await insertRows(database, openings);
+    return new Map(openings.map((opening) => [opening, () => written.has(opening.loan.id)]));
+  } catch (error) {
+    if (!isFaultOfOne(error)) throw error;
+    // One of them spoils it for all: apart, it hurts nobody but itself.
+    if (openings.length > 1) return insertEach(database, openings);
+    // The twin was done between the moment the statement looked and the moment it had the lock.
+    const outcome = isKeyTaken(error) ? notWritten : failure(error);
+    return new Map(openings.map((opening) => [opening, outcome]));
   }
+}
+
+/**
+ * One after the other, so that they take one connection and not the pool. When the database fails meanwhile, those who
+ * were done keep their outcome, and those not tried yet share the failure.
+ */
+async function insertEach(database: Database, openings: readonly Asked[]): Promise<ReadonlyMap<Asked, Outcome>> {
+  const outcomes = new Map<Asked, Outcome>();
+  try {
+    for (const opening of openings) {
+      for (const [one, outcome] of await insertAll(database, [opening])) outcomes.set(one, outcome);
+    }
+  } catch (error) {
+    for (const opening of openings) if (!outcomes.has(opening)) outcomes.set(opening, failure(error));
+  }
+  return outcomes;
+}
+
+async function insertRows(connection: Queryable, openings: readonly Asked[]): Promise<ReadonlySet<string>> {
+  const rows = await connection.query(INSERT, [JSON.stringify(openings.map(toRow))]);
+  return new Set(rows.map(({ id }) => id));
 }
 
 /** The lock is one for a whole session, so it does not tell two requests of one statement apart. */
@@ -123,8 +159,4 @@ function isFaultOfOne(error: unknown): boolean {
 function isKeyTaken(error: unknown): boolean {
   const constraint: unknown = isNativeError(error) && 'constraint' in error ? error.constraint : undefined;
   return codeOf(error) === '23505' && constraint === 'idempotency_keys_pkey';
-}
-
-function union(sets: readonly ReadonlySet<string>[]): ReadonlySet<string> {
-  return new Set(sets.flatMap((set) => [...set]));
 }
