@@ -50,6 +50,9 @@ const INSERT: Statement<{ id: string }> = {
     RETURNING id`,
 };
 
+/** What would else be looked at by the COMMIT that does not come. */
+const CHECK_AS_COMMIT: Statement<never> = { name: 'check_as_commit', text: 'SET CONSTRAINTS ALL IMMEDIATE' };
+
 const MOST_AT_ONCE = 50;
 
 /** What became of one opening: gives whether it was written, or throws why it could not be. */
@@ -67,6 +70,27 @@ export function createInsert(database: Database): (opening: Opening) => Promise<
   return async (opening) => {
     const outcome = await insert({ ...opening, lock: opening.recorded && lockOf(opening.recorded) });
     return outcome();
+  };
+}
+
+/**
+ * The same with all that it sets off in the database, and then all of it is taken back. Only numbers are used up, such
+ * as that of the event.
+ * @returns a function that rejects where the loan could not be written
+ */
+export function createDryRun(database: Database): (loan: Loan, origin: Origin) => Promise<void> {
+  return async (loan, origin) => {
+    const takenBack = new Error('All of it is taken back');
+    try {
+      await database.transaction(async (connection) => {
+        const written = await insertRows(connection, [{ loan, origin, recorded: undefined, lock: undefined }]);
+        if (!written.has(loan.id)) throw new Error('The database took the loan and did not write it');
+        await connection.query(CHECK_AS_COMMIT);
+        throw takenBack;
+      });
+    } catch (error) {
+      if (error !== takenBack) throw error;
+    }
   };
 }
 
