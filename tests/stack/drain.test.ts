@@ -36,7 +36,7 @@ describeUnless(reason, 'a deploy that replaces what somebody is using', () => {
   }
 
   function sql(text: string): string {
-    const psql = ['psql', '--no-psqlrc', '--quiet', '--tuples-only', '--no-align', '--dbname', 'app_db'];
+    const psql = ['psql', '--no-psqlrc', '--quiet', '--tuples-only', '--no-align', '--dbname', 'branchloans_dev'];
     return docker(['exec', `${environment.prefix}-database`, ...psql, '--command', text]).trim();
   }
 
