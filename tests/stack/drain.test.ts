@@ -11,24 +11,29 @@ const reason = reasonWithoutEngine() ?? reasonWithoutPulumi();
 
 jest.setTimeout(300_000);
 
-/** Some 80 MB as NDJSON: far more than all buffers between the API and the client can take. */
-const LOANS = 160_000;
-const SLOW_BYTES_PER_SECOND = 1024 * 1024;
+/** Some 100 MB as NDJSON: far more than all buffers between the API and the client can take. */
+const LOANS = 200_000;
+/** So that it takes minutes, unless it is hurried; and enough for the gateway, which gives up after 10 s without a byte. */
+const SLOW_BYTES_PER_SECOND = 512 * 1024;
 
 describeUnless(reason, 'a deploy that replaces what somebody is using', () => {
   let environment: TestEnvironment;
+  let busy: ReturnType<typeof keepAsking>[] = [];
 
   beforeAll(async () => {
     environment = await TestEnvironment.create('development', (settings) => {
       const api = settings['branchloans:api'] as object;
-      settings['branchloans:api'] = { ...api, drain: '2s', shutdown: '60s' };
+      settings['branchloans:api'] = { ...api, drain: '2s', shutdown: '3m' };
     });
     await up();
     sql(`INSERT INTO loans (id, borrower_id, amount, currency, status, created_at, updated_at, version)
       SELECT gen_random_uuid(), 'usr_' || n || repeat('x', 240), 100, 'KES', 'pending', at, at, 1
       FROM generate_series(1, ${LOANS}) AS n, LATERAL (SELECT now() - n * interval '1 second' AS at) AS moment`);
   });
-  afterAll(() => environment.remove());
+  afterAll(async () => {
+    await Promise.all(busy.map((client) => client.stop()));
+    await environment.remove();
+  });
 
   async function up(): Promise<void> {
     const { code, output } = await environment.up();
@@ -46,7 +51,7 @@ describeUnless(reason, 'a deploy that replaces what somebody is using', () => {
     const log = followLog(old);
     const pace = { slow: true };
     const download = startDownload(environment, pace);
-    const busy = Array.from({ length: 12 }, () => keepAsking(environment));
+    busy = Array.from({ length: 12 }, () => keepAsking(environment));
     const idle = await Promise.all(Array.from({ length: 12 }, () => Connection.open(environment)));
     await Promise.all(idle.map((connection) => connection.ask('GET')));
     await sleep(6_000);
@@ -73,7 +78,7 @@ describeUnless(reason, 'a deploy that replaces what somebody is using', () => {
 
     const asked = await Promise.all(busy.map((client) => client.stop()));
     expect(asked.flatMap(({ failures }) => failures)).toEqual([]);
-    expect(asked.reduce((sum, { answered }) => sum + answered, 0)).toBeGreaterThan(100);
+    expect(asked.reduce((sum, { answered }) => sum + answered, 0)).toBeGreaterThan(50);
     // Those that had nothing to say were closed, in peace, or are still good.
     for (const connection of idle) {
       if (connection.ended) expect(connection.fault).toBeUndefined();
