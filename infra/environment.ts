@@ -45,9 +45,13 @@ export interface EnvironmentSpec {
     /** Network of the image build; `host` also works where the engine's own network has no way out. */
     readonly buildNetwork: 'default' | 'host';
     readonly replicas: number;
-    /** How long an old container goes on serving after SIGTERM. Counts from the release after the next. */
+    /** How long an old container goes on serving after SIGTERM. A change rolls the API, and counts from the deploy after. */
     readonly drainSeconds: number;
-    /** How long its requests in flight may take after that. */
+    /**
+     * How long its requests in flight may take after that, long downloads among them. The gateway's old workers give
+     * theirs both times together, and 30 s at least. A change rolls the API and reloads the gateway, and counts from the
+     * deploy after: whoever goes keeps to the settings that it came with.
+     */
     readonly shutdownSeconds: number;
     /** How long the gate waits for a new container. */
     readonly readyWithinSeconds: number;

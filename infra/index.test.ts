@@ -170,6 +170,15 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
     expect(reload).toMatchObject({ container: `branchloans-${stack}-gateway`, signal: 'HUP' });
   });
 
+  it('gives the gateway as long to finish as the API, in its files alone', () => {
+    const published = commands('publish').find(({ name }) => name.includes('gateway'));
+    const { files } = JSON.parse(String(published?.inputs['stdin'])) as { files: Record<string, string> };
+    const drain = { development: 2, staging: 5, production: 10 }[stack] ?? 0;
+    expect(files['nginx.conf']).toMatch(new RegExp(`^worker_shutdown_timeout ${drain + 30}s;$`, 'm'));
+    // Whatever depends on a setting here replaces the container with it, and shuts everybody out meanwhile.
+    expect(containersOf('gateway')[0]).toMatchObject({ stopTimeout: 35, destroyGraceSeconds: 35 });
+  });
+
   it('says where it is and what runs', () => {
     expect(outputs).toMatchObject({
       url: stack === 'development' ? 'https://localhost:8443' : 'https://branchloans.com',

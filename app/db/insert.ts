@@ -5,7 +5,7 @@ import type { Origin } from './audit';
 import { batched } from './batch';
 import { codeOf } from './faults';
 import { lockOf, type Recorded } from './idempotency';
-import type { Database, Statement } from './pool';
+import type { Database, Queryable, Statement } from './pool';
 
 /** One loan to be written, who asks for it, and the answer to keep under the request's key, if it has one. */
 interface Opening {
@@ -50,32 +50,92 @@ const INSERT: Statement<{ id: string }> = {
     RETURNING id`,
 };
 
+/** What would else be looked at by the COMMIT that does not come. */
+const CHECK_AS_COMMIT: Statement<never> = { name: 'check_as_commit', text: 'SET CONSTRAINTS ALL IMMEDIATE' };
+
 const MOST_AT_ONCE = 50;
+
+/** What became of one opening: gives whether it was written, or throws why it could not be. */
+type Outcome = () => boolean;
 
 /** @returns false, and nothing written, if the key of the answer is taken or in use. */
 export function createInsert(database: Database): (opening: Opening) => Promise<boolean> {
   const insert = batched(
     { size: MOST_AT_ONCE, inFlight: database.connections, queue: database.queueBefore },
     async (openings: readonly Asked[]) => {
-      const written = await insertAll(withoutTwins(openings));
-      return openings.map(({ loan }) => written.has(loan.id));
+      const outcomes = await insertAll(database, withoutTwins(openings));
+      return openings.map((opening) => outcomes.get(opening) ?? notWritten);
     },
   );
-  return (opening) => insert({ ...opening, lock: opening.recorded && lockOf(opening.recorded) });
+  return async (opening) => {
+    const outcome = await insert({ ...opening, lock: opening.recorded && lockOf(opening.recorded) });
+    return outcome();
+  };
+}
 
-  async function insertAll(openings: readonly Asked[]): Promise<ReadonlySet<string>> {
+/**
+ * The same with all that it sets off in the database, and then all of it is taken back. Only numbers are used up, such
+ * as that of the event.
+ * @returns a function that rejects where the loan could not be written
+ */
+export function createDryRun(database: Database): (loan: Loan, origin: Origin) => Promise<void> {
+  return async (loan, origin) => {
+    const takenBack = new Error('All of it is taken back');
     try {
-      const rows = await database.query(INSERT, [JSON.stringify(openings.map(toRow))]);
-      return new Set(rows.map(({ id }) => id));
+      await database.transaction(async (connection) => {
+        const written = await insertRows(connection, [{ loan, origin, recorded: undefined, lock: undefined }]);
+        if (!written.has(loan.id)) throw new Error('The database took the loan and did not write it');
+        await connection.query(CHECK_AS_COMMIT);
+        throw takenBack;
+      });
     } catch (error) {
-      if (!isFaultOfOne(error)) throw error;
-      // One of them spoils it for all: apart, it hurts nobody but itself.
-      if (openings.length > 1) return union(await Promise.all(openings.map((opening) => insertAll([opening]))));
-      // The twin was done between the moment the statement looked and the moment it had the lock.
-      if (isKeyTaken(error)) return new Set();
-      throw error;
+      if (error !== takenBack) throw error;
     }
+  };
+}
+
+const notWritten: Outcome = () => false;
+
+function failure(error: unknown): Outcome {
+  return () => {
+    throw error;
+  };
+}
+
+/** @throws what is the fault of no opening, such as a lost connection */
+async function insertAll(database: Database, openings: readonly Asked[]): Promise<ReadonlyMap<Asked, Outcome>> {
+  try {
+    const written = await insertRows(database, openings);
+    return new Map(openings.map((opening) => [opening, () => written.has(opening.loan.id)]));
+  } catch (error) {
+    if (!isFaultOfOne(error)) throw error;
+    // One of them spoils it for all: apart, it hurts nobody but itself.
+    if (openings.length > 1) return insertEach(database, openings);
+    // The twin was done between the moment the statement looked and the moment it had the lock.
+    const outcome = isKeyTaken(error) ? notWritten : failure(error);
+    return new Map(openings.map((opening) => [opening, outcome]));
   }
+}
+
+/**
+ * One after the other, so that they take one connection and not the pool. When the database fails meanwhile, those who
+ * were done keep their outcome, and those not tried yet share the failure.
+ */
+async function insertEach(database: Database, openings: readonly Asked[]): Promise<ReadonlyMap<Asked, Outcome>> {
+  const outcomes = new Map<Asked, Outcome>();
+  try {
+    for (const opening of openings) {
+      for (const [one, outcome] of await insertAll(database, [opening])) outcomes.set(one, outcome);
+    }
+  } catch (error) {
+    for (const opening of openings) if (!outcomes.has(opening)) outcomes.set(opening, failure(error));
+  }
+  return outcomes;
+}
+
+async function insertRows(connection: Queryable, openings: readonly Asked[]): Promise<ReadonlySet<string>> {
+  const rows = await connection.query(INSERT, [JSON.stringify(openings.map(toRow))]);
+  return new Set(rows.map(({ id }) => id));
 }
 
 /** The lock is one for a whole session, so it does not tell two requests of one statement apart. */
@@ -123,8 +183,4 @@ function isFaultOfOne(error: unknown): boolean {
 function isKeyTaken(error: unknown): boolean {
   const constraint: unknown = isNativeError(error) && 'constraint' in error ? error.constraint : undefined;
   return codeOf(error) === '23505' && constraint === 'idempotency_keys_pkey';
-}
-
-function union(sets: readonly ReadonlySet<string>[]): ReadonlySet<string> {
-  return new Set(sets.flatMap((set) => [...set]));
 }

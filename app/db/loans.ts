@@ -2,7 +2,7 @@ import type { Loan, LoanGroup, LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount, parseAmount } from '../domain/money';
 import { batched } from './batch';
 import { eventValues, HISTORY, type LoanEvent, type Origin, toEvent, withEvent } from './audit';
-import { createInsert } from './insert';
+import { createDryRun, createInsert } from './insert';
 import { apply, type Recorded } from './idempotency';
 import { createPages, type Listing, type Page, type Position } from './loan-pages';
 import { type Database, type Statement, toTimestamp } from './pool';
@@ -13,7 +13,9 @@ export interface Loans {
    * answer is taken or in use.
    */
   insert(loan: Loan, origin: Origin, answer?: Recorded): Promise<boolean>;
-  /** The same for many loans, one of them at least: all or none. */
+  /** Writes the loan as insert does, and takes all of it back. Rejects where it could not be written. */
+  dryRun(loan: Loan, origin: Origin): Promise<void>;
+  /** The same as insert for many loans, one of them at least: all or none. */
   insertAll(loans: readonly Loan[], origin: Origin, answer?: Recorded): Promise<boolean>;
   /**
    * Writes a loan's next status, that it came to it, and the answer to be kept; false, and nothing written, if the
@@ -98,6 +100,7 @@ export function createLoans(database: Database): Loans {
   const insert = createInsert(database);
   return {
     insert: (loan, origin, recorded) => insert({ loan, origin, recorded }),
+    dryRun: createDryRun(database),
     insertAll(many, origin, answer) {
       const rows = many.map(toValues);
       const columns = COLUMNS.split(', ').map((_name, column) => rows.map((row) => row[column] ?? null));

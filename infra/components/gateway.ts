@@ -16,8 +16,13 @@ const USER = { uid: 101, gid: 101 };
 const MOUNT = '/etc/branchloans';
 const CURRENT = `${MOUNT}/current`;
 const COMMAND = ['nginx', '-c', `${CURRENT}/nginx.conf`] as const;
-/** How long a worker may finish what is in flight after a reload or a stop. Not a setting: a change replaces the container. */
-const FINISH_SECONDS = 30;
+/** What an old worker gets after a reload in any case, since an answer may take so long. */
+const LEAST_FINISH_SECONDS = 30;
+/**
+ * What the container gets when it is stopped itself. It does not follow the settings: a change would replace the
+ * container, and while it is replaced nobody gets in, so that those inside must not hold it up for minutes.
+ */
+const STOP_GRACE_SECONDS = 35;
 /** Inside the container, where no right is needed for them. */
 const PORTS = { https: 8443, http: 8080, api: 8000 };
 const HEALTH = `http://127.0.0.1:${PORTS.http}/gateway/health`;
@@ -60,7 +65,8 @@ export class Gateway extends pulumi.ComponentResource {
         upstream: `${CURRENT}/upstream.conf`,
         version: `${CURRENT}/version.conf`,
       },
-      workerShutdownTimeoutSeconds: FINISH_SECONDS,
+      // As long as the old API containers, which are told to go only after the reload.
+      workerShutdownTimeoutSeconds: Math.max(LEAST_FINISH_SECONDS, spec.api.drainSeconds + spec.api.shutdownSeconds),
     });
     const way = {
       entrance: {
@@ -139,7 +145,7 @@ export class Gateway extends pulumi.ComponentResource {
         ],
         // Graceful: finish what is in flight.
         stopSignal: 'SIGQUIT',
-        stopGraceSeconds: FINISH_SECONDS + 5,
+        stopGraceSeconds: STOP_GRACE_SECONDS,
       },
       { parent: this, dependsOn: [files] },
     );

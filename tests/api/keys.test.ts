@@ -341,18 +341,40 @@ describe('the database', () => {
   });
 });
 
-it('the probe of the image shows a key where it is given one', async () => {
-  const { text } = await newKey(['loans:read']);
-  const probe = (environment: Record<string, string>) =>
+describe('the probe of the image', () => {
+  const probe = (path: string, environment: Record<string, string> = {}) =>
     new Promise<string>((done) => {
       const env = { PATH: process.env.PATH, PORT: String(api.port), ...environment };
-      execFile(join(__dirname, '../../app/probe'), ['/api/v1/loans?limit=1'], { env }, (error, stdout) =>
+      execFile(join(__dirname, '../../app/probe'), [path], { env }, (error, stdout) =>
         done(error === null ? 'passed' : stdout),
       );
     });
-  // What the gate of a deploy looks for.
-  expect(await probe({})).toMatch(/^probe \/api\/v1\/loans\?limit=1: HTTP\/1\.1 401 Unauthorized \{/);
-  expect(await probe({ PROBE_KEY: text })).toBe('passed');
+
+  it('shows a key where it is given one', async () => {
+    const { text } = await newKey(['loans:read']);
+    const path = '/api/v1/loans?limit=1';
+    // What the gate of a deploy looks for.
+    expect(await probe(path)).toMatch(/^probe \/api\/v1\/loans\?limit=1: HTTP\/1\.1 401 Unauthorized \{/);
+    expect(await probe(path, { PROBE_KEY: text })).toBe('passed');
+  });
+
+  it('posts a body where it is given one, and wants 2xx', async () => {
+    const { text } = await newKey(['loans:read', 'loans:write']);
+    const post = (path: string, body: string, environment = {}) =>
+      probe(path, { PROBE_KEY: text, PROBE_BODY: body, ...environment });
+    // More bytes than characters, and characters that a shell would have a meaning for.
+    const loan = { ...LOAN, borrower_id: 'Wanjikũ 100% "$HOME" \\n `id`' };
+    for (const LC_ALL of ['C', 'C.UTF-8']) {
+      expect(await post('/api/v1/loans/dry-run', JSON.stringify(loan), { LC_ALL })).toBe('passed');
+    }
+    expect(await post('/api/v1/loans', JSON.stringify(loan))).toBe('passed');
+    const [written] = (await list(text)).json() as { borrower_id: string }[];
+    expect(written).toMatchObject({ borrower_id: loan.borrower_id });
+    expect(await post('/api/v1/loans', '{}')).toMatch(
+      /^probe \/api\/v1\/loans: HTTP\/1\.1 422 .*urn:problem:validation-error/,
+    );
+    expect(await post('/api/v1/loans', JSON.stringify(loan), { PROBE_KEY: '' })).toMatch(/: HTTP\/1\.1 401 /);
+  });
 });
 
 it('keeps no secret: neither in the database, nor in the logs, nor in the metrics', async () => {

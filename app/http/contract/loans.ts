@@ -242,6 +242,18 @@ export const LOAN_OPERATIONS = operations([
     problems: [...BODY, ...KEY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
   },
   {
+    id: 'dryRunLoan',
+    access: 'loans:write',
+    method: 'POST',
+    paths: api('/loans/dry-run'),
+    summary:
+      'What asking for this loan would be answered, without creating it: the loan is written to the database, and taken ' +
+      'back. The id leads nowhere, and an Idempotency-Key is of no account',
+    answer: { status: 201, schema: 'Loan' },
+    body: 'NewLoan',
+    problems: [...BODY, 'invalid-amount', 'invalid-parameter', ...DATABASE],
+  },
+  {
     id: 'createLoans',
     access: 'loans:write',
     method: 'POST',

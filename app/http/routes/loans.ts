@@ -63,6 +63,14 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Loa
       });
     },
 
+    /** No event of the business: nothing has happened. */
+    async dryRunLoan(ctx: Context) {
+      validateQuery(emptyQuery, ctx);
+      const loan = openLoan(validateBody(newLoan, await readJson(ctx)), newId(), now());
+      await loans.dryRun(loan, ctx.state);
+      sendAnswer(ctx, jsonTextAnswer(201, loanText(loan)));
+    },
+
     /** Of rivals the database lets one through; the others look again, and find that they come too late. */
     async moveLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
