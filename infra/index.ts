@@ -56,11 +56,27 @@ export = async () => {
   const network = new Network(named('network'), context, opts);
   const database = new Database(named('database'), context, { images, network }, opts);
   const api = new Api(named('api'), context, { images, network, database: database.connection }, opts);
+  const canary =
+    spec.canary &&
+    new Api(
+      named('api-canary'),
+      context,
+      { images, network, database: database.connection, track: 'canary' },
+      // The migrations of the older release come first.
+      { ...opts, dependsOn: api },
+    );
   const monitoring = new Monitoring(named('monitoring'), context, { images, network }, opts);
   const gateway = new Gateway(
     named('gateway'),
     context,
-    { images, network, certificate, api: api.active, prometheusPassword: monitoring.prometheusPassword },
+    {
+      images,
+      network,
+      certificate,
+      api: api.active,
+      canary: canary?.active,
+      prometheusPassword: monitoring.prometheusPassword,
+    },
     opts,
   );
 
@@ -68,6 +84,7 @@ export = async () => {
     url: gateway.url,
     image: api.active.apply(({ release }) => release['image']),
     release: api.active.apply(({ release }) => release),
+    ...(canary ? { canary: canary.active.apply(({ release }) => release) } : {}),
     prometheusUser: monitoring.prometheusUser,
     prometheusPassword: monitoring.prometheusPassword,
     grafanaUser: monitoring.grafanaUser,

@@ -16,6 +16,7 @@ import {
   stackExists,
   stackNamed,
 } from './operator';
+import { canary } from './verbs/canary';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
@@ -25,6 +26,7 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   logs,
   seed,
   retention,
+  canary,
   'api-key': apiKey,
   'pin-images': pinImages,
 };

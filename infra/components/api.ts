@@ -6,6 +6,7 @@ import { createContainer } from '../container';
 import type { GateOutput } from '../deploy/gate';
 import type { EnvironmentSpec } from '../environment';
 import { labelsOf } from '../labels';
+import { type Track, TRACK_NAMES } from '../ops/prometheus';
 import { createStep } from '../step';
 import type { Context } from './context';
 import type { Connection } from './database';
@@ -21,7 +22,8 @@ const SECRETS = '/run/branchloans';
 
 /**
  * The loans API: migrated by its own image, started beside the running release, and let through by a gate.
- * Its containers have no name, port or state of their own, so any number can run at the same time.
+ * Its containers have no name, port or state of their own, so any number can run at the same time; so can a second
+ * release, the canary, which goes the same way under a name of its own and differs in its image only.
  */
 export class Api extends pulumi.ComponentResource {
   /** What the gate let through: the containers that may get traffic. */
@@ -30,13 +32,15 @@ export class Api extends pulumi.ComponentResource {
   constructor(
     name: string,
     context: Context,
-    { images, network, database }: { images: Images; network: Network; database: Connection },
+    args: { images: Images; network: Network; database: Connection; track?: Track },
     opts: pulumi.ComponentResourceOptions,
   ) {
     super('branchloans:infra:Api', name, {}, opts);
+    const { images, network, database, track = 'stable' } = args;
     const { spec, engine } = context;
+    const { image, reference, commit, replicas } = trackOf(track, spec, images);
     const user = `${USER.uid}:${USER.gid}`;
-    const environment = settings(spec, database);
+    const environment = { ...settings(spec, database), COMMIT: commit };
 
     const secrets = new Files(
       `${name}-secrets`,
@@ -51,7 +55,7 @@ export class Api extends pulumi.ComponentResource {
         'run',
         {
           purpose: `The ${step} step`,
-          image: images.api,
+          image,
           user,
           entrypoint: MAIN[0],
           command: [...MAIN.slice(1), step],
@@ -61,25 +65,25 @@ export class Api extends pulumi.ComponentResource {
           memoryMib: 256,
           labels: labelsOf(spec, step),
         },
-        { parent: this, engine, triggers: [images.api, secrets.version], dependsOn: after },
+        { parent: this, engine, triggers: [image, secrets.version], dependsOn: after },
       );
     const migrated = once('migrate', [database.ready]);
-    const seeded = spec.sampleLoans ? [once('seed', [migrated])] : [];
+    const seeded = spec.sampleLoans && track === 'stable' ? [once('seed', [migrated])] : [];
 
-    const containers = Array.from({ length: spec.api.replicas }, (_, index) =>
+    const containers = Array.from({ length: replicas }, (_, index) =>
       createContainer(
         `${name}-${index + 1}`,
         spec,
         {
-          component: 'api',
+          component: TRACK_NAMES[track],
           replacement: 'beside',
-          image: images.api,
+          image,
           user,
           entrypoint: [...MAIN],
           environment,
           limits: spec.api.limits,
           healthcheck: { ...spec.api.healthcheck, test: [PROBE], startPeriodSeconds: 10 },
-          networks: [{ name: network.front, alias: 'api' }, { name: network.data }],
+          networks: [{ name: network.front, alias: TRACK_NAMES[track] }, { name: network.data }],
           mounts: [{ source: secrets.volume, target: SECRETS, readOnly: true }],
           tmpfs: { '/tmp': 16 },
           stopGraceSeconds: spec.api.drainSeconds + spec.api.shutdownSeconds + 5,
@@ -99,7 +103,7 @@ export class Api extends pulumi.ComponentResource {
         smokePaths: ['/health-db', '/api/v1/loans?limit=1', '/api/v1/stats'],
         keyCommand: [...MAIN, 'api-key'],
         readyWithinSeconds: spec.api.readyWithinSeconds,
-        release: release(spec, images.apiReference, containers),
+        release: release(commit, reference, containers),
       },
       { parent: this, engine, triggers: containers.map(({ id }) => id) },
     );
@@ -111,6 +115,17 @@ export class Api extends pulumi.ComponentResource {
 /** One worker per core of the limit; the service itself starts no more than the host has cores. */
 export function processes(spec: EnvironmentSpec): number {
   return Math.max(1, Math.ceil(spec.api.limits.cpus));
+}
+
+/** In what the tracks differ. */
+function trackOf(track: Track, spec: EnvironmentSpec, images: Images) {
+  if (track === 'stable') {
+    return { image: images.api, reference: images.apiReference, commit: spec.commit, replicas: spec.api.replicas };
+  }
+  if (spec.canary === undefined || images.canary === undefined) throw new Error('this stack has no canary');
+  const { id: image, reference } = images.canary;
+  // Its image knows which commit it is of; the stack's setting tells of the stack's own release.
+  return { image, reference, commit: '', replicas: spec.canary.replicas };
 }
 
 function settings(spec: EnvironmentSpec, database: Connection) {
@@ -143,18 +158,18 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     // No port of these containers is published: whoever reaches them is the gateway, or one of our own.
     CLIENT_ADDRESS: 'x-forwarded-for',
     VERSION: '',
-    COMMIT: spec.commit,
+    COMMIT: '',
   } satisfies Record<SettingName, string>;
 }
 
 /** A release is its image and its containers: a short id, the image's digest and the commit it says it is from. */
-function release(spec: EnvironmentSpec, image: pulumi.Output<string>, containers: docker.Container[]) {
+function release(commit: string, image: pulumi.Output<string>, containers: docker.Container[]) {
   return pulumi.all([image, ...containers.map(({ id }) => id)]).apply(([reference, ...ids]) => ({
     id: createHash('sha256')
       .update([reference, ...ids].join())
       .digest('hex')
       .slice(0, 12),
     image: reference ?? '',
-    commit: spec.commit,
+    commit,
   }));
 }

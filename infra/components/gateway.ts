@@ -1,6 +1,7 @@
 import * as pulumi from '@pulumi/pulumi';
 import { createContainer } from '../container';
 import type { GateOutput } from '../deploy/gate';
+import { withCanary } from '../ops/canary';
 import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT } from '../ops/nginx';
 import type { Context } from './context';
 import { Files } from './files';
@@ -33,6 +34,8 @@ export class Gateway extends pulumi.ComponentResource {
       network: Network;
       certificate: { certificate: string; key: string };
       api: pulumi.Output<GateOutput>;
+      /** What the canary's own gate let through; undefined where there is none. */
+      canary: pulumi.Output<GateOutput> | undefined;
       prometheusPassword: pulumi.Output<string>;
     },
     opts: pulumi.ComponentResourceOptions,
@@ -62,7 +65,11 @@ export class Gateway extends pulumi.ComponentResource {
       {
         files: {
           'nginx.conf': configuration,
-          'upstream.conf': args.api.apply(({ containers }) => renderUpstream(containers)),
+          'upstream.conf': pulumi
+            .all([args.api, args.canary])
+            .apply(([{ containers }, canary]) =>
+              renderUpstream(withCanary(containers, canary?.containers ?? [], spec.canary?.percent ?? 0)),
+            ),
           'tls.pem': args.certificate.certificate,
           'tls.key': pulumi.secret(args.certificate.key),
           htpasswd: args.prometheusPassword.apply((password) => `${htpasswd(PROMETHEUS_USER, password)}\n`),

@@ -1,5 +1,5 @@
 import { pack } from 'tar-stream';
-import { renderUpstream, serversOf } from '../ops/nginx';
+import { renderHandover } from '../ops/nginx';
 import { docker, indent, sleep, StepError, tryDocker } from './engine';
 
 /**
@@ -93,11 +93,9 @@ async function handOver(input: PublishInput, file: string): Promise<void> {
     input.helperImage,
     ...read,
   ]);
-  const before = code === 0 ? serversOf(stdout) : [];
-  const after = serversOf(input.files[file] ?? '');
-  if (before.length === 0 || after.every((server) => before.includes(server))) return;
-  const both = { ...input.files, [file]: renderUpstream([...new Set([...before, ...after])]) };
-  await place(input, `${input.version}-handover`, both, true);
+  const both = code === 0 ? renderHandover(stdout, input.files[file] ?? '') : undefined;
+  if (both === undefined) return;
+  await place(input, `${input.version}-handover`, { ...input.files, [file]: both }, true);
   await sleep(HANDOVER_MS);
 }
 
