@@ -11,7 +11,8 @@ import { cpuClock } from './cpu';
 import { loanId, prepareLoans, sql } from './data';
 import { get, keepRate, saturate } from './load';
 import { trendOf } from './memory';
-import { failuresOf, goalsOf, quantile, ratiosOf } from './report';
+import { quantile } from './quantile';
+import { failuresOf, goalsOf, ratiosOf } from './report';
 import { WORKLOADS } from './workloads';
 
 const port = Number(process.env.TEST_POSTGRES_PORT);

@@ -1,5 +1,6 @@
 import type { ContenderName } from './contenders';
 import type { Measured } from './compare';
+import { median } from './quantile';
 import { TITLES, type WorkloadName } from './workloads';
 
 /** What the measurements say: ratios within a round, goals, tables. */
@@ -131,17 +132,4 @@ export function table(headings: readonly string[], rows: readonly (readonly stri
   const line = (cells: readonly string[]) =>
     `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |\n`;
   return [line(headings), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('');
-}
-
-export function median(values: readonly number[]): number {
-  return quantile(values, 0.5);
-}
-
-/** By linear interpolation; NaN of nothing. */
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = Float64Array.from(values).sort();
-  const place = (sorted.length - 1) * share;
-  const below = sorted[Math.floor(place)] ?? NaN;
-  const above = sorted[Math.ceil(place)] ?? NaN;
-  return below + (above - below) * (place % 1);
 }

@@ -186,6 +186,22 @@ export class TestEnvironment {
     return Object.fromEntries(inspected.map((container) => [container.Name.slice(1), container]));
   }
 
+  /** Names of the API's containers, in order; those that are no longer wanted included. */
+  apiContainers(): string[] {
+    return Object.entries(this.containers())
+      .filter(([, { Config }]) => Config.Labels['org.branchloans.component'] === 'api')
+      .map(([name]) => name)
+      .sort();
+  }
+
+  /** What the superuser's `psql` prints: a row a line, without headings. */
+  sql(statement: string): string {
+    const { config } = parse(readFileSync(this.settingsFile, 'utf8')) as { config: Settings };
+    const { name } = config['branchloans:database'] as { name: string };
+    const options = ['--no-psqlrc', '--tuples-only', '--no-align', '--dbname', name, '--command', statement];
+    return docker(['exec', `${this.prefix}-database`, 'psql', ...options]);
+  }
+
   private made: string | undefined;
 
   /** An API key that may read and write loans. */

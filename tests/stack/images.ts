@@ -18,23 +18,90 @@ export function nextRelease(base: string, number: number): string {
   return build(`bl-test-release:1.0.${number}`, `FROM ${base}\nLABEL release=${number}\n`);
 }
 
-/** Migrates well, starts, and never answers. */
-export function silentRelease(base: string): string {
-  return broken(base, '2.0.0', `console.log("waiting for something that never comes"); setInterval(() => {}, 1000);`);
-}
-
 /** Migrates well and crashes when it starts. */
 export function crashingRelease(base: string): string {
-  return broken(base, '2.0.1', `throw new Error("boom at start");`);
+  return changed(base, '2.0.0', `if (serving) throw new Error("boom at start");`);
 }
 
-function broken(base: string, version: string, script: string): string {
-  const main = `if (process.argv[2] === "migrate" || process.argv[2] === "seed") process.exit(0);\n${script}\n`;
-  const encoded = Buffer.from(main).toString('base64');
-  return build(
-    `bl-test-broken:${version}`,
-    `FROM ${base}\nUSER 0\nRUN echo ${encoded} | base64 -d > /app/main.js\nUSER 10001:10001\n`,
+/** Migrates well, starts, and listens on no port. */
+export function silentRelease(base: string): string {
+  return changed(
+    base,
+    '2.0.1',
+    `if (serving) { console.log("waiting for something that never comes"); setInterval(() => {}, 1000); } else`,
   );
+}
+
+/** Answers, but never that it is ready. */
+export function unreadyRelease(base: string): string {
+  return changed(base, '2.0.2', answering(`path === "/health/ready"`, 503, 'the cache is cold'));
+}
+
+/** Ready, and fails whoever reads loans. */
+export function failingRelease(base: string): string {
+  return changed(base, '2.0.3', answering(`path.startsWith("/api/")`, 500, 'boom in a handler'));
+}
+
+/** Good, and ready after so many seconds. */
+export function slowRelease(base: string, seconds: number): string {
+  const start = `console.log("warming up for ${seconds} s"); setTimeout(() => require("./service.js"), ${seconds * 1_000});`;
+  return changed(base, `2.1.${seconds}`, `if (serving && isPrimary) { ${start} } else`);
+}
+
+/** Migrates well, and gives the database a wrong password when it serves. */
+export function passwordlessRelease(base: string): string {
+  const wrong = `fs.writeFileSync("/tmp/password", "not the password"); process.env.DATABASE_PASSWORD_FILE = "/tmp/password";`;
+  return changed(base, '2.0.4', `if (serving) { const fs = require("node:fs"); ${wrong} }`);
+}
+
+/** Has a migration that changes the schema and its rows, and then fails. */
+export function badMigrationRelease(base: string): string {
+  const sql =
+    "ALTER TABLE loans ADD COLUMN halfway text;\nUPDATE loans SET halfway = borrower_id, borrower_id = 'nobody' " +
+    "WHERE borrower_id LIKE 'usr_%';\nSELECT no_such_function();\n";
+  const next = `printf '%04d' $(($(ls /app/migrations | wc -l) + 1))`;
+  return build(
+    'bl-test-release:2.0.5',
+    `FROM ${base}\nUSER 0\nRUN echo ${encoded(sql)} | base64 -d > /app/migrations/$(${next})_halfway.sql\nUSER 10001:10001\n`,
+  );
+}
+
+/** Passes every test on its own port, and fails whoever comes through TLS. */
+export function publiclyBrokenRelease(base: string): string {
+  return changed(base, '2.0.6', answering(`headers["x-forwarded-proto"] === "https"`, 500, 'boom behind TLS'));
+}
+
+/** For a release that answers some requests itself. */
+function answering(condition: string, status: number, words: string): string {
+  return `const http = require("node:http");
+const emit = http.Server.prototype.emit;
+http.Server.prototype.emit = function (name, request, response) {
+  if (name !== "request") return emit.apply(this, arguments);
+  const { headers, url } = request;
+  const path = url.split("?")[0];
+  if (!(${condition})) return emit.apply(this, arguments);
+  console.log("${words}: " + path);
+  response.writeHead(${status}, { "content-type": "application/problem+json" });
+  response.end(JSON.stringify({ title: "${words}" }));
+  return true;
+};`;
+}
+
+/** The service as it is, with a script that runs first. It knows `serving` and `isPrimary`. */
+function changed(base: string, version: string, script: string): string {
+  const main = `const { isPrimary } = require("node:cluster");
+const serving = [undefined, "serve"].includes(process.argv[2]);
+${script}
+require("./service.js");
+`;
+  return build(
+    `bl-test-release:${version}`,
+    `FROM ${base}\nUSER 0\nRUN mv /app/main.js /app/service.js && echo ${encoded(main)} | base64 -d > /app/main.js\nUSER 10001:10001\n`,
+  );
+}
+
+function encoded(text: string): string {
+  return Buffer.from(text).toString('base64');
 }
 
 export function removeReleases(): void {
