@@ -78,7 +78,7 @@ beforeEach(() => {
   writeFileSync(file, `config:\n  branchloans:image: ${STABLE} # the one that serves\n  branchloans:commit: abcdef0\n`);
   jest.spyOn(Date, 'now').mockImplementation(() => clock);
   for (const stream of ['log', 'error'] as const) {
-    jest.spyOn(console, stream).mockImplementation((line: unknown) => void lines.push(String(line)));
+    jest.spyOn(console, stream).mockImplementation((...given: unknown[]) => void lines.push(given.join(' ')));
   }
 });
 afterAll(() => rmSync(directory, { recursive: true }));
