@@ -32,7 +32,7 @@ seed: node_modules/.package-lock.json ## Load the five sample loans
 retention: node_modules/.package-lock.json ## Borrowers of loans closed years ago become pseudonyms (DRY_RUN=1: only say which)
 	@$(TS) infra/main.ts retention $(STACK) $(if $(DRY_RUN),--dry-run)
 
-canary: node_modules/.package-lock.json ## A release on trial: IMAGE= [PERCENT=10] [WINDOW=5m] [ERRORS=1] [LATENCY=1.5]; nothing: watch on; PROMOTE=1, ABORT=1
+canary: node_modules/.package-lock.json ## A release on trial: IMAGE= [PERCENT=10] [WINDOW=5m] [ERRORS=1] [LATENCY=1.5]; alone: watch on; PROMOTE=1; ABORT=1
 	@$(TS) infra/main.ts canary $(STACK) $(if $(IMAGE),--image '$(IMAGE)') $(if $(PERCENT),--percent '$(PERCENT)') \
 	  $(if $(WINDOW),--window '$(WINDOW)') $(if $(ERRORS),--errors '$(ERRORS)') $(if $(LATENCY),--latency '$(LATENCY)') \
 	  $(if $(PROMOTE),--promote) $(if $(ABORT),--abort)
