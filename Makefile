@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs releases rollback seed retention api-key certificate test bench bench-large check format images-offline pin-images clean
+.PHONY: help up down status logs releases rollback seed retention canary api-key certificate test bench bench-large check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ seed: node_modules/.package-lock.json ## Load the five sample loans
 
 retention: node_modules/.package-lock.json ## Borrowers of loans closed years ago become pseudonyms (DRY_RUN=1: only say which)
 	@$(TS) infra/main.ts retention $(STACK) $(if $(DRY_RUN),--dry-run)
+
+canary: node_modules/.package-lock.json ## A release on trial: IMAGE= [PERCENT=10] [WINDOW=5m] [ERRORS=1] [LATENCY=1.5]; alone: watch on; PROMOTE=1; ABORT=1
+	@$(TS) infra/main.ts canary $(STACK) $(if $(IMAGE),--image '$(IMAGE)') $(if $(PERCENT),--percent '$(PERCENT)') \
+	  $(if $(WINDOW),--window '$(WINDOW)') $(if $(ERRORS),--errors '$(ERRORS)') $(if $(LATENCY),--latency '$(LATENCY)') \
+	  $(if $(PROMOTE),--promote) $(if $(ABORT),--abort)
 
 api-key: node_modules/.package-lock.json ## API keys: NAME= SCOPES= [DAYS=], LIST=1, ROTATE=id [HOURS=], REVOKE=id
 	@$(TS) infra/main.ts api-key $(STACK) $(KEY_ARGUMENTS)

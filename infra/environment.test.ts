@@ -88,6 +88,15 @@ describe('the environments that ship', () => {
   });
 });
 
+it('have no canary unless they say so, and room for one', () => {
+  for (const stack of ['development', 'staging', 'production']) {
+    expect(read(stack).canary).toBeUndefined();
+    const image = `sha256:${'a'.repeat(64)}`;
+    const { canary } = read(stack, (c) => (c['branchloans:canary'] = { image, percent: 10 }));
+    expect(canary).toEqual({ image, percent: 10, replicas: 1 });
+  }
+});
+
 it('limit what one caller may ask for, but not in development', () => {
   expect(['development', 'staging', 'production'].map((stack) => read(stack).api.rateLimit)).toEqual([
     undefined,
@@ -158,6 +167,30 @@ describe('wrong settings', () => {
       'more connections than the database has',
       set('api', 'replicas', 40),
       /^database\.maxConnections: 200 is too few: a deploy needs 800/,
+    ],
+    [
+      'a canary for which the database has no connections',
+      (c) => {
+        set('database', 'maxConnections', 50)(c);
+        c['branchloans:canary'] = { image: 'me/loans:1.4.0', percent: 10, replicas: 2 };
+      },
+      /^database\.maxConnections: 50 is too few: a deploy needs 60 \(2 x 1 replicas and 2 of the canary x 1 /,
+    ],
+    ['a canary without an image', (c) => (c['branchloans:canary'] = { percent: 10 }), /^canary\.image: not set/],
+    [
+      'a canary that moves',
+      (c) => (c['branchloans:canary'] = { image: 'me/loans:main', percent: 10 }),
+      /^canary\.image: .*"main" moves/,
+    ],
+    ...[0, 51, 2.5, '10'].map((percent): [string, (config: Settings) => void, RegExp] => [
+      `a canary of ${JSON.stringify(percent)} percent`,
+      (c) => (c['branchloans:canary'] = { image: 'me/loans:1.4.0', percent }),
+      /^canary\.percent: .* is not valid: must be (at least 1|at most 50|a whole number of percent)/,
+    ]),
+    [
+      'an unknown setting of a canary',
+      (c) => (c['branchloans:canary'] = { image: 'me/loans:1.4.0', percent: 10, weight: 1 }),
+      /^canary\.weight: unknown setting; known here: image, percent, replicas/,
     ],
     [
       'a password in clear',

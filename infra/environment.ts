@@ -77,6 +77,16 @@ export interface EnvironmentSpec {
     /** The names that it answers to, as the gateway does. */
     readonly hosts: readonly string[];
   };
+  /** A release on trial beside the one that serves; undefined where there is none. It shares all settings of `api`. */
+  readonly canary:
+    | {
+        /** Its migrations run before its containers start, and stay when it goes: they may only expand. */
+        readonly image: string;
+        /** Of all requests. A change reaches the gateway by a reload. */
+        readonly percent: number;
+        readonly replicas: number;
+      }
+    | undefined;
   readonly database: Service & {
     readonly volume: DataVolume;
     /** Changing it makes a new, empty database beside the old one. */
@@ -144,6 +154,8 @@ const imageReference = z.string().refine((reference) => imageFault(reference) ==
 });
 
 function imageFault(reference: string): string | undefined {
+  // The id of an image that is on the engine already.
+  if (/^sha256:[0-9a-f]{64}$/.test(reference)) return undefined;
   if (!/^[\w.\-/:]+(@sha256:[0-9a-f]{64})?$/.test(reference)) return 'must be an image such as nginx:1.30.5';
   if (reference.includes('@sha256:')) return undefined;
   const tag = /:([\w.-]+)$/.exec(reference)?.[1];
@@ -189,6 +201,16 @@ const schema = z.strictObject({
     .regex(/^[a-z0-9][a-z0-9-]*$/, 'must be lower-case letters, digits and hyphens')
     .optional(),
   image: imageReference.optional(),
+  canary: z
+    .strictObject({
+      image: imageReference,
+      percent: z
+        .int('must be a whole number of percent')
+        .min(1, 'must be at least 1')
+        .max(50, "must be at most 50: more is a deploy, make the image the stack's own"),
+      replicas: z.int('must be a whole number').min(1, 'must be at least 1').max(64).default(1),
+    })
+    .optional(),
   buildNetwork: z.enum(['default', 'host']).default('host'),
   commit: z.string().default('unknown'),
   images: z
@@ -363,12 +385,13 @@ function crossFieldFaults(settings: Settings): string[] {
   }
   // During a deploy the old and the new containers hold their connections at the same time.
   const { replicas, poolSize, cpus: cores } = settings.api;
-  const needed = 2 * replicas * Math.ceil(cores) * poolSize;
+  const canaries = settings.canary?.replicas ?? 0;
+  const needed = 2 * (replicas + canaries) * Math.ceil(cores) * poolSize;
   const usable = settings.database.maxConnections - 10;
   if (needed > usable) {
     faults.push(
       `database.maxConnections: ${settings.database.maxConnections} is too few: a deploy needs ${needed} ` +
-        `(2 x ${replicas} replicas x ${Math.ceil(cores)} processes x a pool of ${poolSize}) and 10 are kept free`,
+        `(2 x ${replicas} replicas${canaries > 0 ? ` and ${canaries} of the canary` : ''} x ${Math.ceil(cores)} processes x a pool of ${poolSize}) and 10 are kept free`,
     );
   }
   return faults;
@@ -402,6 +425,7 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       corsOrigins: s.api.corsOrigins,
       hosts: [...new Set([host, s.domain, 'localhost', '127.0.0.1'])],
     },
+    canary: s.canary,
     database: {
       ...toService(s.database),
       volume: s.database.volume.startsWith('./')

@@ -204,6 +204,44 @@ describe('the program', () => {
     );
   });
 
+  it('runs a canary beside the stable release, with its image and a gate of its own', async () => {
+    const image = `sha256:${'c'.repeat(64)}`;
+    install('staging', (config) => {
+      config['branchloans:canary'] = { image, percent: 10 };
+      config['branchloans:commit'] = 'abcdef0';
+    });
+    const outputs = await run();
+    const [one, ...more] = containersOf('api-canary');
+    expect(more).toEqual([]);
+    expect(one).toMatchObject({ image: 'sha256:branchloans-staging-images-api-canary' });
+    expect(one?.name).toBeUndefined();
+    expect(violations(one!)).toEqual([]);
+    const [stable] = containersOf('api');
+    const without = (envs?: readonly string[]) => envs?.filter((env) => !env.startsWith('COMMIT='));
+    expect(without(one?.envs)).toEqual(without(stable?.envs));
+    expect([stable, one].map((each) => each?.envs?.filter((env) => env.startsWith('COMMIT=')))).toEqual([
+      ['COMMIT=abcdef0'],
+      [],
+    ]);
+    expect(registered).toContainEqual(expect.objectContaining({ inputs: expect.objectContaining({ name: image }) }));
+    expect(
+      commands('run')
+        .map(({ name }) => name)
+        .sort(),
+    ).toEqual(['api-canary-migrate', 'api-migrate', 'api-seed'].map((step) => `branchloans-staging-${step}`));
+    expect(commands('gate')).toHaveLength(2);
+    const files = commands('publish').map(({ inputs }) => String(inputs['stdin']));
+    const [upstream] = files.filter((stdin) => stdin.includes('upstream.conf'));
+    const written = (JSON.parse(upstream!) as { files: Record<string, string> }).files['upstream.conf'];
+    expect(written?.match(/server \S+ resolve weight=\d+/g)).toEqual([
+      'server branchloans-staging-api-1-a1b2c3d:8000 resolve weight=9',
+      'server branchloans-staging-api-2-a1b2c3d:8000 resolve weight=9',
+      'server branchloans-staging-api-canary-1-a1b2c3d:8000 resolve weight=2',
+    ]);
+    expect(files.some((stdin) => stdin.includes('prometheus.yml') && stdin.includes('- api-canary'))).toBe(true);
+    expect(outputs).toMatchObject({ canary: { image: expect.stringContaining('api-canary') } });
+  });
+
   it('takes a password that the stack sets itself', async () => {
     install('staging', (config) => (config['branchloans:databasePassword'] = 'chosen-by-the-team'));
     await run();

@@ -9,6 +9,7 @@ import { Gateway } from './components/gateway';
 import { Images } from './components/images';
 import { Monitoring } from './components/monitoring';
 import { Network } from './components/network';
+import { Releases } from './components/releases';
 import { StepError } from './deploy/engine';
 import { EnvironmentError, readEnvironment, type EnvironmentSpec } from './environment';
 import { preflight } from './preflight';
@@ -55,12 +56,22 @@ export = async () => {
   const images = new Images(named('images'), context, opts);
   const network = new Network(named('network'), context, opts);
   const database = new Database(named('database'), context, { images, network }, opts);
-  const api = new Api(named('api'), context, { images, network, database: database.connection }, opts);
+  const { ledger } = new Releases(named('releases'), context, { images }, opts);
+  const api = new Api(named('api'), context, { images, network, database: database.connection, ledger }, opts);
+  const canary =
+    spec.canary &&
+    new Api(
+      named('api-canary'),
+      context,
+      { images, network, database: database.connection, ledger, track: 'canary' },
+      // The migrations of the older release come first.
+      { ...opts, dependsOn: api },
+    );
   const monitoring = new Monitoring(named('monitoring'), context, { images, network }, opts);
   const gateway = new Gateway(
     named('gateway'),
     context,
-    { images, network, certificate, api, prometheusPassword: monitoring.prometheusPassword },
+    { images, network, certificate, api, canary, prometheusPassword: monitoring.prometheusPassword },
     opts,
   );
 
@@ -68,6 +79,7 @@ export = async () => {
     url: gateway.url,
     image: gateway.release.apply(({ image }) => image),
     release: gateway.release,
+    ...(canary ? { canary: canary.attempt.apply(({ release }) => release) } : {}),
     prometheusUser: monitoring.prometheusUser,
     prometheusPassword: monitoring.prometheusPassword,
     grafanaUser: monitoring.grafanaUser,

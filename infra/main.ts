@@ -18,6 +18,7 @@ import {
 import { releases } from './verbs/releases';
 import { rollback } from './verbs/rollback';
 import { printAccess, up } from './verbs/up';
+import { canary } from './verbs/canary';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
@@ -27,6 +28,7 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   logs,
   seed,
   retention,
+  canary,
   'api-key': apiKey,
   releases,
   rollback,

@@ -83,7 +83,7 @@ async function missingImages(stack: string): Promise<string[]> {
 }
 
 /** The stack's settings as they stand in its file; checked by the program, not here. */
-function settingsOf(stack: string): Record<string, unknown> {
+export function settingsOf(stack: string): Record<string, unknown> {
   const file = parse(readFileSync(resolve(ROOT, `Pulumi.${stack}.yaml`), 'utf8')) as {
     config?: Record<string, unknown>;
   };
@@ -119,8 +119,9 @@ function imagesOf(stack: string): string[] {
   const settings = settingsOf(stack);
   const images = componentImages(settings);
   const api = settings['branchloans:image'];
+  const canary = (settings['branchloans:canary'] as { image?: string } | undefined)?.image;
   const { node, ...rest } = images;
-  return [...Object.values(rest), typeof api === 'string' ? api : node];
+  return [...Object.values(rest), typeof api === 'string' ? api : node, ...(canary === undefined ? [] : [canary])];
 }
 
 /**

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
-import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import type { SettingName } from '../../app/config';
 import { createContainer } from '../container';
 import type { GateOutput } from '../deploy/gate';
-import type { Attempt, Release } from '../deploy/ledger';
+import type { Attempt, Ledger, Release } from '../deploy/ledger';
 import type { Smoke } from '../deploy/smoke';
 import type { EnvironmentSpec } from '../environment';
 import { labelsOf } from '../labels';
+import { type Track, TRACK_NAMES } from '../ops/prometheus';
 import { createStep } from '../step';
 import type { Context } from './context';
 import type { Connection } from './database';
@@ -23,7 +23,8 @@ const SECRETS = '/run/branchloans';
 
 /**
  * The loans API: migrated by its own image, started beside the running release, and let through by a gate.
- * Its containers have no name, port or state of their own, so any number can run at the same time.
+ * Its containers have no name, port or state of their own, so any number can run at the same time; so can a second
+ * release, the canary, which goes the same way under a name of its own and differs in its image only.
  */
 export class Api extends pulumi.ComponentResource {
   /** What the gate let through: the containers that may get traffic. */
@@ -43,13 +44,21 @@ export class Api extends pulumi.ComponentResource {
   constructor(
     name: string,
     context: Context,
-    { images, network, database }: { images: Images; network: Network; database: Connection },
+    args: {
+      images: Images;
+      network: Network;
+      database: Connection;
+      ledger: pulumi.Output<Ledger>;
+      track?: Track;
+    },
     opts: pulumi.ComponentResourceOptions,
   ) {
     super('branchloans:infra:Api', name, {}, opts);
+    const { images, network, database, track = 'stable' } = args;
     const { spec, engine } = context;
+    const { image, reference, commit, replicas } = trackOf(track, spec, images);
     const user = `${USER.uid}:${USER.gid}`;
-    const environment = settings(spec, database);
+    const environment = { ...settings(spec, database), COMMIT: commit };
 
     const secrets = new Files(
       `${name}-secrets`,
@@ -58,12 +67,10 @@ export class Api extends pulumi.ComponentResource {
       { parent: this },
     );
 
-    // What it tells of is the environment, not the data: it goes with the stack.
-    const ledger = new docker.Volume(`${spec.prefix}-releases`, { name: `${spec.prefix}-releases` }, { parent: this });
-    const release = releaseOf(spec, images, environment);
+    const release = releaseOf(spec, { image, reference, commit }, environment);
     const attempt = (schema?: pulumi.Output<number | undefined>): pulumi.Output<Attempt> =>
-      pulumi.all([release, ledger.name, images.nginx, schema]).apply(([given, volume, helperImage, version]) => ({
-        ledger: { volume, helperImage },
+      pulumi.all([release, args.ledger, schema]).apply(([given, ledger, version]) => ({
+        ledger,
         release: version === undefined ? given : { ...given, schema: version },
       }));
 
@@ -73,7 +80,7 @@ export class Api extends pulumi.ComponentResource {
         'run',
         {
           purpose: `The ${step} step`,
-          image: images.api,
+          image,
           user,
           entrypoint: MAIN[0],
           command: [...MAIN.slice(1), step],
@@ -84,25 +91,25 @@ export class Api extends pulumi.ComponentResource {
           labels: labelsOf(spec, step),
           attempt: attempt(),
         },
-        { parent: this, engine, triggers: [images.api, secrets.version], dependsOn: after },
+        { parent: this, engine, triggers: [image, secrets.version], dependsOn: after },
       );
     const migrated = once('migrate', [database.ready]);
-    const seeded = spec.sampleLoans ? [once('seed', [migrated])] : [];
+    const seeded = spec.sampleLoans && track === 'stable' ? [once('seed', [migrated])] : [];
 
-    const containers = Array.from({ length: spec.api.replicas }, (_, index) =>
+    const containers = Array.from({ length: replicas }, (_, index) =>
       createContainer(
         `${name}-${index + 1}`,
         spec,
         {
-          component: 'api',
+          component: TRACK_NAMES[track],
           replacement: 'beside',
-          image: images.api,
+          image,
           user,
           entrypoint: [...MAIN],
           environment,
           limits: spec.api.limits,
           healthcheck: { ...spec.api.healthcheck, test: [PROBE], startPeriodSeconds: 10 },
-          networks: [{ name: network.front, alias: 'api' }, { name: network.data }],
+          networks: [{ name: network.front, alias: TRACK_NAMES[track] }, { name: network.data }],
           mounts: [{ source: secrets.volume, target: SECRETS, readOnly: true }],
           tmpfs: { '/tmp': 16 },
           stopGraceSeconds: spec.api.drainSeconds + spec.api.shutdownSeconds + 5,
@@ -136,6 +143,17 @@ export function processes(spec: EnvironmentSpec): number {
   return Math.max(1, Math.ceil(spec.api.limits.cpus));
 }
 
+/** In what the tracks differ. */
+function trackOf(track: Track, spec: EnvironmentSpec, images: Images) {
+  if (track === 'stable') {
+    return { image: images.api, reference: images.apiReference, commit: spec.commit, replicas: spec.api.replicas };
+  }
+  if (spec.canary === undefined || images.canary === undefined) throw new Error('this stack has no canary');
+  const { id: image, reference } = images.canary;
+  // Its image knows which commit it is of; the stack's setting tells of the stack's own release.
+  return { image, reference, commit: '', replicas: spec.canary.replicas };
+}
+
 function settings(spec: EnvironmentSpec, database: Connection) {
   return {
     ENVIRONMENT: spec.stack,
@@ -166,18 +184,23 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     // No port of these containers is published: whoever reaches them is the gateway, or one of our own.
     CLIENT_ADDRESS: 'x-forwarded-for',
     VERSION: '',
-    COMMIT: spec.commit,
+    COMMIT: '',
   } satisfies Record<SettingName, string>;
 }
 
-function releaseOf(spec: EnvironmentSpec, images: Images, environment: object): pulumi.Output<Release> {
+/** @param given id and name of its image, and the commit that it is of */
+function releaseOf(
+  spec: EnvironmentSpec,
+  { image, reference, commit }: { image: pulumi.Output<string>; reference: pulumi.Output<string>; commit: string },
+  environment: object,
+): pulumi.Output<Release> {
   const { limits, healthcheck, drainSeconds, shutdownSeconds } = spec.api;
   // The commit is told apart: the same settings are the same, whatever else a commit changed.
   const settings = { ...environment, COMMIT: '', limits, healthcheck, drainSeconds, shutdownSeconds };
   const configuration = hash(JSON.stringify(settings));
-  return pulumi.all([images.apiReference, images.api]).apply(([image, imageId]) => {
+  return pulumi.all([reference, image]).apply(([known, imageId]) => {
     const id = hash(`${imageId}\n${configuration}`);
-    return { id, image, imageId, localImage: `${spec.prefix}-api:${id}`, commit: spec.commit, configuration };
+    return { id, image: known, imageId, localImage: `${spec.prefix}-api:${id}`, commit, configuration };
   });
 }
 

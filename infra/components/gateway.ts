@@ -3,6 +3,7 @@ import { createContainer } from '../container';
 import type { Release } from '../deploy/ledger';
 import type { SwitchOutput } from '../deploy/switch';
 import { LABEL } from '../labels';
+import { withCanary } from '../ops/canary';
 import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT } from '../ops/nginx';
 import { createStep } from '../step';
 import type { Api } from './api';
@@ -44,6 +45,8 @@ export class Gateway extends pulumi.ComponentResource {
       network: Network;
       certificate: { certificate: string; key: string };
       api: Api;
+      /** Where the stack has one: it gets its share. */
+      canary: Api | undefined;
       prometheusPassword: pulumi.Output<string>;
     },
     opts: pulumi.ComponentResourceOptions,
@@ -85,7 +88,11 @@ export class Gateway extends pulumi.ComponentResource {
       {
         files: {
           'nginx.conf': configuration,
-          'upstream.conf': args.api.active.apply(({ containers }) => renderUpstream(containers)),
+          'upstream.conf': pulumi
+            .all([args.api.active, args.canary?.active])
+            .apply(([{ containers }, canary]) =>
+              renderUpstream(withCanary(containers, canary?.containers ?? [], spec.canary?.percent ?? 0)),
+            ),
           'tls.pem': args.certificate.certificate,
           'tls.key': pulumi.secret(args.certificate.key),
           htpasswd: args.prometheusPassword.apply((password) => `${htpasswd(PROMETHEUS_USER, password)}\n`),
@@ -106,7 +113,8 @@ export class Gateway extends pulumi.ComponentResource {
         switch: {
           ...way,
           upstream: 'upstream.conf',
-          candidates: [`${LABEL}.environment=${spec.prefix}`, `${LABEL}.component=api`],
+          // The canary's names begin so too.
+          candidates: { label: `${LABEL}.environment=${spec.prefix}`, prefix: `${spec.prefix}-api-` },
         },
       },
       { parent: this },

@@ -17,10 +17,12 @@ export class Images extends pulumi.ComponentResource {
   readonly api: pulumi.Output<string>;
   /** What the API's image is called outside this engine; its digest where it came from a registry. */
   readonly apiReference: pulumi.Output<string>;
+  /** The same two of the canary's image, where the stack has a canary. */
+  readonly canary: { readonly id: pulumi.Output<string>; readonly reference: pulumi.Output<string> } | undefined;
 
   constructor(name: string, { spec }: Context, opts: pulumi.ComponentResourceOptions) {
     super('branchloans:infra:Images', name, {}, opts);
-    const pull = (image: ImageName | 'api', reference: string) =>
+    const pull = (image: ImageName | 'api' | 'api-canary', reference: string) =>
       // Kept on the engine when the stack no longer needs it: going back must not depend on a registry.
       new docker.RemoteImage(`${name}-${image}`, { name: reference, keepLocally: true }, { parent: this });
     this.postgres = pull('postgres', spec.images.postgres).imageId;
@@ -31,7 +33,7 @@ export class Images extends pulumi.ComponentResource {
     if (spec.api.image !== undefined) {
       const image = pull('api', spec.api.image);
       this.api = image.imageId;
-      this.apiReference = pulumi.all([image.repoDigest, image.imageId]).apply(([digest, id]) => digest || id);
+      this.apiReference = referenceOf(image);
     } else {
       const { intervalSeconds, timeoutSeconds, retries } = spec.api.healthcheck;
       const image = new docker.Image(
@@ -59,6 +61,12 @@ export class Images extends pulumi.ComponentResource {
       this.api = image.repoDigest;
       this.apiReference = image.repoDigest;
     }
+    const canary = spec.canary && pull('api-canary', spec.canary.image);
+    this.canary = canary && { id: canary.imageId, reference: referenceOf(canary) };
     this.registerOutputs({ apiReference: this.apiReference });
   }
+}
+
+function referenceOf(image: docker.RemoteImage): pulumi.Output<string> {
+  return pulumi.all([image.repoDigest, image.imageId]).apply(([digest, id]) => digest || id);
 }

@@ -56,7 +56,7 @@ function createPrometheus(
     `${name}-files`,
     context,
     {
-      files: { 'prometheus.yml': renderPrometheus({ environment: spec.stack }) },
+      files: { 'prometheus.yml': renderPrometheus({ environment: spec.stack, canary: spec.canary !== undefined }) },
       owner: { uid: 65_534, gid: 65_534 },
       helperImage: images.nginx,
       check: images.prometheus.apply((image) => ({

@@ -1,4 +1,4 @@
-import { renderUpstream, serversOf } from '../ops/nginx';
+import { renderHandover, serversOf } from '../ops/nginx';
 import { docker, indent, lastLog, sleep, StepError, tryDocker } from './engine';
 import { append, type Attempt, LEDGER_MOUNT, read, type Release, RolledBack, withLedger } from './ledger';
 import { type FileVolume, isRunning, type PublishInput, type Reload, withFiles } from './publish';
@@ -17,8 +17,8 @@ export interface SwitchInput extends PublishInput, Way {
    * moment: nginx knows a new server's address only a little after the reload that names it.
    */
   readonly upstream: string;
-  /** Labels (`key=value`) of the containers that may have been left behind by a deploy that was cut off. */
-  readonly candidates: readonly string[];
+  /** Label (`key=value`) of the environment's containers, and their names' beginning: for those that were left behind. */
+  readonly candidates: { readonly label: string; readonly prefix: string };
 }
 
 /** Through the public entrance. */
@@ -54,7 +54,7 @@ export async function switchOver(input: SwitchInput): Promise<SwitchOutput> {
     const after = serversOf(files[input.upstream] ?? '');
     const known = before === undefined ? [] : serversOf(before.text);
     try {
-      if (known.length > 0) await handOver(volume, input, known, after);
+      if (before !== undefined) await handOver(volume, input, before.text);
       await volume.place(version, files);
       await requireEntrance(input);
     } catch (error) {
@@ -69,10 +69,10 @@ export async function switchOver(input: SwitchInput): Promise<SwitchOutput> {
 }
 
 /** Nothing to do when all the new servers are known. */
-async function handOver(volume: FileVolume, input: SwitchInput, known: readonly string[], after: readonly string[]) {
-  if (after.every((server) => known.includes(server))) return;
-  const both = { ...input.files, [input.upstream]: renderUpstream([...new Set([...known, ...after])]) };
-  await volume.place(`${input.version}-handover`, both);
+async function handOver(volume: FileVolume, { upstream, files, version }: SwitchInput, before: string): Promise<void> {
+  const both = renderHandover(before, files[upstream] ?? '');
+  if (both === undefined) return;
+  await volume.place(`${version}-handover`, { ...files, [upstream]: both });
   await sleep(HANDOVER_MS);
 }
 
@@ -145,10 +145,9 @@ async function recordActive(helper: Helper, { release }: Attempt): Promise<void>
 }
 
 /** Containers of a deploy that was cut off: the gateway sends them nothing, and Pulumi's state may not know them. */
-async function removeStrays(labels: readonly string[], inUse: readonly string[]): Promise<void> {
-  const filters = labels.flatMap((label) => ['--filter', `label=${label}`]);
+async function removeStrays({ label, prefix }: SwitchInput['candidates'], inUse: readonly string[]): Promise<void> {
   const found = await docker('Looking for containers that were left behind', [
-    ...['ps', '--all', '--format', '{{.Names}}', ...filters],
+    ...['ps', '--all', '--format', '{{.Names}}', '--filter', `label=${label}`, '--filter', `name=^/?${prefix}`],
   ]);
   const strays = found.split('\n').filter((name) => name !== '' && !inUse.includes(name));
   if (strays.length > 0) await tryDocker(['rm', '--force', '--volumes', ...strays]);

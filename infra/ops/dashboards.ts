@@ -7,6 +7,7 @@ import * as table from '@grafana/grafana-foundation-sdk/table';
 import * as timeseries from '@grafana/grafana-foundation-sdk/timeseries';
 import * as units from '@grafana/grafana-foundation-sdk/units';
 import { METRICS } from '../../app/telemetry/names';
+import { USER_ROUTES } from './prometheus';
 
 /** What prom-client measures of Node.js and the process by itself; their names are not ours to choose. */
 export const RUNTIME_METRICS = {
@@ -48,8 +49,7 @@ export function renderDashboards(): Record<string, string> {
 /** Every query selects by the dashboard's variables, so that one replica can be looked at alone. */
 const SELECTOR = 'job=~"$job",instance=~"$instance",env=~"$env"';
 
-/** Probes and scrapes would hide what users see. */
-const USERS = `${SELECTOR},route!~"/health.*|/metrics"`;
+const USERS = `${SELECTOR},${USER_ROUTES}`;
 
 const select = (name: string, selector = SELECTOR) => `${name}{${selector}}`;
 const rate = (name: string, selector = SELECTOR) => `rate(${select(name, selector)}[$__rate_interval])`;

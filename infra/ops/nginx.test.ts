@@ -31,6 +31,10 @@ test.each(['api;', 'api 1', '-api', ''])('refuses the server "%s"', (server) => 
   expect(() => renderUpstream([server])).toThrow('not the name of a container');
 });
 
+test.each([0, -1, 1.5, NaN])('refuses the weight %s', (weight) => {
+  expect(() => renderUpstream([{ name: 'api-1', weight }])).toThrow('is not a weight of api-1');
+});
+
 test('a document of a problem needs no escaping in nginx or JSON', () => {
   for (const texts of Object.values(GATEWAY_PROBLEMS)) expect(texts.join('')).toMatch(/^[A-Za-z0-9 .,:;_/-]+$/);
 });

@@ -113,32 +113,65 @@ ${indent([renderClients(options), renderTls(files), renderLog(), renderAnswers()
 `;
 }
 
+/** A container that takes requests, by its name on the gateway's network, and its part of them beside the others'. */
+export interface Server {
+  readonly name: string;
+  /** Whole, at least 1. */
+  readonly weight: number;
+}
+
 /**
- * The containers that the API's requests go to, by name. nginx resolves a name again and again, so it starts and
- * stays up when one is gone. A name that was not listed before is resolved only after the reload that adds it, while
- * known ones keep their addresses: the safest switch lists old and new together in between.
- * @param servers names on the gateway's network; none makes the gateway answer 503.
+ * The containers that the API's requests go to. nginx resolves a name again and again, so it starts and stays up when
+ * one is gone. A name that was not listed before is resolved only after the reload that adds it, while known ones keep
+ * their addresses: the safest switch lists old and new together in between (`renderHandover`).
+ * @param servers a name alone has weight 1; none makes the gateway answer 503. The workers share the zone, so that
+ * requests are dealt out exactly by weight.
  */
-export function renderUpstream(servers: readonly string[], port = 8000): string {
-  for (const server of servers) {
-    if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(server)) throw new Error(`"${server}" is not the name of a container`);
-  }
-  const lines =
-    servers.length > 0
-      ? servers.map((server) => `server ${server}:${port} resolve max_fails=3 fail_timeout=2s;`)
-      : ['server 127.0.0.1:1 down;'];
+export function renderUpstream(servers: readonly (string | Server)[], port = 8000): string {
+  const lines = servers.map((server) => {
+    const { name, weight } = typeof server === 'string' ? { name: server, weight: 1 } : server;
+    if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) throw new Error(`"${name}" is not the name of a container`);
+    if (!Number.isInteger(weight) || weight < 1) throw new Error(`${weight} is not a weight of ${name}`);
+    return `server ${name}:${port} resolve${weight === 1 ? '' : ` weight=${weight}`} max_fails=3 fail_timeout=2s;`;
+  });
   return `# Generated. Change infra/ops/nginx.ts instead.
 map $server_port $api_is_absent {
-    default ${servers.length > 0 ? '""' : '1'};
+    default ${lines.length > 0 ? '""' : '1'};
 }
 upstream api {
     zone api 64k;
-${indent(lines.join('\n'))}
+${indent((lines.length > 0 ? lines : ['server 127.0.0.1:1 down;']).join('\n'))}
     keepalive 32;
     # Shorter than the API keeps an idle connection (75 s): whoever closes first must be the one who sends.
     keepalive_timeout 60s;
 }
 `;
+}
+
+/**
+ * What stands between two texts of `renderUpstream` while nginx looks up new names: the servers of both, each with the
+ * mean of its shares before and after, so that a canary never gets more than its percentage. Undefined where no name
+ * is new, or nobody served before.
+ */
+export function renderHandover(before: string, after: string): string | undefined {
+  const [old, next] = [weightedServersOf(before), weightedServersOf(after)];
+  const known = new Set(old.map(({ name }) => name));
+  if (old.length === 0 || next.every(({ name }) => known.has(name))) return undefined;
+  const total = (servers: readonly Server[]) => servers.reduce((sum, { weight }) => sum + weight, 0);
+  const weights = new Map<string, number>();
+  const add = (servers: readonly Server[], factor: number) => {
+    for (const { name, weight } of servers) weights.set(name, (weights.get(name) ?? 0) + weight * factor);
+  };
+  add(old, total(next));
+  add(next, total(old));
+  return renderUpstream(inLowestTerms([...weights].map(([name, weight]) => ({ name, weight }))));
+}
+
+/** The same shares with the smallest weights. */
+export function inLowestTerms(servers: readonly Server[]): Server[] {
+  const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));
+  const divisor = servers.reduce((common, { weight }) => gcd(common, weight), 0);
+  return servers.map(({ name, weight }) => ({ name, weight: weight / divisor }));
 }
 
 /**
@@ -154,7 +187,12 @@ export function htpasswd(user: string, password: string): string {
 
 /** The names in a text of `renderUpstream`. */
 export function serversOf(upstream: string): string[] {
-  return [...upstream.matchAll(/^\s*server ([A-Za-z0-9][A-Za-z0-9._-]*):\d+ resolve/gm)].map(([, name]) => name ?? '');
+  return weightedServersOf(upstream).map(({ name }) => name);
+}
+
+function weightedServersOf(upstream: string): Server[] {
+  const lines = upstream.matchAll(/^\s*server ([A-Za-z0-9][A-Za-z0-9._-]*):\d+ resolve(?: weight=(\d+))?/gm);
+  return [...lines].map(([, name = '', weight = '1']) => ({ name, weight: Number(weight) }));
 }
 
 /** Text of the file that names the version of all files; `{version}` is to be replaced. */

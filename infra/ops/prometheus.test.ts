@@ -15,6 +15,22 @@ test('finds every replica of the API, and marks every series with the environmen
   }
 });
 
+test.each([
+  [false, ['api'], { api: 'stable' }],
+  [true, ['api', 'api-canary'], { api: 'stable', 'api-canary': 'canary' }],
+])('with a canary: %s, asks for the names %j and tells their tracks apart', (canary, names, tracks) => {
+  const { scrape_configs: jobs } = parse(renderPrometheus({ environment: 'staging', canary })) as {
+    scrape_configs: {
+      dns_sd_configs: { names: string[] }[];
+      relabel_configs: { source_labels: string[]; regex?: string; target_label: string; replacement: string }[];
+    }[];
+  };
+  expect(jobs[0]?.dns_sd_configs[0]?.names).toEqual(names);
+  const rules = jobs[0]?.relabel_configs.filter(({ target_label }) => target_label === 'track') ?? [];
+  expect(rules.every(({ source_labels }) => source_labels.join() === '__meta_dns_name')).toBe(true);
+  expect(Object.fromEntries(rules.map(({ regex, replacement }) => [regex, replacement]))).toEqual(tracks);
+});
+
 test('keeps what objectives over 30 days need, within its volume, and cannot be stopped over HTTP', () => {
   const options = {
     configFile: '/etc/prometheus.yml',

@@ -1,14 +1,30 @@
 import { stringify } from 'yaml';
 
-const SCRAPE_INTERVAL_SECONDS = 15;
+export const SCRAPE_INTERVAL_SECONDS = 15;
+
+/** Names on the network that answer with the address of every container of the track; they become the label `track`. */
+export const TRACK_NAMES = { stable: 'api', canary: 'api-canary' } as const;
+export type Track = keyof typeof TRACK_NAMES;
+
+/** What users asked for: probes and scrapes would hide it. */
+export const USER_ROUTES = 'route!~"/health.*|/metrics"';
 
 /**
  * prometheus.yml for Prometheus 3.
  * @param environment value of the label `env` on every series; a target label, not an external one, so that queries
  * and dashboards can use it.
+ * @param canary whether there is a canary to be found. The engine hands a name that it does not know on to the host's
+ * resolver, so nobody asks for it in vain.
  */
-export function renderPrometheus({ environment }: { readonly environment: string }): string {
+export function renderPrometheus({
+  environment,
+  canary = false,
+}: {
+  readonly environment: string;
+  readonly canary?: boolean;
+}): string {
   const env = { source_labels: [], target_label: 'env', replacement: environment };
+  const tracks = Object.entries(TRACK_NAMES).filter(([track]) => track === 'stable' || canary);
   return stringify(
     {
       global: {
@@ -24,8 +40,16 @@ export function renderPrometheus({ environment }: { readonly environment: string
           job_name: 'api',
           metrics_path: '/metrics',
           // Docker answers the shared name with the address of every replica.
-          dns_sd_configs: [{ names: ['api'], type: 'A', port: 8000, refresh_interval: '5s' }],
-          relabel_configs: [env],
+          dns_sd_configs: [{ names: tracks.map(([, name]) => name), type: 'A', port: 8000, refresh_interval: '5s' }],
+          relabel_configs: [
+            env,
+            ...tracks.map(([track, regex]) => ({
+              source_labels: ['__meta_dns_name'],
+              regex,
+              target_label: 'track',
+              replacement: track,
+            })),
+          ],
         },
         {
           job_name: 'prometheus',

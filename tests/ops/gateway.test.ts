@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls, type SecureVersion } from 'node:tls';
 import { BULK_BODY_LIMIT_BYTES } from '../../app/config';
+import { withCanary } from '../../infra/ops/canary';
 import { GATEWAY_PROBLEMS } from '../../infra/ops/nginx';
 import { ensureCertificate } from '../../ssl/certificates';
 import { describeUnless } from '../skip';
@@ -457,6 +458,20 @@ describeUnless(missing, 'the gateway with several servers', () => {
     expect(await attempts('GET')).toBeGreaterThanOrEqual(2);
     expect(await attempts('POST')).toBe(1);
   });
+
+  test('a canary gets its share exactly, over all workers and connections', async () => {
+    await stage.reload(withCanary(['api-2'], ['api-3'], 10));
+    await stage.untilAnswered();
+    const agent = new Agent({ keepAlive: true, maxSockets: 50 });
+    const count: Record<string, number> = {};
+    for (let round = 0; round < 40; round += 1) {
+      const answers = await Promise.all(Array.from({ length: 50 }, () => stage.request('/', { agent })));
+      for (const answer of answers) count[echo(answer).name] = (count[echo(answer).name] ?? 0) + 1;
+    }
+    agent.destroy();
+    expect((count['old'] ?? 0) + (count['new'] ?? 0)).toBe(2_000);
+    expect(Math.abs((count['new'] ?? 0) - 200)).toBeLessThanOrEqual(5);
+  }, 60_000);
 
   test('a listed container that dies is left out within seconds, and the gateway starts again without it', async () => {
     await stage.reload(['api-2', 'api-3']);

@@ -2,6 +2,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parse } from 'yaml';
+import { COUNTERS, withCanary } from '../../infra/ops/canary';
 import { renderDashboards } from '../../infra/ops/dashboards';
 import { htpasswd, renderGateway, renderUpstream } from '../../infra/ops/nginx';
 import { prometheusArguments, renderPrometheus } from '../../infra/ops/prometheus';
@@ -34,6 +35,7 @@ describeUnless(
   () => {
     test.each([
       ['two servers', {}, ['a1b2-c3', 'other.name']],
+      ['a canary', {}, withCanary(['a', 'b'], ['c'], 10)],
       ['no server', {}, []],
       ['no API listener, port 443', { listen: { https: 8443, http: 8080 }, publicHttpsPort: 443 }, ['api-1']],
       ['other limits', { connectionsPerAddress: 1, workerProcesses: 4, names: ['host.internal'] }, ['a']],
@@ -60,8 +62,8 @@ describeUnless(
   promtool === undefined ? 'no image and no promtool >= 3' : undefined,
   `Prometheus' files, read by ${promtool?.label ?? 'promtool'}`,
   () => {
-    test('its configuration', () => {
-      write({ 'prometheus.yml': renderPrometheus({ environment: 'staging' }) });
+    test.each([false, true])('its configuration, with a canary: %s', (canary) => {
+      write({ 'prometheus.yml': renderPrometheus({ environment: 'staging', canary }) });
       const { status, output } = promtool!.run(directory, [
         'check',
         'config',
@@ -71,10 +73,11 @@ describeUnless(
       expect({ status, output }).toEqual({ status: 0, output: expect.stringContaining('SUCCESS') });
     });
 
-    test('every query of every panel and variable', () => {
-      const rules = Object.values(renderDashboards())
-        .flatMap(queriesOf)
-        .map((expr, index) => ({ record: `query:${index}`, expr: substitute(expr) }));
+    test('every query of every panel and variable, and of a canary', () => {
+      const rules = [...Object.values(renderDashboards()).flatMap(queriesOf), COUNTERS].map((expr, index) => ({
+        record: `query:${index}`,
+        expr: substitute(expr),
+      }));
       expect(rules.length).toBeGreaterThan(20);
       write({ 'queries.yml': JSON.stringify({ groups: [{ name: 'queries', rules }] }) });
       const { status, output } = promtool!.run(directory, [

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
-import { type GatewayOptions, htpasswd, renderGateway, renderUpstream } from '../../infra/ops/nginx';
+import { type GatewayOptions, htpasswd, renderGateway, renderUpstream, type Server } from '../../infra/ops/nginx';
 import { image, run } from './binaries';
 
 export const PASSWORD = 'correct-horse';
@@ -83,7 +83,7 @@ export class Stage {
   }
 
   /** Starts the gateway as the stack does: user 101, read-only, no capability, only /tmp to write to. */
-  async startGateway(servers: readonly string[]): Promise<void> {
+  async startGateway(servers: readonly (string | Server)[]): Promise<void> {
     this.#writeConfiguration(servers);
     const container = `${this.#id}-nginx`;
     this.#containers.add(container);
@@ -103,7 +103,7 @@ export class Stage {
   }
 
   /** Gives the gateway another list of servers and waits until only new workers take connections. */
-  async reload(servers: readonly string[]): Promise<void> {
+  async reload(servers: readonly (string | Server)[]): Promise<void> {
     const container = `${this.#id}-nginx`;
     const workers = () =>
       docker(['top', container, '-o', 'pid,args'])
@@ -217,7 +217,7 @@ export class Stage {
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  #writeConfiguration(servers: readonly string[]): void {
+  #writeConfiguration(servers: readonly (string | Server)[]): void {
     this.#write('upstream.conf', renderUpstream(servers));
     this.#write('nginx.conf', renderGateway(gatewayOptions('/srv/gateway', this.options)));
   }

@@ -104,7 +104,7 @@ export class TestEnvironment {
     writeFileSync(this.settingsFile, stringify({ config: settings }));
   }
 
-  private get settingsFile(): string {
+  get settingsFile(): string {
     return join(this.directory, `Pulumi.${this.stack}.yaml`);
   }
 

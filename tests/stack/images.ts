@@ -76,6 +76,22 @@ export function publiclyBrokenRelease(base: string): string {
   return changed(base, '2.0.6', answering(`headers["x-forwarded-proto"] === "https"`, 500, 'boom behind TLS'));
 }
 
+/** Passes the gate, which asks it directly, and answers every third request that comes through the gateway with 500. */
+export function flakyRelease(base: string): string {
+  return changed(
+    base,
+    '2.0.7',
+    `const { ServerResponse } = require("node:http");
+const end = ServerResponse.prototype.end;
+let turn = 0;
+ServerResponse.prototype.end = function (...given) {
+  const { url, headers } = this.req;
+  if (headers["x-forwarded-proto"] && url.startsWith("/api/") && ++turn % 3 === 0) this.statusCode = 500;
+  return end.apply(this, given);
+};`,
+  );
+}
+
 /** For a release that answers some requests itself. */
 function answering(condition: string, status: number, words: string): string {
   return `const http = require("node:http");

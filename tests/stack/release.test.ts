@@ -2,7 +2,7 @@ import type { Entry } from '../../infra/deploy/ledger';
 import { describeUnless } from '../skip';
 import { docker, reasonWithoutEngine, reasonWithoutPulumi, TestEnvironment } from './environment';
 import { crashingRelease, nextRelease, publiclyBrokenRelease, removeReleases } from './images';
-import { ask, startLoad } from './load';
+import { ask, failuresOf, figuresOf, loansOf, lostWrites, startLoad } from './load';
 
 /** Releases: the ledger, the way back by command, and the way back that nobody asked for. */
 
@@ -92,14 +92,15 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'releases on a re
   it('are gone back to by one command, in seconds and without a failed request', async () => {
     const wanted = ledger()[0];
     expect((await deploy(nextRelease(base, 4))).code).toBe(0);
-    const load = startLoad(environment.url, environment.authority, environment.key);
+    const load = startLoad(environment);
     const begun = Date.now();
     const { code, output } = await environment.verb('rollback', wanted?.id ?? '');
     const seconds = (Date.now() - begun) / 1000;
-    const { requests, failures } = await load.stop();
+    const outcomes = await load.stop();
     expect([code, code === 0 ? '' : output]).toEqual([0, '']);
-    expect(failures).toEqual([]);
-    console.info(`roll-back: ${seconds.toFixed(1)} s, ${requests} requests meanwhile, none failed`);
+    expect(failuresOf(outcomes)).toEqual([]);
+    expect(lostWrites(outcomes, environment.sql(loansOf(load)))).toEqual([]);
+    console.info(`roll-back: ${seconds.toFixed(1)} s, ${figuresOf(outcomes).requests} requests meanwhile, none failed`);
     expect(ledger().at(-1)).toMatchObject({ outcome: 'active', id: wanted?.id });
     expect(api()).toHaveLength(2);
     expect(await environment.changes()).toBe('');
