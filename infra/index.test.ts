@@ -171,8 +171,7 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
   });
 
   it('gives the gateway as long to finish as the API, in its files alone', () => {
-    const published = commands('publish').find(({ name }) => name.includes('gateway'));
-    const { files } = JSON.parse(String(published?.inputs['stdin'])) as { files: Record<string, string> };
+    const { files } = JSON.parse(String(commands('switch')[0]?.inputs['stdin'])) as { files: Record<string, string> };
     const drain = { development: 2, staging: 5, production: 10 }[stack] ?? 0;
     expect(files['nginx.conf']).toMatch(new RegExp(`^worker_shutdown_timeout ${drain + 30}s;$`, 'm'));
     // Whatever depends on a setting here replaces the container with it, and shuts everybody out meanwhile.
@@ -230,15 +229,15 @@ describe('the program', () => {
         .sort(),
     ).toEqual(['api-canary-migrate', 'api-migrate', 'api-seed'].map((step) => `branchloans-staging-${step}`));
     expect(commands('gate')).toHaveLength(2);
-    const files = commands('publish').map(({ inputs }) => String(inputs['stdin']));
-    const [upstream] = files.filter((stdin) => stdin.includes('upstream.conf'));
-    const written = (JSON.parse(upstream!) as { files: Record<string, string> }).files['upstream.conf'];
+    const { files } = JSON.parse(String(commands('switch')[0]?.inputs['stdin'])) as { files: Record<string, string> };
+    const written = files['upstream.conf'];
     expect(written?.match(/server \S+ resolve weight=\d+/g)).toEqual([
       'server branchloans-staging-api-1-a1b2c3d:8000 resolve weight=9',
       'server branchloans-staging-api-2-a1b2c3d:8000 resolve weight=9',
       'server branchloans-staging-api-canary-1-a1b2c3d:8000 resolve weight=2',
     ]);
-    expect(files.some((stdin) => stdin.includes('prometheus.yml') && stdin.includes('- api-canary'))).toBe(true);
+    const published = commands('publish').map(({ inputs }) => String(inputs['stdin']));
+    expect(published.some((stdin) => stdin.includes('prometheus.yml') && stdin.includes('- api-canary'))).toBe(true);
     expect(outputs).toMatchObject({ canary: { image: expect.stringContaining('api-canary') } });
   });
 
