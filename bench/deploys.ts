@@ -279,6 +279,7 @@ export function deploysTables(series: readonly Series[]): string {
     ['deploys', ({ deploys }) => String(deploys.length)],
     ['requests', ({ total }) => String(total.requests)],
     ['failed', ({ total }) => String(total.failed)],
+    ['of these between deploys', ({ quiet }) => String(quiet.failed)],
     ['failed after one repetition with the same key', ({ total }) => String(total.failedTwice)],
     ['acknowledged writes', ({ total }) => String(total.acknowledged)],
     ['of these lost, or made twice', ({ lost }) => String(lost.length)],
