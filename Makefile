@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs seed retention api-key certificate test bench bench-large check format images-offline pin-images clean
+.PHONY: help up down status logs seed retention scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,15 @@ seed: node_modules/.package-lock.json ## Load the five sample loans
 
 retention: node_modules/.package-lock.json ## Borrowers of loans closed years ago become pseudonyms (DRY_RUN=1: only say which)
 	@$(TS) infra/main.ts retention $(STACK) $(if $(DRY_RUN),--dry-run)
+
+scale: node_modules/.package-lock.json ## Another number of API containers (REPLICAS=3)
+	@$(TS) infra/main.ts scale $(STACK) '$(REPLICAS)'
+
+autoscale: node_modules/.package-lock.json ## How many API containers the load wants, and why (APPLY=1: make it so)
+	@$(TS) infra/main.ts autoscale $(STACK) $(if $(APPLY),--apply)
+
+keep: node_modules/.package-lock.json ## Start again what was killed, until told to end: for a service manager
+	@exec $(TS) infra/main.ts keep $(STACK)
 
 api-key: node_modules/.package-lock.json ## API keys: NAME= SCOPES= [DAYS=], LIST=1, ROTATE=id [HOURS=], REVOKE=id
 	@$(TS) infra/main.ts api-key $(STACK) $(KEY_ARGUMENTS)

@@ -11,11 +11,15 @@ import {
   ourContainers,
   outputsOf,
   pulumi,
+  pulumiUp,
   requirePassphrase,
   ROOT,
   stackExists,
   stackNamed,
 } from './operator';
+import { autoscale } from './verbs/autoscale';
+import { keep } from './verbs/keep';
+import { scale } from './verbs/scale';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
@@ -25,6 +29,9 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   logs,
   seed,
   retention,
+  scale,
+  autoscale,
+  keep,
   'api-key': apiKey,
   'pin-images': pinImages,
 };
@@ -42,8 +49,7 @@ async function up(stack: string): Promise<void> {
   // Its ports are those of the containers to come.
   if (stack === 'development') await embedded('down');
   if (!stackExists(stack)) await pulumi(stack, ['stack', 'init', stack]);
-  const unattended = stack === 'development' || !process.stdin.isTTY;
-  await pulumi(stack, ['up', '-s', stack, ...(unattended ? ['--yes', '--skip-preview'] : [])]);
+  await pulumiUp(stack);
   printAccess(stack);
 }
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { Agent, request } from 'node:https';
 
 /**
@@ -26,8 +27,9 @@ const PAUSE_MS = 40;
 /**
  * @param key an API key that may read and write loans
  * @param connections how many requests are under way at any time, at most
+ * @param keyed whether each POST has an Idempotency-Key of its own
  */
-export function startLoad(url: string, authority: string, key: string, connections = 20): Load {
+export function startLoad(url: string, authority: string, key: string, connections = 20, keyed = false): Load {
   const agent = new Agent({ keepAlive: true, maxSockets: connections, ca: authority });
   const failures: string[] = [];
   const created: string[] = [];
@@ -47,8 +49,10 @@ export function startLoad(url: string, authority: string, key: string, connectio
         method,
         write ? loan : undefined,
         key,
+        write && keyed ? randomUUID() : undefined,
       );
-      if (status < 200 || status > 299) failures.push(`${name}: ${status} ${body.slice(0, 200)}`);
+      if (status < 200 || status > 299)
+        failures.push(`${new Date().toISOString()} ${name}: ${status} ${body.slice(0, 200)}`);
       else if (write) created.push((JSON.parse(body) as { id: string }).id);
     } catch (error) {
       failures.push(`${new Date().toISOString()} ${name}: ${String(error)}`);
@@ -70,8 +74,9 @@ export function startLoad(url: string, authority: string, key: string, connectio
   };
 }
 
-function send(agent: Agent, url: string, method: string, body?: object, key?: string): Promise<Answer> {
+function send(agent: Agent, url: string, method: string, body?: object, key?: string, once?: string): Promise<Answer> {
   const headers = {
+    ...(once !== undefined && { 'idempotency-key': once }),
     ...(body && { 'content-type': 'application/json' }),
     ...(key !== undefined && { authorization: `Bearer ${key}` }),
   };
