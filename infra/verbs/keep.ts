@@ -5,29 +5,35 @@ import { prefixOf, useEngineOf } from '../operator';
 import { Keeper, type Stopped } from '../ops/keeper';
 import { serversOf } from '../ops/nginx';
 
-/**
- * `make keep`: runs until it is told to end, and starts again what was killed (ops/keeper.ts says what that is). It
- * listens to the engine's events, and looks at all containers every now and then besides. It needs no lock: it starts
- * only what was not asked to stop and what the gateway sends requests to, and neither is true of what a deploy removes.
- */
+/** `make keep`: runs until it is told to end, in the foreground, with a line for everything that it does. */
 export async function keep(stack: string): Promise<void> {
   useEngineOf(stack);
-  const prefix = prefixOf(stack);
   const end = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => end.abort());
-  say(`The containers of ${stack} (${prefix}-…) are kept running.`);
+  const say = (sentence: string) => console.log(`${new Date().toISOString()} ${sentence}`);
+  say(`The containers of ${stack} are kept running.`);
+  await keepRunning(prefixOf(stack), end.signal, say);
+  say(`The containers of ${stack} are left to themselves.`);
+}
 
+/**
+ * Starts again what was killed (ops/keeper.ts says what that is). It listens to the engine's events, and looks at all
+ * containers every now and then besides. It needs no lock: it starts only what was not asked to stop and what the
+ * gateway sends requests to, and neither is true of what a deploy removes.
+ * @param prefix of the environment
+ * @param say takes a sentence for the operator
+ */
+export async function keepRunning(prefix: string, end: AbortSignal, say: (sentence: string) => void): Promise<void> {
   const keeper = new Keeper(prefix);
-  const look = looking(keeper, prefix);
+  const look = looking(keeper, prefix, say);
   const timer = setInterval(() => look.soon(0), LOOK_MS);
-  await listen(prefix, end.signal, (event) => {
+  await listen(prefix, end, say, (event) => {
     keeper.observe(event);
-    // Twice the time after which it is sure that nobody else starts or removes it would be too patient.
+    // To see when it stopped, and when nobody else can be about to start or remove it any more.
     if (event.action === 'die') for (const wait of [0, AFTER_DEATH_MS]) look.soon(wait);
   });
   clearInterval(timer);
   await look.done();
-  say(`The containers of ${stack} are left to themselves.`);
 }
 
 const LOOK_MS = 5_000;
@@ -47,6 +53,7 @@ interface DockerEvent {
 async function listen(
   prefix: string,
   end: AbortSignal,
+  say: (sentence: string) => void,
   observe: (event: { container: string; action: string; signal?: number }) => void,
 ): Promise<void> {
   let since = Date.now() / 1000 - PAST_SECONDS;
@@ -89,7 +96,7 @@ function lines(args: readonly string[], end: AbortSignal, take: (line: string) =
 }
 
 /** Looks one after the other, however many are asked for. */
-function looking(keeper: Keeper, prefix: string) {
+function looking(keeper: Keeper, prefix: string, say: (sentence: string) => void) {
   let last: Promise<unknown> = Promise.resolve();
   let waiting = false;
   const soon = (wait: number): void => {
@@ -101,13 +108,13 @@ function looking(keeper: Keeper, prefix: string) {
     waiting = true;
     last = last.then(() => {
       waiting = false;
-      return look(keeper, prefix).catch((error: unknown) => say(`Looking failed: ${String(error)}`));
+      return look(keeper, prefix, say).catch((error: unknown) => say(`Looking failed: ${String(error)}`));
     });
   };
   return { soon, done: () => last };
 }
 
-async function look(keeper: Keeper, prefix: string): Promise<void> {
+async function look(keeper: Keeper, prefix: string, say: (sentence: string) => void): Promise<void> {
   const stopped = await stoppedContainers(prefix);
   if (stopped.length === 0) return;
   const verdicts = keeper.judge(stopped, await served(prefix), performance.now());
@@ -153,8 +160,4 @@ async function served(prefix: string): Promise<string[] | undefined> {
   const command = ['exec', `${prefix}-gateway`, 'cat', '/etc/branchloans/current/upstream.conf'];
   const { code, stdout } = await tryDocker(command);
   return code === 0 ? serversOf(stdout) : undefined;
-}
-
-function say(sentence: string): void {
-  console.log(`${new Date().toISOString()} ${sentence}`);
 }
