@@ -471,7 +471,7 @@ describeUnless(missing, 'the gateway with several servers', () => {
   test('what is tried again arrives whole, and succeeds where only one container fails', async () => {
     const headers = { 'Idempotency-Key': 'k-2', ...JSON_ONLY };
     // Both are left out for two seconds after what the test before did.
-    await stage.untilAnswered();
+    await sleep(2_500);
     for (const [path, body] of [
       ['/fails/old?x=1', '{"amount": 5}'],
       ['/api/v1/loans/bulk?fails=old', 'x'.repeat(BULK_BODY_LIMIT_BYTES)],
