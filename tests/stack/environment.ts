@@ -264,6 +264,12 @@ export function docker(args: string[], input?: string): string {
   return stdout;
 }
 
+/** Kills the first process of a container from outside, as the kernel does when memory runs out: to the engine a crash. */
+export function crash(container: string): void {
+  const pid = docker(['inspect', '--format', '{{.State.Pid}}', container]).trim();
+  docker(['run', '--rm', '--pid', 'host', '--user', '0', '--entrypoint', 'sh', images.nginx, '-c', `kill -9 ${pid}`]);
+}
+
 export function freePort(): Promise<number> {
   return new Promise((done, fail) => {
     const server = createServer();

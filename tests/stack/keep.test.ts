@@ -5,7 +5,7 @@ import { LABEL } from '../../infra/labels';
 import { renderUpstream } from '../../infra/ops/nginx';
 import { keepRunning } from '../../infra/verbs/keep';
 import { describeUnless } from '../skip';
-import { docker, reasonWithoutEngine } from './environment';
+import { crash, docker, reasonWithoutEngine } from './environment';
 
 /** What the keeper and a real engine do together; with containers that only wait, in place of a stack. */
 
@@ -38,7 +38,6 @@ describeUnless(reasonWithoutEngine(), 'the keeper on a real engine', () => {
       await sleep(100);
     }
   };
-  const pidOf = (name: string) => Number(docker(['inspect', '--format', '{{.State.Pid}}', name]));
   /** Ends the keeper, and returns what it said. */
   const finish = async () => {
     end.abort();
@@ -80,11 +79,11 @@ describeUnless(reasonWithoutEngine(), 'the keeper on a real engine', () => {
   });
 
   it('leaves a crash to the engine, and starts what the engine gives up since it was sent a signal before', async () => {
-    process.kill(pidOf(api), 'SIGKILL');
+    crash(api);
     await runs(api);
     // Not a word of the first one.
     docker(['kill', '--signal', 'HUP', gateway]);
-    process.kill(pidOf(gateway), 'SIGKILL');
+    crash(gateway);
     await sleep(200);
     await runs(gateway);
     expect(await finish()).toEqual([`${gateway} ended with exit code 137: started again.`]);

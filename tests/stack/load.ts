@@ -22,6 +22,7 @@ export interface Answer {
   readonly body: string;
 }
 
+/** For 20 workers; more of them pause longer, and make as many requests together. */
 const PAUSE_MS = 40;
 
 /**
@@ -61,7 +62,7 @@ export function startLoad(url: string, authority: string, key: string, connectio
   const workers = Array.from({ length: connections }, async (_, worker) => {
     for (let turn = 0; running; turn += 1) {
       await once(worker, turn);
-      await new Promise((done) => setTimeout(done, PAUSE_MS));
+      await new Promise((done) => setTimeout(done, PAUSE_MS * Math.max(1, connections / 20)));
     }
   });
   return {
