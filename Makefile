@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs releases rollback seed retention canary api-key certificate test bench bench-large check format images-offline pin-images clean
+.PHONY: help up down status logs releases rollback seed retention canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,15 @@ canary: node_modules/.package-lock.json ## A release on trial: IMAGE= [PERCENT=1
 	@$(TS) infra/main.ts canary $(STACK) $(if $(IMAGE),--image '$(IMAGE)') $(if $(PERCENT),--percent '$(PERCENT)') \
 	  $(if $(WINDOW),--window '$(WINDOW)') $(if $(ERRORS),--errors '$(ERRORS)') $(if $(LATENCY),--latency '$(LATENCY)') \
 	  $(if $(PROMOTE),--promote) $(if $(ABORT),--abort)
+
+scale: node_modules/.package-lock.json ## Another number of API containers (REPLICAS=3)
+	@$(TS) infra/main.ts scale $(STACK) '$(REPLICAS)'
+
+autoscale: node_modules/.package-lock.json ## How many API containers the load wants, and why (APPLY=1: make it so)
+	@$(TS) infra/main.ts autoscale $(STACK) $(if $(APPLY),--apply)
+
+keep: node_modules/.package-lock.json ## Start again what was killed, until told to end: for a service manager
+	@exec $(TS) infra/main.ts keep $(STACK)
 
 api-key: node_modules/.package-lock.json ## API keys: NAME= SCOPES= [DAYS=], LIST=1, ROTATE=id [HOURS=], REVOKE=id
 	@$(TS) infra/main.ts api-key $(STACK) $(KEY_ARGUMENTS)

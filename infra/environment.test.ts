@@ -227,6 +227,41 @@ describe('wrong settings', () => {
       set('api', 'retentionYears', 6.5),
       /^api\.retentionYears: 6\.5 is not valid: must be a whole number of years/,
     ],
+    [
+      'an autoscaling range upside down',
+      set('api', 'autoscale', { min: 3, max: 2 }),
+      /^api\.autoscale\.min: 3 is more than api\.autoscale\.max, 2/,
+    ],
+    [
+      'a number outside the autoscaling range',
+      set('api', 'autoscale', { min: 2, max: 4 }),
+      /^api\.replicas: 1 is not between api\.autoscale\.min and max, 2 and 4/,
+    ],
+    [
+      'more connections at the end of the range than the database has',
+      set('api', 'autoscale', { min: 1, max: 40 }),
+      /^database\.maxConnections: 200 is too few: a deploy needs 800/,
+    ],
+    [
+      'a latency without unit',
+      set('api', 'autoscale', { min: 1, max: 2, latency: 200 }),
+      /^api\.autoscale\.latency: 200 is not valid: must be a time such as 200ms/,
+    ],
+    [
+      'a share of more than all',
+      set('api', 'autoscale', { min: 1, max: 2, cpu: 170 }),
+      /^api\.autoscale\.cpu: 170 is not valid: must be at most 100/,
+    ],
+    [
+      'a custom signal without its target',
+      set('api', 'autoscale', { min: 1, max: 2, custom: { query: 'x' } }),
+      /^api\.autoscale\.custom\.target: not set/,
+    ],
+    [
+      'a signal that there is not',
+      set('api', 'autoscale', { min: 1, max: 2, memory: 70 }),
+      /^api\.autoscale\.memory: unknown setting; known here: min, max, cpu, latency, custom/,
+    ],
     ['a directory that climbs', set('database', 'volume', '/var/../etc'), /^database\.volume: /],
     ['a directory that is the root', set('database', 'volume', '//'), /^database\.volume: /],
     ['a host that is none', set('gateway', 'host', 'my host'), /^gateway\.host: "my host" is not valid/],
@@ -250,6 +285,22 @@ describe('wrong settings', () => {
         delete c['branchloans:domain'];
       }),
     ).toThrow(/^Pulumi\.staging\.yaml: 3 setting\(s\) are wrong, nothing was changed:\n {2}- .*\n {2}- .*\n {2}- /);
+  });
+});
+
+describe('autoscaling', () => {
+  const range = (value: object) => read('staging', set('api', 'autoscale', { min: 2, max: 4, ...value })).api.autoscale;
+
+  it('is off unless the settings have a range', () => expect(read('staging').api.autoscale).toBeUndefined());
+
+  it('goes by the CPU where no signal is named', () => {
+    expect(range({})).toMatchObject({ min: 2, max: 4, cpuPercent: 70, latencySeconds: undefined, custom: undefined });
+  });
+
+  it('goes by the signals that are named', () => {
+    expect(range({ latency: '200ms' })).toMatchObject({ cpuPercent: undefined, latencySeconds: 0.2 });
+    const custom = { query: 'avg(x)', target: 5 };
+    expect(range({ cpu: 50, latency: '1s', custom })).toMatchObject({ cpuPercent: 50, latencySeconds: 1, custom });
   });
 });
 

@@ -29,6 +29,18 @@ export interface Service {
 export type DataVolume =
   { readonly kind: 'volume'; readonly name: string } | { readonly kind: 'directory'; readonly path: string };
 
+/** Between which numbers of API containers `make autoscale` chooses, and by what. Changing it changes no container. */
+export interface AutoscaleSpec {
+  readonly min: number;
+  readonly max: number;
+  /** Share of the containers' CPU limit that is aimed at, in percent. */
+  readonly cpuPercent: number | undefined;
+  /** 95th percentile that is aimed at. */
+  readonly latencySeconds: number | undefined;
+  /** PromQL that gives one series, which falls as containers are added, and the value that is aimed at. */
+  readonly custom: { readonly query: string; readonly target: number } | undefined;
+}
+
 export interface EnvironmentSpec {
   readonly stack: string;
   /** Prefix of the names of all containers, networks and volumes but the database's. */
@@ -45,6 +57,7 @@ export interface EnvironmentSpec {
     /** Network of the image build; `host` also works where the engine's own network has no way out. */
     readonly buildNetwork: 'default' | 'host';
     readonly replicas: number;
+    readonly autoscale: AutoscaleSpec | undefined;
     /** How long an old container goes on serving after SIGTERM. A change rolls the API, and counts from the deploy after. */
     readonly drainSeconds: number;
     /**
@@ -184,6 +197,28 @@ const service = (fallback?: { cpus: number; memory: string }) => {
   };
 };
 
+const containers = z.int('must be a whole number').min(1, 'must be at least 1').max(64, 'must be at most 64');
+const autoscale = z.strictObject({
+  min: containers,
+  max: containers,
+  cpu: z
+    .number('must be a percentage such as 70')
+    .min(1, 'must be at least 1')
+    .max(100, 'must be at most 100')
+    .optional(),
+  latency: z
+    .string({ error: 'must be a time such as 200ms' })
+    .regex(/^[1-9]\d*(ms|s)$/, 'must be a time such as 200ms or 1s')
+    .transform((text) => Number.parseInt(text, 10) / (text.endsWith('ms') ? 1000 : 1))
+    .optional(),
+  custom: z
+    .strictObject({
+      query: z.string().min(1, 'must be PromQL'),
+      target: z.number('must be a number').positive('must be more than 0'),
+    })
+    .optional(),
+});
+
 const hostName = z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'must be a host name such as branchloans.com');
 
 const origin = z
@@ -223,7 +258,8 @@ const schema = z.strictObject({
     .prefault({}),
   api: z.strictObject({
     ...service(),
-    replicas: z.int('must be a whole number').min(1, 'must be at least 1').max(64),
+    replicas: containers,
+    autoscale: autoscale.optional(),
     drain: upToTenMinutes('5s'),
     shutdown: upToTenMinutes('30s'),
     readyWithin: seconds('60s'),
@@ -383,8 +419,17 @@ function crossFieldFaults(settings: Settings): string[] {
       `gateway.host: "${host}" is not in the certificate: use ${settings.domain} or localhost, or set gateway.certificate`,
     );
   }
+  const { autoscale: range } = settings.api;
+  if (range !== undefined && range.min > range.max) {
+    faults.push(`api.autoscale.min: ${range.min} is more than api.autoscale.max, ${range.max}`);
+  } else if (range !== undefined && (settings.api.replicas < range.min || settings.api.replicas > range.max)) {
+    faults.push(
+      `api.replicas: ${settings.api.replicas} is not between api.autoscale.min and max, ${range.min} and ${range.max}`,
+    );
+  }
   // During a deploy the old and the new containers hold their connections at the same time.
-  const { replicas, poolSize, cpus: cores } = settings.api;
+  const { poolSize, cpus: cores } = settings.api;
+  const replicas = Math.max(settings.api.replicas, range?.max ?? 0);
   const canaries = settings.canary?.replicas ?? 0;
   const needed = 2 * (replicas + canaries) * Math.ceil(cores) * poolSize;
   const usable = settings.database.maxConnections - 10;
@@ -413,6 +458,7 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       image: s.image,
       buildNetwork: s.buildNetwork,
       replicas: s.api.replicas,
+      autoscale: s.api.autoscale && toAutoscale(s.api.autoscale),
       drainSeconds: s.api.drain,
       shutdownSeconds: s.api.shutdown,
       readyWithinSeconds: s.api.readyWithin,
@@ -448,6 +494,13 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
     },
     grafana: toService(s.grafana),
   };
+}
+
+const CPU_PERCENT = 70;
+
+function toAutoscale({ min, max, cpu, latency, custom }: z.output<typeof autoscale>): AutoscaleSpec {
+  const cpuPercent = cpu ?? (latency === undefined && custom === undefined ? CPU_PERCENT : undefined);
+  return { min, max, cpuPercent, latencySeconds: latency, custom };
 }
 
 function toService(s: Pick<Settings['api'], 'cpus' | 'memory' | 'healthcheck'>): Service {

@@ -15,10 +15,13 @@ import {
   stackExists,
   stackNamed,
 } from './operator';
+import { autoscale } from './verbs/autoscale';
+import { canary } from './verbs/canary';
+import { keep } from './verbs/keep';
 import { releases } from './verbs/releases';
 import { rollback } from './verbs/rollback';
+import { scale } from './verbs/scale';
 import { printAccess, up } from './verbs/up';
-import { canary } from './verbs/canary';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
@@ -29,6 +32,9 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   seed,
   retention,
   canary,
+  scale,
+  autoscale,
+  keep,
   'api-key': apiKey,
   releases,
   rollback,

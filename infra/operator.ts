@@ -4,6 +4,7 @@ import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { StepError, tryDocker } from './deploy/engine';
+import { EnvironmentError, type EnvironmentSpec, readEnvironment } from './environment';
 import { LABEL } from './labels';
 import defaultImages from './images.json';
 
@@ -90,6 +91,19 @@ export function settingsOf(stack: string): Record<string, unknown> {
   return file.config ?? {};
 }
 
+/** The stack's settings, checked as the program checks them. @throws StepError with every fault */
+export function environmentOf(stack: string): EnvironmentSpec {
+  const settings = settingsOf(stack);
+  const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
+  const configuration = Object.fromEntries(Object.entries(settings).map(([key, value]) => [key, text(value)]));
+  const isSecret = (key: string) => Object.hasOwn(settings[key] ?? {}, 'secure');
+  try {
+    return readEnvironment('branchloans', stack, configuration, isSecret);
+  } catch (error) {
+    throw error instanceof EnvironmentError ? new StepError(error.message) : error;
+  }
+}
+
 /** What the names of the stack's containers begin with, and their label `environment`. */
 export function prefixOf(stack: string): string {
   const prefix = settingsOf(stack)['branchloans:prefix'];
@@ -170,6 +184,12 @@ export function pulumi(stack: string, args: readonly string[]): Promise<void> {
       code === 0 ? done() : fail(new StepError(`pulumi ${args.join(' ')} ended with exit code ${code ?? 1}`)),
     );
   });
+}
+
+/** The ordinary `pulumi up`, with its preview and question where somebody can answer. @throws StepError when it fails */
+export function pulumiUp(stack: string): Promise<void> {
+  const unattended = stack === 'development' || !process.stdin.isTTY;
+  return pulumi(stack, ['up', '-s', stack, ...(unattended ? ['--yes', '--skip-preview'] : [])]);
 }
 
 /** Stack outputs, secrets hidden; undefined when the stack does not exist. */

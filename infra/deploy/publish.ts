@@ -138,7 +138,9 @@ export async function isRunning(container: string): Promise<boolean> {
 
 /** A signal is heard by nobody when the reader cannot use the files: only its own word counts. */
 async function takeOver({ container, signal, confirm }: Reload, version: string): Promise<void> {
-  await docker(`Reloading ${container}`, ['kill', '--signal', signal, container]);
+  // Not by `docker kill`: the engine takes any signal of its own for a wish to end the container, and would not restart
+  // it after a crash any more.
+  await docker(`Reloading ${container}`, ['exec', container, 'sh', '-c', 'kill -s "$0" 1', signal]);
   if (confirm === undefined) return;
   const deadline = Date.now() + CONFIRM_MS;
   for (;;) {

@@ -288,8 +288,6 @@ function renderAnswers(): string {
     const members = JSON.stringify({ type: `urn:problem:${slug}`, title, status: Number(status), detail });
     return `${status} '${members.slice(0, -1)}$problem_instance,"request_id":"$edge_request_id"}';`;
   });
-  const same = Object.keys(GATEWAY_PROBLEMS).map((status) => `error_page ${status} /.problem;`);
-  const other = Object.entries(INTERNAL_STATUSES).map(([own, status]) => `error_page ${own} =${status} /.problem;`);
   const absent = Object.entries(SECURITY_HEADERS).map(
     ([name, value]) => `map ${upstreamField(name)} ${addedField(name)} {\n    "" "${value}";\n}`,
   );
@@ -310,7 +308,7 @@ map $status $problem_retry_after {
 map $status $problem_allow {
     405 "GET, HEAD, POST";
 }
-${[...same, ...other].join('\n')}
+${errorPages()}
 # nginx would write a page of its own under a redirect.
 error_page 301 308 /.redirect;
 
@@ -325,7 +323,14 @@ ${addAbsentHeaders()}
 `;
 }
 
-/** How requests are passed on. A request that may have had an effect is never sent twice (no `non_idempotent`). */
+/** What nginx answers itself, as problem documents. Inherited only by a level that has no `error_page` of its own. */
+function errorPages(...except: number[]): string {
+  const same = Object.keys(GATEWAY_PROBLEMS).filter((status) => !except.includes(Number(status)));
+  const other = Object.entries(INTERNAL_STATUSES).map(([own, status]) => `error_page ${own} =${status} /.problem;`);
+  return [`error_page ${same.join(' ')} /.problem;`, ...other].join('\n');
+}
+
+/** How requests are passed on. One that may have had an effect is sent again only where its key makes that harmless. */
 function renderForwarding({ upstream, version }: GatewayOptions['files']): string {
   const other = ['prometheus:9090', 'grafana:3000'].map((address) => {
     const name = address.split(':')[0] ?? '';
@@ -340,6 +345,13 @@ ${other.join('\n')}
 map $http_upgrade $connection_upgrade {
     default upgrade;
     "" "";
+}
+# What a request ends with instead of being sent again from the start: a service that had it and was silent would be
+# so again; and of what had it and broke off, nobody could tell without a key whether it was done.
+map "$upstream_connect_time|$upstream_status|$request_method:$http_idempotency_key" $ends_with {
+    "~-\\|" "";
+    "~504\\|" 504;
+    "~\\|(?:POST:$|PATCH:|LOCK:)" 502;
 }
 proxy_http_version 1.1;
 # Ample on one host. nginx gives up a retry when names change during it, so a dead server must be noticed fast.
@@ -436,13 +448,30 @@ server_name _;
 ${renderApi(options)}`);
 }
 
-/** The API, and those of its paths that have limits of their own. */
+/**
+ * The API, and those of its paths that have limits of their own. Where a container dies with a request, the request
+ * goes to another one from the start: nginx by itself sends no POST again, and gives up a retry during which the
+ * container's name disappears.
+ */
 function renderApi({ connectionsPerAddress = CONNECTIONS_PER_ADDRESS }: GatewayOptions): string {
   const forward = `if ($api_is_absent) {
         return 503;
     }
+    recursive_error_pages on;
+${indent(errorPages(502, 504))}
+    error_page 502 504 = @again;
     proxy_pass http://api;`;
-  return `location / {
+  return `location @again {
+    if ($ends_with = 502) {
+        return 502;
+    }
+    if ($ends_with = 504) {
+        return 504;
+    }
+    proxy_next_upstream error timeout non_idempotent;
+    proxy_pass http://api;
+}
+location / {
     ${forward}
 }
 location ~ ^/api/(?:v1/)?loans/bulk$ {

@@ -6,6 +6,7 @@ import {
   missingFor,
   outputsOf,
   pulumi,
+  pulumiUp,
   requirePassphrase,
   stackExists,
 } from '../operator';
@@ -24,8 +25,7 @@ export async function up(stack: string): Promise<void> {
   // Its ports are those of the containers to come.
   if (stack === 'development') await embedded('down');
   if (!stackExists(stack)) await pulumi(stack, ['stack', 'init', stack]);
-  const unattended = stack === 'development' || !process.stdin.isTTY;
-  await pulumi(stack, ['up', '-s', stack, ...(unattended ? ['--yes', '--skip-preview'] : [])]);
+  await pulumiUp(stack);
   printAccess(stack);
 }
 

@@ -82,6 +82,14 @@ export class Stage {
     this.#containers.delete(`${this.#id}-${name}`);
   }
 
+  killUpstream(name: string): void {
+    docker(['kill', `${this.#id}-${name}`]);
+  }
+
+  reviveUpstream(name: string): void {
+    docker(['start', `${this.#id}-${name}`]);
+  }
+
   /** Starts the gateway as the stack does: user 101, read-only, no capability, only /tmp to write to. */
   async startGateway(servers: readonly (string | Server)[]): Promise<void> {
     this.#writeConfiguration(servers);

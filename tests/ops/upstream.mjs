@@ -1,5 +1,6 @@
 // What stands behind the gateway in its tests: the API on 8000, Prometheus on 9090 and Grafana on 3000 in one process.
-// It answers with what arrived. `/slow/<ms>` waits, `/hang` never answers, `/cut` closes, `/own-headers` brings all
+// It answers with what arrived. `/slow/<ms>` waits, `/hang` never answers, `/cut` or `?cut` closes, `/fails/<name>` or
+// `?fails=<name>` closes in the container of that name only, `/own-headers` brings all
 // header fields of the API, `/problem` is a refusal by the API. An export sends a line, waits `pause` ms and sends
 // another one; with `cut` it breaks off instead.
 import { createHash } from 'node:crypto';
@@ -20,8 +21,11 @@ async function answer(request, response) {
   for await (const chunk of request) bytes += chunk.length;
   const path = request.url.split('?')[0];
   if (path === '/hang') return;
-  if (path === '/cut') return request.socket.destroy();
-  if (path === '/api/v1/loans/export') return exportLoans(new URL(request.url, 'http://x').searchParams, response);
+  const { searchParams } = new URL(request.url, 'http://x');
+  if (path === '/api/v1/loans/export') return exportLoans(searchParams, response);
+  if (path === '/cut' || searchParams.has('cut')) return request.socket.destroy();
+  if ([path, `/fails/${searchParams.get('fails')}`].includes(`/fails/${process.env.NAME}`))
+    return request.socket.destroy();
   const [, milliseconds] = /^\/slow\/(\d+)$/.exec(path) ?? [];
   if (milliseconds) await sleep(Number(milliseconds));
   const problem = path === '/problem';

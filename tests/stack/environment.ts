@@ -119,7 +119,7 @@ export class TestEnvironment {
     writeFileSync(this.settingsFile, stringify(file));
   }
 
-  private get processEnvironment(): NodeJS.ProcessEnv {
+  get processEnvironment(): NodeJS.ProcessEnv {
     return {
       ...process.env,
       PULUMI_CONFIG_PASSPHRASE: 'a passphrase of the tests',
@@ -293,6 +293,12 @@ export function docker(args: string[], input?: string): string {
   });
   if (status !== 0) throw new Error(`docker ${args.join(' ')}: ${stderr}`);
   return stdout;
+}
+
+/** Kills the first process of a container from outside, as the kernel does when memory runs out: to the engine a crash. */
+export function crash(container: string): void {
+  const pid = docker(['inspect', '--format', '{{.State.Pid}}', container]).trim();
+  docker(['run', '--rm', '--pid', 'host', '--user', '0', '--entrypoint', 'sh', images.nginx, '-c', `kill -9 ${pid}`]);
 }
 
 export function freePort(): Promise<number> {
