@@ -1,7 +1,9 @@
 import * as pulumi from '@pulumi/pulumi';
 import { createContainer } from '../container';
 import type { GateOutput } from '../deploy/gate';
+import { MAINTENANCE_FLAG, renderOperators } from '../ops/maintenance';
 import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT } from '../ops/nginx';
+import { createSecret } from '../step';
 import type { Context } from './context';
 import { Files } from './files';
 import type { Images } from './images';
@@ -24,6 +26,8 @@ const HEALTH = `http://127.0.0.1:${PORTS.http}/gateway/health`;
  */
 export class Gateway extends pulumi.ComponentResource {
   readonly url: pulumi.Output<string>;
+  /** Whoever shows it is let through while the gateway is closed for maintenance. */
+  readonly operatorToken: pulumi.Output<string>;
 
   constructor(
     name: string,
@@ -42,6 +46,7 @@ export class Gateway extends pulumi.ComponentResource {
     const { address, ports } = spec.gateway;
     const image = args.images.nginx;
 
+    this.operatorToken = createSecret(`${name}-operator-token`, undefined, { parent: this });
     const configuration = renderGateway({
       domain: spec.domain,
       names: [new URL(spec.url).hostname],
@@ -53,6 +58,9 @@ export class Gateway extends pulumi.ComponentResource {
         htpasswd: `${CURRENT}/htpasswd`,
         upstream: `${CURRENT}/upstream.conf`,
         version: `${CURRENT}/version.conf`,
+        // Beside the versions: what an operator closed stays closed, whatever is deployed.
+        maintenance: `${MOUNT}/${MAINTENANCE_FLAG}`,
+        operators: `${CURRENT}/operators.conf`,
       },
       workerShutdownTimeoutSeconds: FINISH_SECONDS,
     });
@@ -65,6 +73,7 @@ export class Gateway extends pulumi.ComponentResource {
           'upstream.conf': args.api.apply(({ containers }) => renderUpstream(containers)),
           'tls.pem': args.certificate.certificate,
           'tls.key': pulumi.secret(args.certificate.key),
+          'operators.conf': this.operatorToken.apply(renderOperators),
           htpasswd: args.prometheusPassword.apply((password) => `${htpasswd(PROMETHEUS_USER, password)}\n`),
         },
         owner: USER,
