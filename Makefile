@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs seed retention api-key certificate test bench bench-large check format images-offline pin-images clean
+.PHONY: help up down status logs seed retention maintenance api-key certificate test bench bench-large check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ seed: node_modules/.package-lock.json ## Load the five sample loans
 
 retention: node_modules/.package-lock.json ## Borrowers of loans closed years ago become pseudonyms (DRY_RUN=1: only say which)
 	@$(TS) infra/main.ts retention $(STACK) $(if $(DRY_RUN),--dry-run)
+
+maintenance: node_modules/.package-lock.json ## Close the entrance with 503 (ON=1), open it (OFF=1), or say which; operators pass
+	@$(TS) infra/main.ts maintenance $(STACK) $(if $(ON),on) $(if $(OFF),off)
 
 api-key: node_modules/.package-lock.json ## API keys: NAME= SCOPES= [DAYS=], LIST=1, ROTATE=id [HOURS=], REVOKE=id
 	@$(TS) infra/main.ts api-key $(STACK) $(KEY_ARGUMENTS)

@@ -170,6 +170,7 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
       release: { image: `sha256:branchloans-${stack}-images-api`, id: expect.stringMatching(/^[0-9a-f]{12}$/) },
       prometheusUser: 'admin',
       grafanaUser: 'admin',
+      operatorToken: 'a-generated-secret',
     });
   });
 });

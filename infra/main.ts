@@ -16,6 +16,7 @@ import {
   stackExists,
   stackNamed,
 } from './operator';
+import { maintenance, remindOfMaintenance } from './verbs/maintenance';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
@@ -25,6 +26,7 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   logs,
   seed,
   retention,
+  maintenance,
   'api-key': apiKey,
   'pin-images': pinImages,
 };
@@ -45,6 +47,7 @@ async function up(stack: string): Promise<void> {
   const unattended = stack === 'development' || !process.stdin.isTTY;
   await pulumi(stack, ['up', '-s', stack, ...(unattended ? ['--yes', '--skip-preview'] : [])]);
   printAccess(stack);
+  await remindOfMaintenance(stack);
 }
 
 async function down(stack: string): Promise<void> {
@@ -68,6 +71,7 @@ async function status(stack: string): Promise<void> {
   if (containers.split('\n').length > 1) {
     console.log(containers);
     printAccess(stack);
+    await remindOfMaintenance(stack);
   } else if (stack === 'development') {
     await embedded('status');
   } else {
