@@ -29,7 +29,8 @@ const STYLE =
   'body{margin:0 auto;max-width:36rem;padding:12vh 1.5rem;font:1.125rem/1.6 system-ui,sans-serif}' +
   'h1{font-size:1.75rem;line-height:1.25}code{overflow-wrap:anywhere}';
 
-const PAGE = `<!doctype html>
+/** What a browser shows; nginx puts the id of the request in. */
+export const PAGE = `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -49,7 +50,7 @@ const PAGE = `<!doctype html>
 `;
 
 /** The style stands in the page, since everything else is closed; nothing but this text may be a style. */
-const PAGE_POLICY =
+export const PAGE_POLICY =
   `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; ` +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

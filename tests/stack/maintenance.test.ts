@@ -72,7 +72,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'maintenance', ()
     expect([await status('/api/loans'), await status('/api/loans', headers)]).toEqual([503, 200]);
     expect(await status('/grafana/login')).toBe(200);
     expect(await maintenance()).toMatchObject({ code: 0, output: expect.stringContaining('is closed') });
-    // The last line of what is written down about a deploy: the old containers go, the new ones serve operators.
+    // A whole deploy: the old container goes, and operators are served by the new one.
     environment.configure((settings) => {
       settings['branchloans:api'] = { ...(settings['branchloans:api'] as object), maxAmount: '60000' };
     });
