@@ -51,14 +51,15 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'maintenance', ()
   function watchProbes() {
     const failures: string[] = [];
     let running = true;
-    const watching = (async () => {
+    const watch = async () => {
       for (let turn = 0; running; turn += 1) {
         const path = ['/health', '/health-db', '/health/live', '/health/ready'][turn % 4]!;
         const answer = await status(path).catch(String);
         if (answer !== 200) failures.push(`${path}: ${answer}`);
         await sleep(50);
       }
-    })();
+    };
+    const watching = watch();
     return async () => ((running = false), await watching, failures);
   }
 
