@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs releases rollback seed retention canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean
+.PHONY: help up down status logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ autoscale: node_modules/.package-lock.json ## How many API containers the load w
 
 keep: node_modules/.package-lock.json ## Start again what was killed, until told to end: for a service manager
 	@exec $(TS) infra/main.ts keep $(STACK)
+
+maintenance: node_modules/.package-lock.json ## Close the entrance with 503 (ON=1), open it (OFF=1), or say which; operators pass
+	@$(TS) infra/main.ts maintenance $(STACK) $(if $(ON),on) $(if $(OFF),off)
 
 api-key: node_modules/.package-lock.json ## API keys: NAME= SCOPES= [DAYS=], LIST=1, ROTATE=id [HOURS=], REVOKE=id
 	@$(TS) infra/main.ts api-key $(STACK) $(KEY_ARGUMENTS)

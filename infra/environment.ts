@@ -166,7 +166,8 @@ const imageReference = z.string().refine((reference) => imageFault(reference) ==
   error: (issue) => imageFault(String(issue.input)) ?? 'is not valid',
 });
 
-function imageFault(reference: string): string | undefined {
+/** What is wrong with the name of an image; undefined when it names one image for good. */
+export function imageFault(reference: string): string | undefined {
   // The id of an image that is on the engine already.
   if (/^sha256:[0-9a-f]{64}$/.test(reference)) return undefined;
   if (!/^[\w.\-/:]+(@sha256:[0-9a-f]{64})?$/.test(reference)) return 'must be an image such as nginx:1.30.5';

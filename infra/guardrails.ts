@@ -1,58 +1,86 @@
 import * as pulumi from '@pulumi/pulumi';
 import type * as docker from '@pulumi/docker';
+import { imageFault } from './environment';
 
 /**
- * What may never be deployed, whoever asks for it. One set of rules over the resolved arguments of a container,
- * applied while the program runs, so that a preview fails already.
+ * What may never be deployed, whoever asks for it. One set of rules over the resolved arguments of a container:
+ * applied while the program runs, so that a preview fails already, and by the policy pack (policy/) to any program.
  */
-type Resolved = pulumi.Unwrap<docker.ContainerArgs>;
+export type Resolved = pulumi.Unwrap<docker.ContainerArgs>;
 
-interface Rule {
+export interface Rule {
+  /** What the policy pack calls it. */
+  readonly name: string;
+  /** Follows the container's name in a message. */
   readonly says: string;
   readonly broken: (container: Resolved) => boolean;
 }
 
-const RULES: readonly Rule[] = [
-  { says: 'has no memory limit', broken: (c) => !c.memory || c.memorySwap !== c.memory },
-  { says: 'has no CPU limit', broken: (c) => !c.cpuQuota || !c.cpuPeriod },
-  { says: 'has no health check', broken: (c) => !c.healthcheck?.tests?.length || c.healthcheck.tests[0] === 'NONE' },
+export const RULES: readonly Rule[] = [
+  { name: 'memory-limit', says: 'has no memory limit', broken: (c) => !c.memory || c.memorySwap !== c.memory },
+  { name: 'cpu-limit', says: 'has no CPU limit', broken: (c) => !c.cpuQuota || !c.cpuPeriod },
   {
-    says: 'runs an image by a tag that moves: give an exact version or a digest',
-    broken: (c) => /:latest$/.test(c.image) || !/[:@]/.test(c.image),
+    name: 'health-check',
+    says: 'has no health check',
+    broken: (c) => !c.healthcheck?.tests?.length || c.healthcheck.tests[0] === 'NONE',
   },
-  { says: 'runs as root: give a numeric uid:gid', broken: (c) => !/^[1-9]\d*:\d+$/.test(c.user ?? '') },
-  { says: 'is privileged', broken: (c) => c.privileged === true },
   {
+    name: 'exact-image',
+    says: 'runs an image by a tag that moves: give an exact version or a digest',
+    // An id of the engine is as exact as can be.
+    broken: (c) => !/^sha256:/.test(c.image) && imageFault(c.image) !== undefined,
+  },
+  {
+    name: 'no-root',
+    says: 'runs as root: give a numeric uid:gid',
+    broken: (c) => !/^[1-9]\d*:\d+$/.test(c.user ?? ''),
+  },
+  { name: 'not-privileged', says: 'is privileged', broken: (c) => c.privileged === true },
+  {
+    name: 'no-capabilities',
     says: 'keeps or adds capabilities',
     broken: (c) => c.capabilities?.drops?.join() !== 'ALL' || (c.capabilities.adds ?? []).length > 0,
   },
-  { says: 'may gain privileges', broken: (c) => !c.securityOpts?.includes('no-new-privileges:true') },
-  { says: 'has a writable root file system', broken: (c) => c.readOnly !== true },
   {
+    name: 'no-new-privileges',
+    says: 'may gain privileges',
+    broken: (c) => !c.securityOpts?.includes('no-new-privileges:true'),
+  },
+  { name: 'read-only-root', says: 'has a writable root file system', broken: (c) => c.readOnly !== true },
+  {
+    name: 'no-host-namespace',
     says: 'shares a namespace of the host',
     broken: (c) => [c.networkMode, c.pidMode, c.ipcMode, c.usernsMode].includes('host'),
   },
   {
+    name: 'no-docker-socket',
     says: 'mounts the Docker socket',
-    broken: (c) => (c.mounts ?? []).some((mount) => mount.source?.includes('docker.sock')),
+    broken: (c) =>
+      [...(c.mounts ?? []).map(({ source }) => source), ...(c.volumes ?? []).map(({ hostPath }) => hostPath)].some(
+        (path) => path?.includes('docker.sock'),
+      ),
   },
   {
+    name: 'port-on-an-address',
     says: 'publishes a port without saying on which address',
     broken: (c) => (c.ports ?? []).some((p) => !p.ip || !p.external),
   },
   {
+    name: 'one-entrance',
     says: 'publishes a port but is not the gateway',
     broken: (c) =>
       (c.ports ?? []).length > 0 &&
       !(c.labels ?? []).some(({ label, value }) => label.endsWith('.component') && value === 'gateway'),
   },
-  { says: 'would be killed without grace', broken: (c) => !c.destroyGraceSeconds },
-  { says: 'has logs without a limit', broken: (c) => !c.logOpts?.['max-size'] || !c.logOpts['max-file'] },
+  { name: 'stop-grace', says: 'would be killed without grace', broken: (c) => !c.destroyGraceSeconds },
   {
-    says: 'has no restart policy',
-    broken: (c) => c.restart !== 'unless-stopped',
+    name: 'bounded-logs',
+    says: 'has logs without a limit',
+    broken: (c) => !c.logOpts?.['max-size'] || !c.logOpts['max-file'],
   },
+  { name: 'restart', says: 'has no restart policy', broken: (c) => c.restart !== 'unless-stopped' },
   {
+    name: 'no-secret-in-environment',
     says: 'carries a secret in its environment: hand it over as a file',
     broken: (c) =>
       (c.envs ?? []).some(

@@ -189,6 +189,7 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
       },
       prometheusUser: 'admin',
       grafanaUser: 'admin',
+      operatorToken: 'a-generated-secret',
     });
   });
 });

@@ -84,5 +84,6 @@ export = async () => {
     prometheusPassword: monitoring.prometheusPassword,
     grafanaUser: monitoring.grafanaUser,
     grafanaPassword: monitoring.grafanaPassword,
+    operatorToken: gateway.operatorToken,
   };
 };

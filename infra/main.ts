@@ -18,6 +18,7 @@ import {
 import { autoscale } from './verbs/autoscale';
 import { canary } from './verbs/canary';
 import { keep } from './verbs/keep';
+import { maintenance, remindOfMaintenance } from './verbs/maintenance';
 import { releases } from './verbs/releases';
 import { rollback } from './verbs/rollback';
 import { scale } from './verbs/scale';
@@ -35,6 +36,7 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   scale,
   autoscale,
   keep,
+  maintenance,
   'api-key': apiKey,
   releases,
   rollback,
@@ -62,6 +64,7 @@ async function status(stack: string): Promise<void> {
   if (containers.split('\n').length > 1) {
     console.log(containers);
     printAccess(stack);
+    await remindOfMaintenance(stack);
   } else if (stack === 'development') {
     await embedded('status');
   } else {

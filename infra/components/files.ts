@@ -36,7 +36,8 @@ export class Files extends pulumi.ComponentResource {
     super('branchloans:infra:Files', name, {}, opts);
     const volume = new docker.Volume(name, { name }, { parent: this });
     const files = pulumi.output(args.files) as pulumi.Output<Record<string, string>>;
-    const version = files.apply(hashOf);
+    // Names a directory and stands in labels: no secret, although files may be.
+    const version = pulumi.unsecret(files.apply(hashOf));
     const input = {
       volume: volume.name,
       version,

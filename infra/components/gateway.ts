@@ -4,8 +4,9 @@ import type { Release } from '../deploy/ledger';
 import type { SwitchOutput } from '../deploy/switch';
 import { LABEL } from '../labels';
 import { withCanary } from '../ops/canary';
+import { MAINTENANCE_FLAG, renderOperators } from '../ops/maintenance';
 import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT } from '../ops/nginx';
-import { createStep } from '../step';
+import { createSecret, createStep } from '../step';
 import type { Api } from './api';
 import type { Context } from './context';
 import { Files } from './files';
@@ -36,6 +37,8 @@ export class Gateway extends pulumi.ComponentResource {
   readonly url: pulumi.Output<string>;
   /** What has the traffic. */
   readonly release: pulumi.Output<Release>;
+  /** Whoever shows it is let through while the gateway is closed for maintenance. */
+  readonly operatorToken: pulumi.Output<string>;
 
   constructor(
     name: string,
@@ -56,6 +59,7 @@ export class Gateway extends pulumi.ComponentResource {
     const { address, ports } = spec.gateway;
     const image = args.images.nginx;
 
+    this.operatorToken = createSecret(`${name}-operator-token`, undefined, { parent: this });
     const configuration = renderGateway({
       domain: spec.domain,
       names: [new URL(spec.url).hostname],
@@ -67,6 +71,9 @@ export class Gateway extends pulumi.ComponentResource {
         htpasswd: `${CURRENT}/htpasswd`,
         upstream: `${CURRENT}/upstream.conf`,
         version: `${CURRENT}/version.conf`,
+        // Beside the versions: what an operator closed stays closed, whatever is deployed.
+        maintenance: `${MOUNT}/${MAINTENANCE_FLAG}`,
+        operators: `${CURRENT}/operators.conf`,
       },
       // As long as the old API containers, which are told to go only after the reload.
       workerShutdownTimeoutSeconds: Math.max(LEAST_FINISH_SECONDS, spec.api.drainSeconds + spec.api.shutdownSeconds),
@@ -77,6 +84,7 @@ export class Gateway extends pulumi.ComponentResource {
         port: PORTS.https,
         domain: new URL(spec.url).hostname,
         certificate: `${CURRENT}/tls.pem`,
+        operatorToken: this.operatorToken,
       },
       smoke: args.api.smoke,
       server: args.api.active.apply(({ containers }) => containers[0] ?? ''),
@@ -95,6 +103,7 @@ export class Gateway extends pulumi.ComponentResource {
             ),
           'tls.pem': args.certificate.certificate,
           'tls.key': pulumi.secret(args.certificate.key),
+          'operators.conf': this.operatorToken.apply(renderOperators),
           htpasswd: args.prometheusPassword.apply((password) => `${htpasswd(PROMETHEUS_USER, password)}\n`),
         },
         owner: USER,

@@ -1,3 +1,4 @@
+import { OPERATOR_FIELD } from '../ops/maintenance';
 import { indent, type Result, StepError, tryDocker } from './engine';
 
 /** What a release must be able to do before, and after, it gets traffic. */
@@ -105,11 +106,13 @@ export interface Entrance {
   readonly domain: string;
   /** Path in the container; what it shows must be this, and valid for the domain. */
   readonly certificate: string;
+  /** Lets it in while the environment is closed for maintenance. */
+  readonly operatorToken: string;
 }
 
-export function askByEntrance({ container, port, domain, certificate }: Entrance): Ask {
+export function askByEntrance({ container, port, domain, certificate, operatorToken }: Entrance): Ask {
   return async (path, body, key) => {
-    // On standard input: no key stands in a list of processes.
+    // On standard input: no secret stands in a list of processes.
     const configuration = [
       'silent',
       'show-error',
@@ -118,6 +121,7 @@ export function askByEntrance({ container, port, domain, certificate }: Entrance
       `cacert = "${certificate}"`,
       `url = "https://${domain}:${port}${path}"`,
       String.raw`write-out = "\n%{http_code}"`,
+      `header = "${OPERATOR_FIELD}: ${operatorToken}"`,
       ...(key === undefined ? [] : [`header = "Authorization: Bearer ${key}"`]),
       ...(body === undefined ? [] : ['header = "Content-Type: application/json"', `data = ${JSON.stringify(body)}`]),
     ];

@@ -1,11 +1,19 @@
 import { createHash } from 'node:crypto';
-import { GATEWAY_PROBLEMS, htpasswd, renderGateway, renderUpstream } from './nginx';
+import { GATEWAY_PROBLEMS } from './answers';
+import { htpasswd, renderGateway, renderUpstream } from './nginx';
 
 const options = {
   domain: 'branchloans.com',
   listen: { https: 8443, http: 8080 },
   publicHttpsPort: 443,
-  files: { certificate: '/f/tls.pem', key: '/f/tls.key', htpasswd: '/f/htpasswd', upstream: '/f/upstream.conf' },
+  files: {
+    certificate: '/f/tls.pem',
+    key: '/f/tls.key',
+    htpasswd: '/f/htpasswd',
+    upstream: '/f/upstream.conf',
+    maintenance: '/f/.maintenance',
+    operators: '/f/operators.conf',
+  },
   workerShutdownTimeoutSeconds: 15,
 };
 

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import { BODY_LIMIT_BYTES, BULK_BODY_LIMIT_BYTES } from '../../app/config';
+import { addAbsentHeaders, errorPages, indent, renderAnswers, server } from './answers';
+import { closedPage, OPERATOR_FIELD, renderClosed, renderMaintenance, unlessClosed } from './maintenance';
 
 /**
  * The gateway's configuration as text, for nginx >= 1.27.4 (`resolve` in upstreams, `keepalive_min_timeout`), run as
@@ -22,6 +24,10 @@ export interface GatewayOptions {
     readonly upstream: string;
     /** Path of a file with `VERSION_TEXT`, if `/gateway/health` is to say which files are in use. */
     readonly version?: string;
+    /** While this file exists the gateway is closed: see maintenance.ts. */
+    readonly maintenance: string;
+    /** Holds what `renderOperators` returned. */
+    readonly operators: string;
   };
   /** How long an old worker may finish requests after a reload; must exceed the 10 s that an answer may take. */
   readonly workerShutdownTimeoutSeconds: number;
@@ -39,51 +45,14 @@ const EXPORT_PAUSE_SECONDS = 60;
 /** A reload leaves an idle connection open this long, so that a POST which is on its way is not reset. */
 const KEEPALIVE_MIN_SECONDS = 5;
 
-/** On every answer that does not bring its own; HSTS is apart because clear text must not carry it (RFC 6797, 7.2). */
-const SECURITY_HEADERS = {
-  'X-Content-Type-Options': 'nosniff',
-  'X-Frame-Options': 'DENY',
-  'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
-  'Referrer-Policy': 'strict-origin-when-cross-origin',
-  'Cross-Origin-Resource-Policy': 'same-origin',
-  'Permissions-Policy': 'camera=(), geolocation=(), microphone=()',
-  'Cache-Control': 'no-store',
-} as const;
-const HSTS = 'max-age=31536000; includeSubDomains';
-
 /** Prometheus' page sets its paths in an inline script and sends no policy of its own. */
 const PROMETHEUS_POLICY =
   "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
   "font-src 'self' data:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'";
 
-/** The problem documents that the gateway makes itself: status -> last part of the type, title, detail. */
-export const GATEWAY_PROBLEMS: Readonly<Record<number, readonly [slug: string, title: string, detail: string]>> = {
-  400: ['malformed-request', 'The request is not well-formed HTTP', 'The gateway could not read the request.'],
-  401: ['unauthorized', 'Credentials are missing or wrong', 'This page asks for a user name and a password.'],
-  403: ['encryption-required', 'Clear text is refused', 'Use https. What was sent with this request is now exposed.'],
-  404: ['not-found', 'There is nothing here', 'The gateway serves nothing at this address.'],
-  405: ['method-not-allowed', 'The resource does not support this method', 'The gateway does not forward this method.'],
-  408: ['request-timeout', 'The request took too long to arrive', 'The rest of the request did not arrive in time.'],
-  411: ['length-required', 'The length of the body is missing', 'Send Content-Length.'],
-  413: ['payload-too-large', 'The body is too large', 'Send a smaller body.'],
-  414: ['uri-too-long', 'The address is too long', 'Send a shorter path and query.'],
-  421: ['misdirected-request', 'This gateway does not serve that name', 'Check the host name of the request.'],
-  429: ['too-many-connections', 'Too many requests at one time', 'Wait for some of your requests to finish.'],
-  431: ['headers-too-large', 'The header fields are too large', 'Send fewer or shorter header fields.'],
-  500: ['internal', 'Something went wrong on our side', 'The failure was recorded under this request_id.'],
-  501: ['not-implemented', 'The gateway does not know this transfer coding', 'Send the body plain or chunked.'],
-  502: ['upstream-unavailable', 'The service behind the gateway does not answer', 'Try again in a moment.'],
-  503: ['service-unavailable', 'No instance of the service is in operation', 'Try again in a moment.'],
-  504: ['upstream-timeout', 'The service behind the gateway answers too slowly', 'Try again in a moment.'],
-  505: ['version-not-supported', 'The gateway does not speak this version of HTTP', 'Use HTTP/1.1 or HTTP/2.'],
-};
-
 const CONNECTIONS_PER_ADDRESS = 256;
 /** Requests with a long body at one time; they share the gateway's memory. */
 const BULK_REQUESTS = 16;
-
-/** nginx's own numbers for faults of a request -> the status they leave with. 499 never reaches anybody. */
-const INTERNAL_STATUSES = { 494: 431, 495: 400, 496: 400, 497: 403 };
 
 /** Pages that a person types without https. Everything else may carry a key, which a redirect would not reveal. */
 const PAGES = '^/(?:docs|grafana|prometheus|status|sre/dashboard-ui)(?:/|$)';
@@ -108,7 +77,7 @@ export function renderGateway(options: GatewayOptions): string {
   return `# Generated. Change infra/ops/nginx.ts instead.
 ${renderProcess(options)}
 http {
-${indent([renderClients(options), renderTls(files), renderLog(), renderAnswers(), renderForwarding(files), ...servers].join('\n'))}
+${indent([renderClients(options), renderTls(files), renderLog(), renderAnswers(), renderMaintenance(files), renderForwarding(files), ...servers].join('\n'))}
 }
 `;
 }
@@ -282,54 +251,6 @@ access_log /dev/stdout json;
 `;
 }
 
-/** Problem documents, request ids and header fields. An added field whose value is empty is not sent. */
-function renderAnswers(): string {
-  const documents = Object.entries(GATEWAY_PROBLEMS).map(([status, [slug, title, detail]]) => {
-    const members = JSON.stringify({ type: `urn:problem:${slug}`, title, status: Number(status), detail });
-    return `${status} '${members.slice(0, -1)}$problem_instance,"request_id":"$edge_request_id"}';`;
-  });
-  const absent = Object.entries(SECURITY_HEADERS).map(
-    ([name, value]) => `map ${upstreamField(name)} ${addedField(name)} {\n    "" "${value}";\n}`,
-  );
-  return `map $http_x_request_id $edge_request_id {
-    "~^[A-Za-z0-9._-]{1,128}$" $http_x_request_id;
-    default $request_id;
-}
-# The path, where it needs no escaping in JSON.
-map $request_uri $problem_instance {
-    "~^(?<plain_path>/[A-Za-z0-9/._~%:@+,=-]*)(?:\\?|$)" ',"instance":"$plain_path"';
-}
-map $status $problem {
-${indent(documents.join('\n'))}
-}
-map $status $problem_retry_after {
-    "~^(?:429|50[234])$" 2;
-}
-map $status $problem_allow {
-    405 "GET, HEAD, POST";
-}
-${errorPages()}
-# nginx would write a page of its own under a redirect.
-error_page 301 308 /.redirect;
-
-map $https $hsts {
-    on "${HSTS}";
-}
-map "$https:$upstream_http_strict_transport_security" $added_strict_transport_security {
-    "on:" "${HSTS}";
-}
-${absent.join('\n')}
-${addAbsentHeaders()}
-`;
-}
-
-/** What nginx answers itself, as problem documents. Inherited only by a level that has no `error_page` of its own. */
-function errorPages(...except: number[]): string {
-  const same = Object.keys(GATEWAY_PROBLEMS).filter((status) => !except.includes(Number(status)));
-  const other = Object.entries(INTERNAL_STATUSES).map(([own, status]) => `error_page ${own} =${status} /.problem;`);
-  return [`error_page ${same.join(' ')} /.problem;`, ...other].join('\n');
-}
-
 /** How requests are passed on. One that may have had an effect is sent again only where its key makes that harmless. */
 function renderForwarding({ upstream, version }: GatewayOptions['files']): string {
   const other = ['prometheus:9090', 'grafana:3000'].map((address) => {
@@ -454,11 +375,13 @@ ${renderApi(options)}`);
  * container's name disappears.
  */
 function renderApi({ connectionsPerAddress = CONNECTIONS_PER_ADDRESS }: GatewayOptions): string {
-  const forward = `if ($api_is_absent) {
+  const forward = `${unlessClosed()}
+    if ($api_is_absent) {
         return 503;
     }
     recursive_error_pages on;
 ${indent(errorPages(502, 504))}
+    ${closedPage()}
     error_page 502 504 = @again;
     proxy_pass http://api;`;
   return `location @again {
@@ -485,27 +408,8 @@ location ~ ^/api/(?:v1/)?loans/export$ {
     # Many loans may have to be looked at before the next one that is sent.
     proxy_read_timeout ${EXPORT_PAUSE_SECONDS}s;
     ${forward}
-}`;
 }
-
-/** A server with the two places that its own answers come from; the status is that of the fault, not the 200. */
-function server(body: string): string {
-  return `
-server {
-${indent(body)}
-    location = /.problem {
-        internal;
-        default_type "application/problem+json; charset=utf-8";
-${indent(addOwnHeaders({ 'Retry-After': '$problem_retry_after', Allow: '$problem_allow' }), 8)}
-        return 200 $problem;
-    }
-    location = /.redirect {
-        internal;
-        default_type "text/plain; charset=utf-8";
-${indent(addOwnHeaders(), 8)}
-        return 200 "";
-    }
-}`;
+${renderClosed()}`;
 }
 
 /** `proxy_set_header` is inherited only by a level that has none of its own, so this is always the whole list. */
@@ -521,45 +425,11 @@ function forwardedFields(connection: string, further: Readonly<Record<string, st
     'X-Real-IP': '$remote_addr',
     Forwarded: '""',
     Proxy: '""',
+    // Between the operator and the gateway.
+    [OPERATOR_FIELD]: '""',
     ...further,
   };
   return Object.entries(fields)
     .map(([name, value]) => `proxy_set_header ${name} ${value};`)
     .join('\n');
-}
-
-/** Adds what the service behind did not send. `add_header` is inherited like `proxy_set_header`. */
-function addAbsentHeaders(overrides: Readonly<Record<string, string | undefined>> = {}): string {
-  const values: Record<string, string | undefined> = {
-    ...Object.fromEntries(Object.keys(SECURITY_HEADERS).map((name) => [name, addedField(name)])),
-    'Strict-Transport-Security': addedField('Strict-Transport-Security'),
-    'X-Request-ID': '$edge_request_id',
-    ...overrides,
-  };
-  return addHeaders(values);
-}
-
-/** All of them, for an answer that nginx makes: what a failed upstream may have sent does not count. */
-function addOwnHeaders(further: Readonly<Record<string, string>> = {}): string {
-  return addHeaders({
-    ...SECURITY_HEADERS,
-    'Strict-Transport-Security': '$hsts',
-    'X-Request-ID': '$edge_request_id',
-    ...further,
-  });
-}
-
-function addHeaders(values: Readonly<Record<string, string | undefined>>): string {
-  return Object.entries(values)
-    .filter((entry) => entry[1] !== undefined)
-    .map(([name, value]) => `add_header ${name} "${value ?? ''}" always;`)
-    .join('\n');
-}
-
-const snakeCase = (name: string) => name.toLowerCase().replaceAll('-', '_');
-const upstreamField = (name: string) => `$upstream_http_${snakeCase(name)}`;
-const addedField = (name: string) => `$added_${snakeCase(name)}`;
-
-function indent(text: string, spaces = 4): string {
-  return text.replace(/^(?=.)/gm, ' '.repeat(spaces));
 }

@@ -10,6 +10,7 @@ import {
   requirePassphrase,
   stackExists,
 } from '../operator';
+import { remindOfMaintenance } from './maintenance';
 
 /** Makes the environment what its settings say. Other verbs change a setting and then do this. */
 export async function up(stack: string): Promise<void> {
@@ -27,6 +28,7 @@ export async function up(stack: string): Promise<void> {
   if (!stackExists(stack)) await pulumi(stack, ['stack', 'init', stack]);
   await pulumiUp(stack);
   printAccess(stack);
+  await remindOfMaintenance(stack);
 }
 
 /** How to get in, after an `up`; nothing when the stack is not there. */

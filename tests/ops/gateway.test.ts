@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect as connectHttp2 } from 'node:http2';
 import { Agent } from 'node:https';
@@ -7,12 +7,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls, type SecureVersion } from 'node:tls';
 import { BULK_BODY_LIMIT_BYTES } from '../../app/config';
+import { GATEWAY_PROBLEMS } from '../../infra/ops/answers';
 import { withCanary } from '../../infra/ops/canary';
-import { GATEWAY_PROBLEMS } from '../../infra/ops/nginx';
+import { MAINTENANCE_PROBLEM } from '../../infra/ops/maintenance';
 import { ensureCertificate } from '../../ssl/certificates';
 import { describeUnless } from '../skip';
 import { missingForContainers } from './binaries';
-import { type Answer, DOMAIN, PASSWORD, Stage } from './stage';
+import { type Answer, DOMAIN, OPERATOR_TOKEN, PASSWORD, Stage } from './stage';
 
 const missing = missingForContainers(['node', 'nginx']);
 const SECURITY_HEADERS = [
@@ -387,6 +388,169 @@ describeUnless(missing, 'the gateway', () => {
       narrow.close();
     }
   }, 60_000);
+});
+
+describeUnless(missing, 'the gateway in maintenance', () => {
+  const BROWSER = { Accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' };
+  let stage: Stage;
+
+  beforeAll(async () => {
+    stage = new Stage(await makeCertificate());
+    stage.startUpstream('first', ['api-1', 'prometheus', 'grafana']);
+    await stage.startGateway(['api-1']);
+    await stage.untilAnswered();
+  }, 60_000);
+  beforeEach(() => stage.setMaintenance(true));
+  afterAll(() => stage.close());
+
+  function expectClosed(answer: Answer, { encrypted = true } = {}): void {
+    expect({ status: answer.status, type: answer.headers['content-type'] }).toEqual({
+      status: 503,
+      type: ['application/problem+json; charset=utf-8'],
+    });
+    expect(answer.headers['retry-after']).toEqual(['60']);
+    expect(JSON.parse(answer.body)).toMatchObject({
+      ...MAINTENANCE_PROBLEM,
+      request_id: answer.headers['x-request-id']?.[0],
+    });
+    expectSecurityHeaders(answer, { encrypted });
+  }
+
+  test.each([
+    ['GET', '/'],
+    ['GET', '/docs'],
+    ['GET', '/status'],
+    ['GET', '/healthy'],
+    ['GET', '/health/other'],
+    ['GET', '/api/v1/loans?limit=2'],
+    ['POST', '/api/v1/loans'],
+    ['POST', '/api/v1/loans/bulk'],
+    ['GET', '/api/v1/loans/export'],
+    ['DELETE', '/api/v1/loans/1'],
+    ['OPTIONS', '/api/v1/loans'],
+  ])('answers %s %s with 503, with TLS and on the loopback listener', async (method, path) => {
+    const body = method === 'POST' ? '{}' : undefined;
+    const answer = await stage.request(path, { method, body });
+    expectClosed(answer);
+    expect(JSON.parse(answer.body)).toHaveProperty('instance', path.split('?')[0]);
+    expectClosed(await stage.request(path, { method, body, listener: 'api' }), { encrypted: false });
+  });
+
+  test('answers HEAD without a body', async () => {
+    const answer = await stage.request('/api/loans', { method: 'HEAD' });
+    expect([answer.status, answer.headers['retry-after'], answer.body]).toEqual([503, ['60'], '']);
+  });
+
+  test('keeps the connection, also after the body of a POST', async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const connections = new Set<unknown>();
+    agent.on('free', (socket: unknown) => connections.add(socket));
+    for (let count = 0; count < 3; count += 1) {
+      expectClosed(await stage.request('/api/loans', { method: 'POST', body: 'x'.repeat(60_000), agent }));
+    }
+    agent.destroy();
+    expect(connections.size).toBe(1);
+  });
+
+  test.each([
+    ['application/json', 'json'],
+    ['application/problem+json', 'json'],
+    ['application/json, text/html;q=0.5', 'json'],
+    ['*/*', 'json'],
+    ['text/csv', 'json'],
+    [BROWSER.Accept, 'html'],
+    ['TEXT/HTML', 'html'],
+  ])('answers %s with %s', async (accept, kind) => {
+    const answer = await stage.request('/api/loans', { headers: { Accept: accept } });
+    expect(answer.headers['content-type']?.[0]).toContain(kind);
+    expect([answer.status, answer.headers['retry-after'], answer.headers['vary']]).toEqual([503, ['60'], ['Accept']]);
+  });
+
+  test('shows a page that needs nothing else and that its policy allows', async () => {
+    const answer = await stage.request('/docs', { headers: BROWSER });
+    expect(answer.headers['content-type']).toEqual(['text/html; charset=utf-8']);
+    expectSecurityHeaders(answer);
+    expect(answer.body).toContain('<h1>Branch Loans is closed for maintenance</h1>');
+    expect(answer.body).toContain(answer.headers['x-request-id']?.[0]);
+    expect(answer.body).not.toMatch(/\b(?:src|href|url\()/);
+    const [, style = ''] = /<style>(.*?)<\/style>/s.exec(answer.body) ?? [];
+    const hash = createHash('sha256').update(style).digest('base64');
+    expect(answer.headers['content-security-policy']?.[0]).toContain(`style-src 'sha256-${hash}'`);
+  });
+
+  test('answers HTTP/2', async () => {
+    const client = connectHttp2(`https://127.0.0.1:${stage.port('https')}`, { rejectUnauthorized: false });
+    try {
+      const stream = client.request({ ':path': '/api/loans', ':authority': 'localhost', ':method': 'POST' });
+      stream.end('{}');
+      const headers = await new Promise((resolve, reject) => {
+        stream.on('response', resolve).on('error', reject);
+      });
+      expect(headers).toMatchObject({ ':status': 503, 'retry-after': '60' });
+      stream.close();
+    } finally {
+      client.destroy();
+    }
+  });
+
+  test.each(['/health', '/health-db', '/health/live', '/health/ready?x=1'])('lets the probe %s pass', async (path) => {
+    for (const listener of ['https', 'api'] as const) {
+      expect(echo(await stage.request(path, { listener }))).toMatchObject({ port: 8000, url: path });
+    }
+  });
+
+  test('lets pages with a login of their own pass, and its own health', async () => {
+    expect(echo(await stage.request('/grafana/'))).toMatchObject({ port: 3000 });
+    const headers = { Authorization: `Basic ${Buffer.from(`admin:${PASSWORD}`).toString('base64')}` };
+    expect(echo(await stage.request('/prometheus/', { headers }))).toMatchObject({ port: 9090 });
+    expect(stage.exec(['curl', '-sf', 'http://127.0.0.1:8080/gateway/health'])).toMatchObject({ status: 0 });
+  });
+
+  test('lets operators pass; their token reaches neither what stands behind it nor the log', async () => {
+    const headers = { 'X-Operator-Token': OPERATOR_TOKEN };
+    const arrived = await Promise.all([
+      stage.request('/api/v1/loans', { headers, method: 'POST', body: '{}' }),
+      stage.request('/api/v1/loans/export', { headers }),
+      stage.request('/', { headers, listener: 'api' }),
+      stage.request('/grafana/', { headers }),
+      stage.request('/prometheus/', { headers: { ...headers, Authorization: `Basic ${btoa(`admin:${PASSWORD}`)}` } }),
+    ]);
+    expect(arrived.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
+    expect(arrived.filter(({ body }) => body.toLowerCase().includes('operator'))).toEqual([]);
+    stage.setMaintenance(false);
+    expect((await stage.request('/', { headers })).body.toLowerCase()).not.toContain('operator');
+    await stage.request('/metrics', { headers });
+    expect(stage.logs()).not.toContain(OPERATOR_TOKEN);
+  });
+
+  test.each([
+    '',
+    OPERATOR_TOKEN.toLowerCase(),
+    OPERATOR_TOKEN.slice(1),
+    `${OPERATOR_TOKEN}x`,
+    `${OPERATOR_TOKEN}, ${OPERATOR_TOKEN}`,
+  ])('does not take "%s" for the token', async (token) => {
+    expectClosed(await stage.request('/', { headers: { 'X-Operator-Token': token } }));
+  });
+
+  test('lets a request finish that was under way, and opens again at once', async () => {
+    stage.setMaintenance(false);
+    const underWay = stage.request('/slow/1500', { method: 'POST', body: '{}' });
+    await sleep(500);
+    stage.setMaintenance(true);
+    expectClosed(await stage.request('/slow/1500', { method: 'POST', body: '{}' }));
+    expect((await underWay).status).toBe(200);
+    stage.setMaintenance(false);
+    expect((await stage.request('/')).status).toBe(200);
+  });
+
+  test('stays closed over a reload and a restart', async () => {
+    await stage.reload([]);
+    expectClosed(await stage.request('/'));
+    expectProblem(await stage.request('/', { headers: { 'X-Operator-Token': OPERATOR_TOKEN } }), 503);
+    await stage.restartGateway();
+    expectClosed(await stage.request('/'));
+  }, 30_000);
 });
 
 describeUnless(missing, 'the gateway without what stands behind it', () => {

@@ -4,12 +4,13 @@ import { dirname, join } from 'node:path';
 import { parse } from 'yaml';
 import { COUNTERS, withCanary } from '../../infra/ops/canary';
 import { renderDashboards } from '../../infra/ops/dashboards';
+import { renderOperators } from '../../infra/ops/maintenance';
 import { htpasswd, renderGateway, renderUpstream } from '../../infra/ops/nginx';
 import { prometheusArguments, renderPrometheus } from '../../infra/ops/prometheus';
 import { ensureCertificate } from '../../ssl/certificates';
 import { describeUnless } from '../skip';
 import { findProgram, image, missingForContainers, run } from './binaries';
-import { DOMAIN, gatewayOptions } from './stage';
+import { DOMAIN, gatewayOptions, OPERATOR_TOKEN } from './stage';
 
 const nginx = findProgram('nginx', 'nginx', '-v', '1.27.4');
 const promtool = findProgram('prometheus', 'promtool', '--version', '3.0.0');
@@ -49,6 +50,7 @@ describeUnless(
         'tls.key': readFileSync(keyFile, 'utf8'),
         htpasswd: `${htpasswd('admin', 'x')}\n`,
         'upstream.conf': renderUpstream(servers),
+        'operators.conf': renderOperators(OPERATOR_TOKEN),
         'nginx.conf': renderGateway(gatewayOptions(directory, overrides)),
       });
       const { status, output } = nginx!.run(directory, ['-t', '-c', join(directory, 'nginx.conf')]);

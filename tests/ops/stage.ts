@@ -7,11 +7,13 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
+import { MAINTENANCE_FLAG, renderOperators } from '../../infra/ops/maintenance';
 import { type GatewayOptions, htpasswd, renderGateway, renderUpstream, type Server } from '../../infra/ops/nginx';
 import { image, run } from './binaries';
 
 export const PASSWORD = 'correct-horse';
 export const DOMAIN = 'branchloans.test';
+export const OPERATOR_TOKEN = 'the-Operators-token_of-a-test';
 
 export interface Answer {
   readonly status: number;
@@ -46,6 +48,7 @@ export class Stage {
     this.#write('tls.pem', certificate.certificate);
     this.#write('tls.key', certificate.key);
     this.#write('htpasswd', `${htpasswd('admin', PASSWORD)}\n`);
+    this.#write('operators.conf', renderOperators(OPERATOR_TOKEN));
     docker(['network', 'create', this.#id]);
   }
 
@@ -126,6 +129,12 @@ export class Stage {
       if (now.length > 0 && now.every((worker) => !before.includes(worker))) return;
     }
     throw new Error(`the gateway did not take over its new configuration:\n${this.#lastLines()}`);
+  }
+
+  /** As `make maintenance` does, beside the files that the gateway has loaded. */
+  setMaintenance(on: boolean): void {
+    if (on) this.#write(MAINTENANCE_FLAG, '');
+    else rmSync(join(this.#directory, MAINTENANCE_FLAG), { force: true });
   }
 
   port(listener: Listener): number {
@@ -266,6 +275,8 @@ export function gatewayOptions(directory: string, overrides: Partial<GatewayOpti
       key: `${directory}/tls.key`,
       htpasswd: `${directory}/htpasswd`,
       upstream: `${directory}/upstream.conf`,
+      maintenance: `${directory}/${MAINTENANCE_FLAG}`,
+      operators: `${directory}/operators.conf`,
     },
     workerShutdownTimeoutSeconds: 15,
     ...overrides,

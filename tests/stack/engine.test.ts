@@ -180,7 +180,9 @@ for (const stack of ['development', 'staging', 'production'] as const) {
     });
 
     it('keeps its secrets out of the state, the containers, the logs and the process list', () => {
-      const secrets = ['prometheusPassword', 'grafanaPassword'].map((name) => environment.output(name));
+      const secrets = ['prometheusPassword', 'grafanaPassword', 'operatorToken'].map((name) =>
+        environment.output(name),
+      );
       const api = environment.apiContainers()[0]!;
       secrets.push(docker(['exec', api, 'cat', '/run/branchloans/current/database-password']).trim());
       const key = execFileSync('cat', [`${environment.directory}/ssl/branchloans.com.key`], { encoding: 'utf8' }).split(

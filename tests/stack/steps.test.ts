@@ -61,6 +61,13 @@ describeUnless(reasonWithoutEngine(), 'a step of a deploy', () => {
       expect(look('ls /files')).toBe('current\nv2');
     });
 
+    it('leaves alone what lies beside the versions under a name with a dot, such as the mark of maintenance', async () => {
+      docker(['run', '--rm', '--volume', `${volume}:/files`, '--entrypoint', 'touch', images.nginx, '/files/.mark']);
+      await publish(input('v3', { 'd.txt': 'three' }));
+      await publish(input('v2', { 'c.txt': 'two' }));
+      expect(look('ls -A /files')).toBe('.mark\ncurrent\nv2');
+    });
+
     it('can be repeated', async () => {
       await publish(input('v2', { 'c.txt': 'two' }));
       expect(look('cat /files/current/c.txt')).toBe('two');

@@ -1,0 +1,119 @@
+import { createHash } from 'node:crypto';
+import { addOwnHeaders, indent } from './answers';
+
+/**
+ * Maintenance: while a file exists nginx answers for the API itself. It looks for the file with every request, so
+ * closing and opening take no reload and no deploy, and hold when the gateway is restarted or replaced. Probes and
+ * whoever shows the operators' token go through; Grafana and Prometheus have logins of their own.
+ */
+
+/** Name of the file, beside the versions in the volume of the gateway's files; a deploy leaves it alone. */
+export const MAINTENANCE_FLAG = '.maintenance';
+
+/** Header field with the operators' token. It ends at the gateway: neither the API nor a log sees it. */
+export const OPERATOR_FIELD = 'X-Operator-Token';
+
+/** Short, since nobody knows how long it takes: who asks again in vain is told the same again. */
+export const RETRY_AFTER_SECONDS = 60;
+
+/** The gateway's 503 for a closed service; the type tells it from a service that is just not there. */
+export const MAINTENANCE_PROBLEM = {
+  type: 'urn:problem:maintenance',
+  title: 'The service is closed for maintenance',
+  status: 503,
+  detail: 'Nothing was done with this request. Send it again after the time in Retry-After.',
+} as const;
+
+const STYLE =
+  ':root{color-scheme:light dark}' +
+  'body{margin:0 auto;max-width:36rem;padding:12vh 1.5rem;font:1.125rem/1.6 system-ui,sans-serif}' +
+  'h1{font-size:1.75rem;line-height:1.25}code{overflow-wrap:anywhere}';
+
+/** What a browser shows; nginx puts the id of the request in. */
+export const PAGE = `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Closed for maintenance - Branch Loans</title>
+<style>${STYLE}</style>
+</head>
+<body>
+<main>
+<h1>Branch Loans is closed for maintenance</h1>
+<p>We are working on it and will be back soon. What you were told is saved is safe; what you send now is not accepted.</p>
+<p>Please try again in a minute.</p>
+<p>Request: <code>$edge_request_id</code></p>
+</main>
+</body>
+</html>
+`;
+
+/** The style stands in the page, since everything else is closed; nothing but this text may be a style. */
+export const PAGE_POLICY =
+  `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; ` +
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/** A status that no service answers with, inside nginx only. */
+const CLOSED = 599;
+
+/** The file with the operators' token. @throws Error when the token is too short, or could not stand in a pattern */
+export function renderOperators(token: string): string {
+  // Names of a map are compared without regard to case, patterns are not.
+  if (!/^[A-Za-z0-9_-]{16,}$/.test(token)) throw new Error("This is not an operators' token");
+  return `map ${variable(OPERATOR_FIELD)} $is_operator {\n    "~^${token}$" 1;\n}\n`;
+}
+
+/** Who is kept out, and what they get. For nginx's http block, after `renderAnswers`. */
+export function renderMaintenance({ maintenance, operators }: { maintenance: string; operators: string }): string {
+  return `include ${operators};
+map $uri $is_probe {
+    "~^/health(?:-db|/live|/ready)?$" 1;
+}
+# What must exist to keep this request out. A device is not a file.
+map "$is_operator$is_probe" $closed_by {
+    "" ${maintenance};
+    default /dev/null;
+}
+map $http_accept $closed_answer {
+    "~*application/(?:problem\\+)?json" /.closed;
+    "~*text/html" /.closed-page;
+    default /.closed;
+}
+${closedPage()}
+`;
+}
+
+/** Inherited only by a level that has no `error_page` of its own. */
+export function closedPage(): string {
+  return `error_page ${CLOSED} =503 $closed_answer;`;
+}
+
+/** Stands before everything else in a location that may be closed. */
+export function unlessClosed(): string {
+  return `if (-f $closed_by) {
+        return ${CLOSED};
+    }`;
+}
+
+/** The two places that the answers come from, for a server with such locations. */
+export function renderClosed(): string {
+  const members = JSON.stringify(MAINTENANCE_PROBLEM).slice(0, -1);
+  const fields = { 'Retry-After': String(RETRY_AFTER_SECONDS), Vary: 'Accept' };
+  return `location = /.closed {
+    internal;
+    default_type "application/problem+json; charset=utf-8";
+${indent(addOwnHeaders(fields))}
+    return 200 '${members}$problem_instance,"request_id":"$edge_request_id"}';
+}
+location = /.closed-page {
+    internal;
+    default_type "text/html; charset=utf-8";
+${indent(addOwnHeaders({ ...fields, 'Content-Security-Policy': PAGE_POLICY }))}
+    return 200 '${PAGE}';
+}`;
+}
+
+function variable(field: string): string {
+  return `$http_${field.toLowerCase().replaceAll('-', '_')}`;
+}

@@ -1,0 +1,72 @@
+import type { Resolved } from '../infra/guardrails';
+
+/** A container that keeps every guardrail, and for each guardrail the ways to break it and no other. */
+
+export const GOOD = {
+  image: `sha256:${'a'.repeat(64)}`,
+  user: '101:101',
+  memory: 128,
+  memorySwap: 128,
+  cpuPeriod: 100_000,
+  cpuQuota: 100_000,
+  healthcheck: { tests: ['CMD', 'true'] },
+  capabilities: { drops: ['ALL'] },
+  securityOpts: ['no-new-privileges:true'],
+  readOnly: true,
+  destroyGraceSeconds: 5,
+  logOpts: { 'max-size': '10m', 'max-file': '3' },
+  restart: 'unless-stopped',
+} as unknown as Resolved;
+
+const gateway = [{ label: 'x.component', value: 'gateway' }];
+const socket = '/var/run/docker.sock';
+
+export const BROKEN: readonly (readonly [rule: string, change: Readonly<Record<string, unknown>>])[] = [
+  ['memory-limit', { memory: undefined }],
+  ['memory-limit', { memorySwap: 256 }],
+  ['cpu-limit', { cpuQuota: 0 }],
+  ['cpu-limit', { cpuPeriod: undefined }],
+  ['health-check', { healthcheck: undefined }],
+  ['health-check', { healthcheck: { tests: [] } }],
+  ['health-check', { healthcheck: { tests: ['NONE'] } }],
+  ['exact-image', { image: 'nginx:latest' }],
+  ['exact-image', { image: 'nginx' }],
+  ['exact-image', { image: 'nginx:stable' }],
+  ['exact-image', { image: 'localhost:5000/nginx' }],
+  ['no-root', { user: '0:0' }],
+  ['no-root', { user: 'root' }],
+  ['no-root', { user: '101' }],
+  ['no-root', { user: undefined }],
+  ['not-privileged', { privileged: true }],
+  ['no-capabilities', { capabilities: { drops: ['ALL'], adds: ['CAP_CHOWN'] } }],
+  ['no-capabilities', { capabilities: { drops: ['CAP_CHOWN'] } }],
+  ['no-capabilities', { capabilities: undefined }],
+  ['no-new-privileges', { securityOpts: [] }],
+  ['no-new-privileges', { securityOpts: undefined }],
+  ['read-only-root', { readOnly: false }],
+  ['read-only-root', { readOnly: undefined }],
+  ['no-host-namespace', { networkMode: 'host' }],
+  ['no-host-namespace', { pidMode: 'host' }],
+  ['no-host-namespace', { ipcMode: 'host' }],
+  ['no-host-namespace', { usernsMode: 'host' }],
+  ['no-docker-socket', { mounts: [{ source: socket, target: '/s', type: 'bind' }] }],
+  ['no-docker-socket', { volumes: [{ hostPath: socket, containerPath: '/s' }] }],
+  ['port-on-an-address', { ports: [{ internal: 1, external: 1 }], labels: gateway }],
+  ['port-on-an-address', { ports: [{ internal: 1, ip: '127.0.0.1' }], labels: gateway }],
+  ['one-entrance', { ports: [{ internal: 1, external: 1, ip: '127.0.0.1' }] }],
+  [
+    'one-entrance',
+    { ports: [{ internal: 1, external: 1, ip: '127.0.0.1' }], labels: [{ label: 'x', value: 'gateway' }] },
+  ],
+  ['stop-grace', { destroyGraceSeconds: undefined }],
+  ['stop-grace', { destroyGraceSeconds: 0 }],
+  ['bounded-logs', { logOpts: { 'max-file': '3' } }],
+  ['bounded-logs', { logOpts: { 'max-size': '10m' } }],
+  ['bounded-logs', { logOpts: undefined }],
+  ['restart', { restart: 'no' }],
+  ['restart', { restart: 'on-failure' }],
+  ['restart', { restart: undefined }],
+  ['no-secret-in-environment', { envs: ['DATABASE_PASSWORD=hunter2'] }],
+  ['no-secret-in-environment', { envs: ['A=1', 'api_token=hunter2'] }],
+  ['no-secret-in-environment', { envs: ['SECRET_KEY=hunter2'] }],
+];
