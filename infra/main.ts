@@ -16,11 +16,13 @@ import {
   stackExists,
   stackNamed,
 } from './operator';
+import { repair } from './verbs/repair';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
   up,
   down,
+  repair,
   status,
   logs,
   seed,
