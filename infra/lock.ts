@@ -49,7 +49,9 @@ export const thisMachine: Machine = {
       // Not allowed to: somebody else's, and alive.
       if ((error as NodeJS.ErrnoException).code === 'ESRCH') return undefined;
     }
-    const { status, stdout } = spawnSync('ps', ['-o', 'stat=,etime=', '-p', String(pid)], { encoding: 'utf8' });
+    const { status, stdout } = spawnSync('ps', ['-o', 'stat=', '-o', 'etime=', '-p', String(pid)], {
+      encoding: 'utf8',
+    });
     const [state = '', elapsed = ''] = status === 0 ? stdout.trim().split(/\s+/) : [];
     // Ended, and not yet noticed by whoever started it.
     if (state.startsWith('Z')) return undefined;
@@ -61,7 +63,9 @@ export const thisMachine: Machine = {
 export function secondsOf(elapsed: string): number {
   const match = /^(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)$/.exec(elapsed);
   if (match === null) return NaN;
-  const [days = 0, hours = 0, minutes = 0, seconds = 0] = match.slice(1).map((part) => Number(part ?? 0));
+  const [days = 0, hours = 0, minutes = 0, seconds = 0] = match
+    .slice(1)
+    .map((part: string | undefined) => Number(part ?? 0));
   return ((days * 24 + hours) * 60 + minutes) * 60 + seconds;
 }
 

@@ -160,7 +160,8 @@ export function requirePassphrase(stack: string): void {
  */
 export async function pulumi(stack: string, args: readonly string[]): Promise<void> {
   if (!CHANGING.includes(args[0] ?? '') || args.includes('--preview-only')) {
-    return ended(args, (await runPulumi(stack, args)).code);
+    ended(args, (await runPulumi(stack, args)).code);
+    return;
   }
   await inTurn(placeOf(ROOT, stack), waitSeconds(), async (turn) => {
     for (;;) {
@@ -168,7 +169,10 @@ export async function pulumi(stack: string, args: readonly string[]): Promise<vo
       if (repaired.length > 0) console.log(`A deploy of ${stack} was cut off. Repaired:\n${list(repaired)}`);
       const { code, stderr } = await runPulumi(stack, args);
       const refused = code === 0 ? undefined : refusedBy(stderr);
-      if (refused === undefined) return ended(args, code);
+      if (refused === undefined) {
+        ended(args, code);
+        return;
+      }
       await turn.refused(refused.owner);
     }
   });
@@ -213,7 +217,7 @@ function runPulumi(stack: string, args: readonly string[], output: 'inherit' | '
     let stdout = '';
     let stderr = '';
     child.stdout?.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       stderr += text;
       if (output === 'inherit') process.stderr.write(text);
     });

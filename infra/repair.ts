@@ -96,8 +96,12 @@ async function stepsEnded({ prefix, limitSeconds }: Patient): Promise<void> {
 
 /** Processes of this machine, `<pid> <command>`. Only asked while no deploy runs. */
 function stepsOf(prefix: string): string[] {
-  const { stdout } = spawnSync('ps', ['-axww', '-o', 'pid=,args='], { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
-  return (stdout ?? '')
+  const listing = spawnSync('ps', ['-axww', '-o', 'pid=', '-o', 'args='], {
+    encoding: 'utf8',
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  if (listing.error) return [];
+  return listing.stdout
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => / deploy\/main\.ts \S+ (\S+)/.exec(line)?.[1]?.startsWith(`${prefix}-`));

@@ -54,7 +54,6 @@ export interface Diagnosis {
 }
 
 const CONTAINER = 'docker:index/container:Container';
-const NETWORK = 'docker:index/network:Network';
 const STOPPED = ['created', 'exited', 'dead'];
 
 export function diagnose(state: State, engine: Engine, prefix: string): Diagnosis {

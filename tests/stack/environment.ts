@@ -49,6 +49,14 @@ export interface Run {
   readonly output: string;
 }
 
+export interface Running {
+  readonly ended: Promise<Run>;
+  /** Resolves when it prints such a text, or ends: whether it did. */
+  said(text: RegExp): Promise<boolean>;
+  /** SIGKILL, to this process alone. */
+  kill(): void;
+}
+
 export class TestEnvironment {
   private constructor(
     readonly stack: string,
@@ -140,17 +148,52 @@ export class TestEnvironment {
 
   /** Runs `pulumi` in the background of whatever else the test does. */
   run(args: string[], environment: NodeJS.ProcessEnv = {}): Promise<Run> {
-    return new Promise((done, fail) => {
-      const child = spawn('pulumi', [...args, '-s', this.stack, '--non-interactive'], {
-        cwd: this.directory,
-        env: { ...this.processEnvironment, ...environment },
-      });
-      let output = '';
-      for (const stream of [child.stdout, child.stderr])
-        stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
-      child.on('error', fail);
-      child.on('close', (code) => done({ code: code ?? 1, output }));
+    return this.start(args, environment).ended;
+  }
+
+  /** The same, for a test that watches or kills it. */
+  start(args: string[], environment: NodeJS.ProcessEnv = {}): Running {
+    return this.launch('pulumi', [...args, '-s', this.stack, '--non-interactive'], environment);
+  }
+
+  /** Runs a verb as the Makefile does: `up`, `repair`. */
+  make(verb: string, environment: NodeJS.ProcessEnv = {}): Promise<Run> {
+    return this.launch(process.execPath, ['--import', 'tsx', 'infra/main.ts', verb, this.stack], environment).ended;
+  }
+
+  private launch(command: string, args: string[], environment: NodeJS.ProcessEnv): Running {
+    const child = spawn(command, args, {
+      cwd: this.directory,
+      env: { ...this.processEnvironment, ...environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
     });
+    let output = '';
+    const watchers: (() => void)[] = [];
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk: Buffer) => {
+        output += chunk.toString();
+        for (const look of watchers) look();
+      });
+    const ended = new Promise<Run>((done, fail) => {
+      child.on('error', fail);
+      child.on('exit', (code) => {
+        const end = () => done({ code: code ?? 1, output });
+        child.on('close', end);
+        // What a killed one has started may keep its output open.
+        setTimeout(end, 1_000);
+      });
+    });
+    return {
+      ended,
+      said: (text) =>
+        new Promise((done) => {
+          const look = () => text.test(output) && done(true);
+          watchers.push(look);
+          look();
+          void ended.then(() => done(text.test(output)));
+        }),
+      kill: () => child.kill('SIGKILL'),
+    };
   }
 
   up(): Promise<Run> {
@@ -226,6 +269,7 @@ export class TestEnvironment {
 export interface Inspected {
   readonly Name: string;
   readonly Id: string;
+  readonly Image: string;
   readonly State: { readonly Status: string; readonly Health?: { readonly Status: string } };
   readonly Config: {
     readonly User: string;
