@@ -104,7 +104,7 @@ function stepsOf(prefix: string): string[] {
   return listing.stdout
     .split('\n')
     .map((line) => line.trim())
-    .filter((line) => / deploy\/main\.ts \S+ (\S+)/.exec(line)?.[1]?.startsWith(`${prefix}-`));
+    .filter((line) => / deploy\/main\.ts (\S+) \S+$/.exec(line)?.[1]?.startsWith(`${prefix}-`));
 }
 
 async function lookAt(prefix: string): Promise<Engine> {

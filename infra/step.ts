@@ -24,7 +24,7 @@ export function createStep<Name extends keyof Steps>(
     {
       // Relative to infra/, where Pulumi runs the program and its commands; an absolute path would stand in the state.
       // The name is for lists of processes: a step outlives a `pulumi` that was killed.
-      create: `node --import tsx deploy/main.ts ${step} ${name}`,
+      create: `node --import tsx deploy/main.ts ${name} ${step}`,
       stdin: pulumi.output(input).apply((resolved) => JSON.stringify(resolved)),
       environment: { DOCKER_HOST: engine },
       triggers: triggers ?? [],
