@@ -55,6 +55,8 @@ export interface Running {
   said(text: RegExp): Promise<boolean>;
   /** SIGKILL, to this process alone. */
   kill(): void;
+  /** Ends what it has started and what has outlived it. */
+  bury(): void;
 }
 
 export class TestEnvironment {
@@ -166,6 +168,8 @@ export class TestEnvironment {
       cwd: this.directory,
       env: { ...this.processEnvironment, ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
+      // A session of its own: by it are found the providers that outlive a `pulumi` that was killed.
+      detached: true,
     });
     let output = '';
     const watchers: (() => void)[] = [];
@@ -193,6 +197,12 @@ export class TestEnvironment {
           void ended.then(() => done(text.test(output)));
         }),
       kill: () => child.kill('SIGKILL'),
+      bury() {
+        const { stdout } = spawnSync('ps', ['-eo', 'pid=,sid='], { encoding: 'utf8' });
+        for (const [, pid, session] of stdout.matchAll(/^ *(\d+) +(\d+)$/gm)) {
+          if (Number(session) === child.pid) runs('kill', ['-9', pid ?? '']);
+        }
+      },
     };
   }
 

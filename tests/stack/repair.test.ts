@@ -192,6 +192,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'a deploy that do
     );
     expect(said).toMatch(/removed the lock of a process that is gone/);
     await expectWhole();
+    deploy.bury();
   });
 
   it.each(chosen(CUTS))('loses its engine $when: no request fails, and $remedy repairs it', async (moment) => {
