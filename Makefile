@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean
+.PHONY: help up down repair status logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ up: node_modules/.package-lock.json ## Bring the environment up (STACK=developme
 
 down: node_modules/.package-lock.json ## Take the environment down; its database is kept
 	@$(TS) infra/main.ts down $(STACK)
+
+repair: node_modules/.package-lock.json ## After a deploy that was killed or cut off: lock, state, half-made containers
+	@$(TS) infra/main.ts repair $(STACK)
 
 status: node_modules/.package-lock.json ## What runs, and where
 	@$(TS) infra/main.ts status $(STACK)

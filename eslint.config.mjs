@@ -35,7 +35,10 @@ export default tseslint.config(
     },
   },
   {
-    files: ['**/main.ts', 'infra/embedded/**', 'infra/deploy/**', 'infra/verbs/**', 'ssl/*.ts', 'tests/**'],
+    files: [
+      ...['**/main.ts', 'infra/operator.ts', 'infra/lock.ts', 'infra/repair.ts', 'infra/verbs/**'],
+      ...['infra/embedded/**', 'infra/deploy/**', 'ssl/*.ts', 'tests/**'],
+    ],
     rules: { 'no-console': 'off' },
   },
   {

@@ -20,6 +20,7 @@ import { canary } from './verbs/canary';
 import { keep } from './verbs/keep';
 import { maintenance, remindOfMaintenance } from './verbs/maintenance';
 import { releases } from './verbs/releases';
+import { repair } from './verbs/repair';
 import { rollback } from './verbs/rollback';
 import { scale } from './verbs/scale';
 import { printAccess, up } from './verbs/up';
@@ -28,6 +29,7 @@ import { printAccess, up } from './verbs/up';
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
   up,
   down,
+  repair,
   status,
   logs,
   seed,

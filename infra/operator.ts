@@ -3,9 +3,11 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
-import { StepError, tryDocker } from './deploy/engine';
+import { type Result, StepError, tryDocker } from './deploy/engine';
 import { EnvironmentError, type EnvironmentSpec, readEnvironment } from './environment';
 import { LABEL } from './labels';
+import { inTurn, placeOf, refusedBy, type Turn } from './lock';
+import { repair } from './repair';
 import defaultImages from './images.json';
 
 /**
@@ -175,14 +177,82 @@ export function requirePassphrase(stack: string): void {
   );
 }
 
-/** Runs `pulumi` with the terminal of the caller. @throws StepError when it fails */
-export function pulumi(stack: string, args: readonly string[]): Promise<void> {
+/**
+ * Runs `pulumi` with the terminal of the caller. What changes the stack waits for its turn, and first repairs what a
+ * deploy that was killed has left.
+ * @throws StepError when it fails, or another one is still at work after WAIT
+ */
+export async function pulumi(stack: string, args: readonly string[]): Promise<void> {
+  if (!CHANGING.includes(args[0] ?? '') || args.includes('--preview-only')) {
+    ended(args, (await runPulumi(stack, args)).code);
+    return;
+  }
+  await inTurn(placeOf(ROOT, stack), waitSeconds(), async (turn) => {
+    for (;;) {
+      const repaired = await repairIn(turn, stack);
+      if (repaired.length > 0) console.log(`A deploy of ${stack} was cut off. Repaired:\n${list(repaired)}`);
+      const { code, stderr } = await runPulumi(stack, args);
+      const refused = code === 0 ? undefined : refusedBy(stderr);
+      if (refused === undefined) {
+        ended(args, code);
+        return;
+      }
+      await turn.refused(refused.owner);
+    }
+  });
+}
+
+const CHANGING = ['up', 'destroy', 'refresh'];
+
+function ended(args: readonly string[], code: number): void {
+  if (code !== 0) throw new StepError(`pulumi ${args.join(' ')} ended with exit code ${code}`);
+}
+
+/** Repairs what a deploy that was killed or cut off has left; see repair.ts. @returns what was done */
+export function repairIn(turn: Turn, stack: string): Promise<string[]> {
+  useEngineOf(stack);
+  const quietly = async (args: readonly string[]): Promise<Result> => {
+    for (;;) {
+      const result = await runPulumi(stack, [...args, '-s', stack, '--non-interactive'], 'pipe');
+      const refused = result.code === 0 ? undefined : refusedBy(result.stderr);
+      if (refused === undefined) return result;
+      await turn.refused(refused.owner);
+    }
+  };
+  return repair({ stack, prefix: prefixOf(stack), pulumi: quietly, limitSeconds: waitSeconds() }, turn);
+}
+
+/** How long to wait for others, from WAIT: `90s`, `30m` (the default) or `1h`; 0s does not wait. */
+export function waitSeconds(): number {
+  const text = process.env['WAIT'] || '30m';
+  const [, number, unit] = /^(\d+)(s|m|h)$/.exec(text) ?? [];
+  if (number === undefined) throw new StepError(`WAIT=${text} is not valid: must be a time such as 90s, 30m or 1h`);
+  return Number(number) * (unit === 'h' ? 3600 : unit === 'm' ? 60 : 1);
+}
+
+/**
+ * Standard error passes through here, since it says who holds the lock; whether Pulumi asks and uses colours is decided
+ * by the other two. Ctrl-C is Pulumi's: it ends what it has begun, and we wait for that.
+ */
+function runPulumi(stack: string, args: readonly string[], output: 'inherit' | 'pipe' = 'inherit'): Promise<Result> {
   return new Promise((done, fail) => {
-    const child = spawn('pulumi', args, { cwd: ROOT, stdio: 'inherit', env: pulumiEnvironment(stack) });
+    const env = pulumiEnvironment(stack);
+    const child = spawn('pulumi', args, { cwd: ROOT, env, stdio: ['inherit', output, 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+      if (output === 'inherit') process.stderr.write(text);
+    });
+    const patience = () => undefined;
+    const pass = () => child.kill('SIGTERM');
+    process.on('SIGINT', patience).on('SIGTERM', pass);
     child.on('error', fail);
-    child.on('close', (code) =>
-      code === 0 ? done() : fail(new StepError(`pulumi ${args.join(' ')} ended with exit code ${code ?? 1}`)),
-    );
+    child.on('close', (code) => {
+      process.off('SIGINT', patience).off('SIGTERM', pass);
+      done({ code: code ?? 1, stdout, stderr });
+    });
   });
 }
 

@@ -24,7 +24,8 @@ export function createStep<Name extends keyof Steps>(
     name,
     {
       // Relative to infra/, where Pulumi runs the program and its commands; an absolute path would stand in the state.
-      create: `node --import tsx deploy/main.ts ${step}`,
+      // The name is for lists of processes: a step outlives a `pulumi` that was killed.
+      create: `node --import tsx deploy/main.ts ${name} ${step}`,
       stdin: pulumi.output(input).apply((resolved) => JSON.stringify(resolved)),
       environment: { DOCKER_HOST: engine },
       triggers: triggers ?? [],

@@ -8,7 +8,7 @@ import { open, type OpenInput, switchOver, type SwitchInput } from './switch';
 import type { OneShot } from '../container';
 
 /**
- * The steps of a deploy that are not resources. The Pulumi program runs `main.ts <step>` with the step's input
+ * The steps of a deploy that are not resources. The Pulumi program runs `main.ts <resource> <step>` with the step's input
  * as JSON on standard input, so that no secret stands in a command line. The result goes to standard output.
  */
 export interface Steps {
@@ -33,7 +33,7 @@ const steps: { [Name in keyof Steps]: (input: Steps[Name]) => Promise<unknown> }
 };
 
 async function main(): Promise<void> {
-  const step = process.argv[2] as keyof Steps;
+  const step = process.argv.at(-1) as keyof Steps;
   const chunks: Buffer[] = [];
   for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
   const input = JSON.parse(Buffer.concat(chunks).toString('utf8')) as { attempt?: Attempt };

@@ -49,6 +49,16 @@ export interface Run {
   readonly output: string;
 }
 
+export interface Running {
+  readonly ended: Promise<Run>;
+  /** Resolves when it prints such a text, or ends: whether it did. */
+  said(text: RegExp): Promise<boolean>;
+  /** SIGKILL, to this process alone. */
+  kill(): void;
+  /** Ends what it has started and what has outlived it. */
+  bury(): void;
+}
+
 export class TestEnvironment {
   private constructor(
     readonly stack: string,
@@ -140,21 +150,55 @@ export class TestEnvironment {
 
   /** Runs `pulumi` in the background of whatever else the test does. */
   run(args: string[], environment: NodeJS.ProcessEnv = {}): Promise<Run> {
-    return this.spawn('pulumi', [...args, '-s', this.stack, '--non-interactive'], environment);
+    return this.start(args, environment).ended;
   }
 
-  private spawn(command: string, args: string[], environment: NodeJS.ProcessEnv = {}): Promise<Run> {
-    return new Promise((done, fail) => {
-      const child = spawn(command, args, {
-        cwd: this.directory,
-        env: { ...this.processEnvironment, ...environment },
-      });
-      let output = '';
-      for (const stream of [child.stdout, child.stderr])
-        stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
-      child.on('error', fail);
-      child.on('close', (code) => done({ code: code ?? 1, output }));
+  /** The same, for a test that watches or kills it. */
+  start(args: string[], environment: NodeJS.ProcessEnv = {}): Running {
+    return this.launch('pulumi', [...args, '-s', this.stack, '--non-interactive'], environment);
+  }
+
+  private launch(command: string, args: string[], environment: NodeJS.ProcessEnv): Running {
+    const child = spawn(command, args, {
+      cwd: this.directory,
+      env: { ...this.processEnvironment, ...environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // A session of its own: by it are found the providers that outlive a `pulumi` that was killed.
+      detached: true,
     });
+    let output = '';
+    const watchers: (() => void)[] = [];
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk: Buffer) => {
+        output += chunk.toString();
+        for (const look of watchers) look();
+      });
+    const ended = new Promise<Run>((done, fail) => {
+      child.on('error', fail);
+      child.on('exit', (code) => {
+        const end = () => done({ code: code ?? 1, output });
+        child.on('close', end);
+        // What a killed one has started may keep its output open.
+        setTimeout(end, 1_000);
+      });
+    });
+    return {
+      ended,
+      said: (text) =>
+        new Promise((done) => {
+          const look = () => text.test(output) && done(true);
+          watchers.push(look);
+          look();
+          void ended.then(() => done(text.test(output)));
+        }),
+      kill: () => child.kill('SIGKILL'),
+      bury() {
+        const { stdout } = spawnSync('ps', ['-eo', 'pid=,sid='], { encoding: 'utf8' });
+        for (const [, pid, session] of stdout.matchAll(/^ *(\d+) +(\d+)$/gm)) {
+          if (Number(session) === child.pid) runs('kill', ['-9', pid ?? '']);
+        }
+      },
+    };
   }
 
   /** Reference of one of the images that the environment runs. */
@@ -163,8 +207,9 @@ export class TestEnvironment {
   }
 
   /** An operator's verb, as the Makefile calls it. */
-  verb(name: string, ...args: string[]): Promise<Run> {
-    return this.spawn('node', ['--import', 'tsx', 'infra/main.ts', name, this.stack, ...args]);
+  verb(name: string, args: readonly string[] = [], environment: NodeJS.ProcessEnv = {}): Promise<Run> {
+    const command = ['--import', 'tsx', 'infra/main.ts', name, this.stack, ...args];
+    return this.launch(process.execPath, command, environment).ended;
   }
 
   up(): Promise<Run> {
@@ -257,6 +302,7 @@ export class TestEnvironment {
 export interface Inspected {
   readonly Name: string;
   readonly Id: string;
+  readonly Image: string;
   readonly State: { readonly Status: string; readonly Health?: { readonly Status: string } };
   readonly Config: {
     readonly User: string;

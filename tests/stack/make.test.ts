@@ -145,7 +145,18 @@ describe('make, on a machine without Pulumi', () => {
 
   it('help lists every verb', () => {
     const { output } = clone.make(['help']);
-    for (const verb of ['up', 'down', 'logs', 'status', 'test', 'seed', 'retention', 'api-key', 'certificate'])
+    for (const verb of [
+      'up',
+      'down',
+      'repair',
+      'logs',
+      'status',
+      'test',
+      'seed',
+      'retention',
+      'api-key',
+      'certificate',
+    ])
       expect(output).toContain(`make ${verb} `);
   });
 });

@@ -94,7 +94,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'releases on a re
     expect((await deploy(nextRelease(base, 4))).code).toBe(0);
     const load = startLoad(environment);
     const begun = Date.now();
-    const { code, output } = await environment.verb('rollback', wanted?.id ?? '');
+    const { code, output } = await environment.verb('rollback', [wanted?.id ?? '']);
     const seconds = (Date.now() - begun) / 1000;
     const outcomes = await load.stop();
     expect([code, code === 0 ? '' : output]).toEqual([0, '']);
@@ -109,7 +109,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'releases on a re
   });
 
   it('that are not there cannot be gone back to', async () => {
-    const { code, output } = await environment.verb('rollback', 'abcdef');
+    const { code, output } = await environment.verb('rollback', ['abcdef']);
     expect(code).not.toBe(0);
     expect(output).toMatch(/abcdef is no release that was active\. Nothing was changed/);
   });
