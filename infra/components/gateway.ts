@@ -90,7 +90,7 @@ export class Gateway extends pulumi.ComponentResource {
       spec,
       {
         component: 'gateway',
-        replacement: 'in-place',
+        replacement: { engine: context.engine },
         image,
         user: `${USER.uid}:${USER.gid}`,
         entrypoint: [...COMMAND],

@@ -3,6 +3,7 @@ import { StepError } from './engine';
 import { gate, type GateInput } from './gate';
 import { runOnce } from './oneshot';
 import { publish, type PublishInput } from './publish';
+import { rehearse, type RehearseInput } from './rehearse';
 import type { OneShot } from '../container';
 
 /**
@@ -14,6 +15,7 @@ export interface Steps {
   own: OwnInput;
   roles: RolesInput;
   gate: GateInput;
+  rehearse: RehearseInput;
   run: OneShot & { readonly purpose: string };
 }
 
@@ -22,6 +24,7 @@ const steps: { [Name in keyof Steps]: (input: Steps[Name]) => Promise<unknown> }
   own,
   roles,
   gate,
+  rehearse,
   run: ({ purpose, ...job }) => runOnce(purpose, job),
 };
 
