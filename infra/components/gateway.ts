@@ -1,7 +1,7 @@
 import * as pulumi from '@pulumi/pulumi';
 import { createContainer } from '../container';
 import type { GateOutput } from '../deploy/gate';
-import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT } from '../ops/nginx';
+import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT, WIND_DOWN } from '../ops/nginx';
 import type { Context } from './context';
 import { Files } from './files';
 import type { Images } from './images';
@@ -12,8 +12,10 @@ const USER = { uid: 101, gid: 101 };
 const MOUNT = '/etc/branchloans';
 const CURRENT = `${MOUNT}/current`;
 const COMMAND = ['nginx', '-c', `${CURRENT}/nginx.conf`] as const;
-/** How long a worker may finish what is in flight after a reload or a stop. Not a setting: a change replaces the container. */
+/** How long a worker may finish what is in flight after a reload. */
 const FINISH_SECONDS = 30;
+/** When its own container is replaced all others wait outside meanwhile: as long as a usual answer may take, no more. */
+const STOP_SECONDS = 10;
 /** Inside the container, where no right is needed for them. */
 const PORTS = { https: 8443, http: 8080, api: 8000 };
 const HEALTH = `http://127.0.0.1:${PORTS.http}/gateway/health`;
@@ -90,7 +92,7 @@ export class Gateway extends pulumi.ComponentResource {
       spec,
       {
         component: 'gateway',
-        replacement: { engine: context.engine },
+        replacement: { engine: context.engine, settle: ['sh', '-c', SETTLE] },
         image,
         user: `${USER.uid}:${USER.gid}`,
         entrypoint: [...COMMAND],
@@ -118,7 +120,7 @@ export class Gateway extends pulumi.ComponentResource {
         ],
         // Graceful: finish what is in flight.
         stopSignal: 'SIGQUIT',
-        stopGraceSeconds: FINISH_SECONDS + 5,
+        stopGraceSeconds: STOP_SECONDS,
       },
       { parent: this, dependsOn: [files] },
     );
@@ -126,3 +128,6 @@ export class Gateway extends pulumi.ComponentResource {
     this.registerOutputs({ url: this.url });
   }
 }
+
+/** Otherwise an idle connection would hold up the stop for seconds, while new ones are refused. */
+const SETTLE = `echo '${WIND_DOWN.text}' > ${WIND_DOWN.file} && kill -HUP 1 && sleep ${WIND_DOWN.seconds}`;

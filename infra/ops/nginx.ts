@@ -160,6 +160,18 @@ export function serversOf(upstream: string): string[] {
 /** Text of the file that names the version of all files; `{version}` is to be replaced. */
 export const VERSION_TEXT = 'map $server_port $files_version {\n    default "{version}";\n}\n';
 
+/**
+ * What a gateway that is about to be stopped is told: every answer ends its connection, so that none is left to wait
+ * for. Forgotten when its container restarts.
+ */
+export const WIND_DOWN = {
+  /** Inside the container, where it can write. */
+  file: '/tmp/wind-down.conf',
+  text: 'keepalive_requests 1;',
+  /** From the reload on, until connections from before it are gone or have work under way. */
+  seconds: KEEPALIVE_MIN_SECONDS + 1,
+} as const;
+
 function renderProcess({ workerProcesses = 2, workerShutdownTimeoutSeconds }: GatewayOptions): string {
   return `worker_processes ${workerProcesses};
 worker_shutdown_timeout ${workerShutdownTimeoutSeconds}s;
@@ -191,6 +203,8 @@ client_max_body_size ${BODY_LIMIT_BYTES};
 client_body_buffer_size ${BODY_LIMIT_BYTES};
 keepalive_timeout 65s;
 keepalive_min_timeout ${KEEPALIVE_MIN_SECONDS}s;
+# With a star it may be absent.
+include ${WIND_DOWN.file}*;
 limit_conn_zone $binary_remote_addr zone=addresses:1m;
 limit_conn_zone $server_port zone=bulk:64k;
 limit_conn_status 429;

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import images from '../../infra/images.json';
 
 /** Releases for the tests: the environment's own image with a change, under an exact version. */
 
@@ -34,6 +35,34 @@ function broken(base: string, version: string, script: string): string {
   return build(
     `bl-test-broken:${version}`,
     `FROM ${base}\nUSER 0\nRUN echo ${encoded} | base64 -d > /app/main.js\nUSER 10001:10001\n`,
+  );
+}
+
+type Part = 'nginx' | 'postgres' | 'prometheus' | 'grafana';
+
+/** Behaves the same, but is another image. */
+export function changedPart(part: Part): string {
+  return build(`bl-test-${part}:1.0.1`, `FROM ${images[part]}\nLABEL changed=yes\n`);
+}
+
+/**
+ * Passes every check of its files and then does not start; PostgreSQL is of another major version, by what it says of
+ * itself.
+ */
+export function brokenPart(part: Part): string {
+  const boom = `echo boom at start of ${part}; exit 1`;
+  const real = (program: string) => `PATH=$(echo $PATH | sed s,^/broken:,,) exec ${program} "$@"`;
+  const [file, script] = {
+    nginx: ['/broken/nginx', `case "$*" in *-t*) ${real('nginx')};; esac; ${boom}`],
+    postgres: ['/broken/postgres', `test "$1" = --version && echo "postgres (PostgreSQL) 17.6" || ${real('postgres')}`],
+    prometheus: ['/bin/prometheus', boom],
+    grafana: ['/run.sh', boom],
+  }[part] as [string, string];
+  const encoded = Buffer.from(`#!/bin/sh\n${script}\n`).toString('base64');
+  return build(
+    `bl-test-${part}:2.0.0`,
+    `FROM ${images[part]}\nUSER 0\nENV PATH=/broken:$PATH\n` +
+      `RUN mkdir -p /broken && echo ${encoded} | base64 -d > ${file} && chmod 755 ${file}\n`,
   );
 }
 
