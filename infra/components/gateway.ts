@@ -92,7 +92,8 @@ export class Gateway extends pulumi.ComponentResource {
       spec,
       {
         component: 'gateway',
-        replacement: { engine: context.engine, settle: ['sh', '-c', SETTLE] },
+        // Idle connections would hold up the stop for seconds, while new ones are refused.
+        replacement: { engine: context.engine, settle: ['sh', '-c', WIND_DOWN] },
         image,
         user: `${USER.uid}:${USER.gid}`,
         entrypoint: [...COMMAND],
@@ -128,6 +129,3 @@ export class Gateway extends pulumi.ComponentResource {
     this.registerOutputs({ url: this.url });
   }
 }
-
-/** Otherwise an idle connection would hold up the stop for seconds, while new ones are refused. */
-const SETTLE = `echo '${WIND_DOWN.text}' > ${WIND_DOWN.file} && kill -HUP 1 && sleep ${WIND_DOWN.seconds}`;

@@ -1,3 +1,4 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
@@ -7,7 +8,8 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
-import { type GatewayOptions, htpasswd, renderGateway, renderUpstream } from '../../infra/ops/nginx';
+import { promisify } from 'node:util';
+import { type GatewayOptions, htpasswd, renderGateway, renderUpstream, WIND_DOWN } from '../../infra/ops/nginx';
 import { image, run } from './binaries';
 
 export const PASSWORD = 'correct-horse';
@@ -118,6 +120,17 @@ export class Stage {
       if (now.length > 0 && now.every((worker) => !before.includes(worker))) return;
     }
     throw new Error(`the gateway did not take over its new configuration:\n${this.#lastLines()}`);
+  }
+
+  async windDown(): Promise<void> {
+    await promisify(execFile)('docker', ['exec', `${this.#id}-nginx`, 'sh', '-c', WIND_DOWN]);
+  }
+
+  /** Processes of the gateway that only finish what they have. */
+  finishing(): string[] {
+    return docker(['top', `${this.#id}-nginx`, '-o', 'pid,args'])
+      .split('\n')
+      .filter((line) => line.includes('shutting down'));
   }
 
   port(listener: Listener): number {
