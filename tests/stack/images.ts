@@ -3,7 +3,12 @@ import images from '../../infra/images.json';
 
 /** Releases for the tests: the environment's own image with a change, under an exact version. */
 
-function build(tag: string, dockerfile: string): string {
+const made = new Set<string>();
+
+/** Under a name of this process: tests that run at the same time neither share an image nor remove one another's. */
+function build(name: string, dockerfile: string): string {
+  const tag = name.replace(':', `-${process.pid}:`);
+  made.add(tag);
   const { status, stderr, stdout } = spawnSync('docker', ['build', '--network', 'none', '--tag', tag, '-'], {
     input: dockerfile,
     encoding: 'utf8',
@@ -67,7 +72,6 @@ export function brokenPart(part: Part): string {
 }
 
 export function removeReleases(): void {
-  const { stdout } = spawnSync('docker', ['images', '--format', '{{.Repository}}:{{.Tag}}'], { encoding: 'utf8' });
-  const ours = stdout.split('\n').filter((name) => name.startsWith('bl-test-'));
-  if (ours.length > 0) spawnSync('docker', ['rmi', ...ours]);
+  if (made.size > 0) spawnSync('docker', ['rmi', ...made]);
+  made.clear();
 }
