@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto';
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import type { Healthcheck, Limits } from './environment';
 import { guarded } from './guardrails';
 import { LABEL, labelsOf } from './labels';
+import { createStep } from './step';
 
 /**
  * The one way to a container in this program. It decides hardening, limits, health, logs and what happens on
@@ -15,9 +17,9 @@ export interface ContainerSpec {
   /**
    * How a new version takes over.
    * - `beside`: the new container starts next to the old one, which goes last. Needs no fixed name and no port.
-   * - `in-place`: the old container stops first. For what owns files or ports; a short outage.
+   * - in place: the old container stops first. For what owns files or ports; a short outage, after a rehearsal.
    */
-  readonly replacement: 'beside' | 'in-place';
+  readonly replacement: 'beside' | InPlace;
   /** An id or digest. Changing it replaces the container. */
   readonly image: pulumi.Input<string>;
   /** Numeric `uid:gid`, never root. */
@@ -42,6 +44,16 @@ export interface ContainerSpec {
   readonly restartOn?: pulumi.Input<string>;
 }
 
+/** How a container is replaced in place; see deploy/rehearse.ts for what happens before the old one stops. */
+export interface InPlace {
+  /** Address of the engine. */
+  readonly engine: string;
+  /** Run by a new image with all mounts, read-only, and the environment; its failure refuses the image. */
+  readonly fits?: readonly string[];
+  /** Run in the old container right before it goes, so that it stops sooner. */
+  readonly settle?: readonly string[];
+}
+
 export interface Mount {
   readonly source: pulumi.Input<string>;
   readonly target: string;
@@ -55,9 +67,9 @@ export function createContainer(
   spec: ContainerSpec,
   opts: pulumi.CustomResourceOptions,
 ): docker.Container {
-  const inPlace = spec.replacement === 'in-place';
+  const inPlace = spec.replacement === 'beside' ? undefined : spec.replacement;
   const args: docker.ContainerArgs = {
-    ...(inPlace ? { name } : {}),
+    ...(inPlace === undefined ? {} : { name }),
     image: spec.image,
     user: spec.user,
     entrypoints: [...spec.entrypoint],
@@ -108,13 +120,64 @@ export function createContainer(
     logOpts: { 'max-size': '10m', 'max-file': '3' },
     mustRun: true,
   };
-  return new docker.Container(name, guarded(name, args), {
+  const checked = guarded(name, args);
+  const rehearsal = inPlace && createRehearsal(name, environment, spec, inPlace, checked, opts);
+  return new docker.Container(name, checked, {
     ...opts,
-    // The provider deletes first unless told otherwise.
-    deleteBeforeReplace: inPlace,
+    // The provider deletes first unless told otherwise: then nothing is deleted before the rehearsal is over.
+    ...(rehearsal ? { deleteBeforeReplace: true, dependsOn: rehearsal } : { deleteBeforeReplace: false }),
     // The provider says that it updates these in place, but sends nothing to the engine.
     replaceOnChanges: ['healthcheck', 'tmpfs', 'cpuPeriod', 'cpuQuota', 'init'],
   });
+}
+
+/** Runs when something changes that replaces the container. Waits for all that the container would wait for. */
+function createRehearsal(
+  name: string,
+  environment: { readonly stack: string; readonly prefix: string },
+  spec: ContainerSpec,
+  { engine, fits, settle }: InPlace,
+  args: docker.ContainerArgs,
+  opts: pulumi.CustomResourceOptions,
+): pulumi.Resource {
+  const { healthcheck } = spec;
+  return createStep(
+    `${name}-rehearsal`,
+    'rehearse',
+    {
+      container: name,
+      component: spec.component,
+      image: pulumi.unsecret(pulumi.output(args.image)),
+      user: spec.user,
+      entrypoint: spec.entrypoint,
+      command: pulumi.output([...(spec.command ?? [])]),
+      environment: pulumi.output(args.envs).apply((envs) => envs ?? []),
+      limits: spec.limits,
+      tmpfs: pulumi.output(args.tmpfs).apply((paths) => paths ?? {}),
+      ...(spec.sharedMemoryMib === undefined ? {} : { sharedMemoryMib: spec.sharedMemoryMib }),
+      mounts: pulumi.output([...(spec.mounts ?? [])]),
+      healthcheck: { test: healthcheck.test, timeoutSeconds: healthcheck.timeoutSeconds },
+      readyWithinSeconds: healthcheck.startPeriodSeconds + healthcheck.intervalSeconds * healthcheck.retries,
+      ...(spec.stopSignal === undefined ? {} : { stopSignal: spec.stopSignal }),
+      stopGraceSeconds: spec.stopGraceSeconds,
+      labels: labelsOf(environment, 'rehearsal'),
+      ...(fits ? { fits } : {}),
+      ...(settle ? { settle } : {}),
+    },
+    { ...opts, engine, triggers: [fingerprint(args)], onlyTriggered: true, speaks: true },
+  );
+}
+
+/** What is applied to a running container; everything else replaces it. */
+const APPLIED = ['memory', 'memorySwap', 'restart', 'destroyGraceSeconds'];
+
+/** Of all that replaces the container. No secret, though it may be made from hashes of secret files. */
+function fingerprint(args: docker.ContainerArgs): pulumi.Output<string> {
+  const hash = pulumi.output(args).apply((resolved) => {
+    const replacing = Object.entries(resolved).filter(([key]) => !APPLIED.includes(key));
+    return createHash('sha256').update(JSON.stringify(replacing)).digest('hex');
+  });
+  return pulumi.unsecret(hash);
 }
 
 const CPU_PERIOD_MICROSECONDS = 100_000;

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import * as pulumi from '@pulumi/pulumi';
 import { parse } from 'yaml';
+import type { RehearseInput } from './deploy/rehearse';
 import { violations } from './guardrails';
 
 /** The whole program under mocks: what it would ask the engine for. What the engine does is in tests/stack. */
@@ -117,6 +118,20 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
     expect(containersOf('gateway')[0]?.name).toBe(`branchloans-${stack}-gateway`);
   });
 
+  it('rehearses what it replaces in place, and nothing else', () => {
+    const rehearsed = commands('rehearse').map(({ inputs }) => JSON.parse(String(inputs['stdin'])) as RehearseInput);
+    expect(rehearsed.map(({ component }) => component).sort()).toEqual([
+      'database',
+      'gateway',
+      'grafana',
+      'prometheus',
+    ]);
+    for (const { component, container, image, command } of rehearsed) {
+      const real = containersOf(component)[0];
+      expect([container, image, command]).toEqual([real?.name, real?.image, real?.command ?? []]);
+    }
+  });
+
   it('publishes ports of the gateway only', () => {
     const ports = containersOf('gateway')[0]?.ports?.map(({ external, ip }) => [external, ip]);
     expect(ports).toEqual(
@@ -175,7 +190,7 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
     const drain = { development: 2, staging: 5, production: 10 }[stack] ?? 0;
     expect(files['nginx.conf']).toMatch(new RegExp(`^worker_shutdown_timeout ${drain + 30}s;$`, 'm'));
     // Whatever depends on a setting here replaces the container with it, and shuts everybody out meanwhile.
-    expect(containersOf('gateway')[0]).toMatchObject({ stopTimeout: 35, destroyGraceSeconds: 35 });
+    expect(containersOf('gateway')[0]).toMatchObject({ stopTimeout: 10, destroyGraceSeconds: 10 });
   });
 
   it('says where it is and what runs', () => {
@@ -195,6 +210,22 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
 });
 
 describe('the program', () => {
+  it.each<[string, object, boolean]>([
+    ['memory', { memory: '256m' }, false],
+    ['CPU', { cpus: 2 }, true],
+    ['health check', { healthcheck: { interval: '9s', timeout: '5s', retries: 3 } }, true],
+    ['address', { address: '127.0.0.2' }, true],
+  ])('rehearses the gateway for another %s only if that replaces it', async (_name, change, replaced) => {
+    const trigger = async (more: object) => {
+      install('staging', (config) => Object.assign(config['branchloans:gateway'] as object, more));
+      await run();
+      return commands('rehearse').find(({ name }) => name.includes('gateway'))?.inputs['triggers'];
+    };
+    const before = await trigger({});
+    expect(before).toEqual([expect.stringMatching(/^[0-9a-f]{64}$/)]);
+    expect(JSON.stringify(await trigger(change)) !== JSON.stringify(before)).toBe(replaced);
+  });
+
   it('pulls an image that the settings name instead of building one', async () => {
     install('staging', (config) => (config['branchloans:image'] = `me/loans@sha256:${'b'.repeat(64)}`));
     await run();

@@ -9,6 +9,10 @@ export type StepInput<T> = { readonly [K in keyof T]: Inputs<T[K]> };
 export interface StepOptions extends pulumi.CustomResourceOptions {
   /** The step runs again when one of these changes. When only its input changes it runs again too, in place. */
   readonly triggers?: pulumi.Input<unknown>[];
+  /** Its input alone does not make it run again. (`ignoreChanges` would hand it an input of earlier, triggered or not.) */
+  readonly onlyTriggered?: boolean;
+  /** What it returns is text for the operator. */
+  readonly speaks?: boolean;
   /** Address of the engine that the step talks to. */
   readonly engine: string;
 }
@@ -18,7 +22,7 @@ export function createStep<Name extends keyof Steps>(
   name: string,
   step: Name,
   input: Inputs<Steps[Name]>,
-  { triggers, engine, ...opts }: StepOptions,
+  { triggers, onlyTriggered = false, speaks = false, engine, ...opts }: StepOptions,
 ): command.local.Command {
   return new command.local.Command(
     name,
@@ -29,7 +33,8 @@ export function createStep<Name extends keyof Steps>(
       stdin: pulumi.output(input).apply((resolved) => JSON.stringify(resolved)),
       environment: { DOCKER_HOST: engine },
       triggers: triggers ?? [],
-      logging: 'none',
+      ...(onlyTriggered ? { update: 'exit 0' } : {}),
+      logging: speaks ? 'stdout' : 'none',
     },
     opts,
   );

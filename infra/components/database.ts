@@ -47,7 +47,7 @@ export class Database extends pulumi.ComponentResource {
       `${name}-directory`,
       'own',
       { source, target: HOME, owner: OWNER, helperImage: images.postgres },
-      { parent: this, engine, triggers: [source], ignoreChanges: ['stdin'] },
+      { parent: this, engine, triggers: [source], onlyTriggered: true },
     );
 
     const memoryMib = database.limits.memoryMib;
@@ -57,7 +57,7 @@ export class Database extends pulumi.ComponentResource {
       {
         component: 'database',
         // Two servers on the same files would destroy them.
-        replacement: 'in-place',
+        replacement: { engine, fits: ['sh', '-c', FITS], settle: CHECKPOINT },
         image: images.postgres,
         user: OWNER,
         entrypoint: ['sh', '-c', START, 'start'],
@@ -120,6 +120,19 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
 fi
 printf 'local all postgres peer\\nhost all all all scram-sha-256\\n' > /tmp/pg_hba.conf
 exec postgres -D "$PGDATA" "$@"`;
+
+/** Run by an image that is to come, on the files that are there. */
+const FITS = `set -eu
+[ -s "$PGDATA/PG_VERSION" ] || exit 0
+files=$(cat "$PGDATA/PG_VERSION")
+server=$(postgres --version | sed -E 's/^[^0-9]*([0-9]+).*/\\1/')
+[ "$files" = "$server" ] || {
+  echo "The database's files are of PostgreSQL $files, the image has PostgreSQL $server: upgrade them with pg_upgrade, or restore a dump." >&2
+  exit 1
+}`;
+
+/** A server stops once all is on disk: most of it is written while it still serves. */
+const CHECKPOINT = ['psql', '--no-psqlrc', '--quiet', '--dbname', 'postgres', '--command', 'CHECKPOINT'];
 
 function serverSettings(memoryMib: number, maxConnections: number): string[] {
   const settings: Record<string, string> = {

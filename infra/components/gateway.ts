@@ -5,7 +5,7 @@ import type { SwitchOutput } from '../deploy/switch';
 import { LABEL } from '../labels';
 import { withCanary } from '../ops/canary';
 import { MAINTENANCE_FLAG, renderOperators } from '../ops/maintenance';
-import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT } from '../ops/nginx';
+import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT, WIND_DOWN } from '../ops/nginx';
 import { createSecret, createStep } from '../step';
 import type { Api } from './api';
 import type { Context } from './context';
@@ -20,11 +20,8 @@ const CURRENT = `${MOUNT}/current`;
 const COMMAND = ['nginx', '-c', `${CURRENT}/nginx.conf`] as const;
 /** What an old worker gets after a reload in any case, since an answer may take so long. */
 const LEAST_FINISH_SECONDS = 30;
-/**
- * What the container gets when it is stopped itself. It does not follow the settings: a change would replace the
- * container, and while it is replaced nobody gets in, so that those inside must not hold it up for minutes.
- */
-const STOP_GRACE_SECONDS = 35;
+/** When its own container is replaced all others wait outside meanwhile: as long as a usual answer may take, no more. */
+const STOP_SECONDS = 10;
 /** Inside the container, where no right is needed for them. */
 const PORTS = { https: 8443, http: 8080, api: 8000 };
 const HEALTH = `http://127.0.0.1:${PORTS.http}/gateway/health`;
@@ -134,7 +131,8 @@ export class Gateway extends pulumi.ComponentResource {
       spec,
       {
         component: 'gateway',
-        replacement: 'in-place',
+        // Idle connections would hold up the stop for seconds, while new ones are refused.
+        replacement: { engine: context.engine, settle: ['sh', '-c', WIND_DOWN] },
         image,
         user: `${USER.uid}:${USER.gid}`,
         entrypoint: [...COMMAND],
@@ -162,7 +160,7 @@ export class Gateway extends pulumi.ComponentResource {
         ],
         // Graceful: finish what is in flight.
         stopSignal: 'SIGQUIT',
-        stopGraceSeconds: STOP_GRACE_SECONDS,
+        stopGraceSeconds: STOP_SECONDS,
       },
       { parent: this, dependsOn: [files] },
     );

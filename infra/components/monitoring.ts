@@ -75,7 +75,7 @@ function createPrometheus(
     spec,
     {
       component: 'prometheus',
-      replacement: 'in-place',
+      replacement: { engine: context.engine },
       image: images.prometheus,
       user: '65534:65534',
       entrypoint: ['/bin/prometheus'],
@@ -139,7 +139,7 @@ function createGrafana(
     spec,
     {
       component: 'grafana',
-      replacement: 'in-place',
+      replacement: { engine: context.engine },
       image: images.grafana,
       user: `${owner.uid}:${owner.gid}`,
       entrypoint: ['/run.sh'],

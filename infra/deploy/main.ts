@@ -4,6 +4,7 @@ import { gate, type GateInput } from './gate';
 import { type Attempt, recordFailure } from './ledger';
 import { runOnce } from './oneshot';
 import { publish, type PublishInput } from './publish';
+import { rehearse, type RehearseInput } from './rehearse';
 import { open, type OpenInput, switchOver, type SwitchInput } from './switch';
 import type { OneShot } from '../container';
 
@@ -18,6 +19,7 @@ export interface Steps {
   gate: GateInput;
   switch: SwitchInput;
   open: OpenInput;
+  rehearse: RehearseInput;
   /** @param attempt whose failure a failure of the job is */
   run: OneShot & { readonly purpose: string; readonly attempt?: Attempt };
 }
@@ -29,6 +31,7 @@ const steps: { [Name in keyof Steps]: (input: Steps[Name]) => Promise<unknown> }
   gate,
   switch: switchOver,
   open,
+  rehearse,
   run: ({ purpose, ...job }) => runOnce(purpose, job),
 };
 

@@ -167,6 +167,15 @@ function weightedServersOf(upstream: string): Server[] {
 /** Text of the file that names the version of all files; `{version}` is to be replaced. */
 export const VERSION_TEXT = 'map $server_port $files_version {\n    default "{version}";\n}\n';
 
+/** With a star in the configuration it may be absent; gone when the container restarts. */
+const WIND_DOWN_FILE = '/tmp/wind-down.conf';
+
+/**
+ * For `sh` in a gateway that is about to be stopped: every answer ends its connection from now on, so that a stop finds
+ * none to wait for. It ends when those from before are gone, or have work under way.
+ */
+export const WIND_DOWN = `echo 'keepalive_requests 1;' > ${WIND_DOWN_FILE} && kill -HUP 1 && sleep ${KEEPALIVE_MIN_SECONDS + 1}`;
+
 function renderProcess({ workerProcesses = 2, workerShutdownTimeoutSeconds }: GatewayOptions): string {
   return `worker_processes ${workerProcesses};
 worker_shutdown_timeout ${workerShutdownTimeoutSeconds}s;
@@ -198,6 +207,7 @@ client_max_body_size ${BODY_LIMIT_BYTES};
 client_body_buffer_size ${BODY_LIMIT_BYTES};
 keepalive_timeout 65s;
 keepalive_min_timeout ${KEEPALIVE_MIN_SECONDS}s;
+include ${WIND_DOWN_FILE}*;
 limit_conn_zone $binary_remote_addr zone=addresses:1m;
 limit_conn_zone $server_port zone=bulk:64k;
 limit_conn_status 429;

@@ -698,6 +698,21 @@ describeUnless(missing, 'the gateway with several servers', () => {
     await stage.restartGateway();
     await stage.untilAnswered();
   }, 60_000);
+
+  test('winds down without failing a request: then no connection is left to wait for', async () => {
+    const load = startLoad(stage, 20);
+    await sleep(1_000);
+    await stage.windDown();
+    const { failures, answered } = await load.stop();
+    expect(failures).toEqual([]);
+    expect(answered).toBeGreaterThan(100);
+    expect(stage.finishing()).toEqual([]);
+    const agent = new Agent({ keepAlive: true });
+    expect((await stage.request('/', { agent })).headers.connection).toEqual(['close']);
+    agent.destroy();
+    await stage.restartGateway();
+    expect((await stage.request('/', { agent })).headers.connection).not.toEqual(['close']);
+  }, 60_000);
 });
 
 async function makeCertificate(): Promise<{ certificate: string; key: string }> {

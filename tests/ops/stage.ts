@@ -1,3 +1,4 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
@@ -7,8 +8,16 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
+import { promisify } from 'node:util';
 import { MAINTENANCE_FLAG, renderOperators } from '../../infra/ops/maintenance';
-import { type GatewayOptions, htpasswd, renderGateway, renderUpstream, type Server } from '../../infra/ops/nginx';
+import {
+  type GatewayOptions,
+  htpasswd,
+  renderGateway,
+  renderUpstream,
+  type Server,
+  WIND_DOWN,
+} from '../../infra/ops/nginx';
 import { image, run } from './binaries';
 
 export const PASSWORD = 'correct-horse';
@@ -135,6 +144,17 @@ export class Stage {
   setMaintenance(on: boolean): void {
     if (on) this.#write(MAINTENANCE_FLAG, '');
     else rmSync(join(this.#directory, MAINTENANCE_FLAG), { force: true });
+  }
+
+  async windDown(): Promise<void> {
+    await promisify(execFile)('docker', ['exec', `${this.#id}-nginx`, 'sh', '-c', WIND_DOWN]);
+  }
+
+  /** Processes of the gateway that only finish what they have. */
+  finishing(): string[] {
+    return docker(['top', `${this.#id}-nginx`, '-o', 'pid,args'])
+      .split('\n')
+      .filter((line) => line.includes('shutting down'));
   }
 
   port(listener: Listener): number {

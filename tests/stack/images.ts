@@ -1,12 +1,13 @@
 import { spawnSync } from 'node:child_process';
+import images from '../../infra/images.json';
 
 /** Releases for the tests: the environment's own image with a change, under an exact version. */
 
 const made = new Set<string>();
 
 /** @param version exact, as the program wants it */
-function build(version: string, dockerfile: string): string {
-  const tag = `branchloans-test-${process.pid}:${version}`;
+function build(version: string, dockerfile: string, part = 'api'): string {
+  const tag = `branchloans-test-${process.pid}-${part}:${version}`;
   const { status, stderr, stdout } = spawnSync('docker', ['build', '--network', 'none', '--tag', tag, '-'], {
     input: dockerfile,
     encoding: 'utf8',
@@ -89,6 +90,34 @@ ServerResponse.prototype.end = function (...given) {
   if (headers["x-forwarded-proto"] && url.startsWith("/api/") && ++turn % 3 === 0) this.statusCode = 500;
   return end.apply(this, given);
 };`,
+  );
+}
+
+type Part = 'nginx' | 'postgres' | 'prometheus' | 'grafana';
+
+/** Behaves the same, but is another image. */
+export function changedPart(part: Part): string {
+  return build('1.0.1', `FROM ${images[part]}\nLABEL changed=yes\n`, part);
+}
+
+/**
+ * Passes every check of its files and then does not start; PostgreSQL is of another major version, by what it says of
+ * itself.
+ */
+export function brokenPart(part: Part): string {
+  const boom = `echo boom at start of ${part}; exit 1`;
+  const real = (program: string) => `PATH=$(echo $PATH | sed s,^/broken:,,) exec ${program} "$@"`;
+  const [file, script] = {
+    nginx: ['/broken/nginx', `case "$*" in *-t*) ${real('nginx')};; esac; ${boom}`],
+    postgres: ['/broken/postgres', `test "$1" = --version && echo "postgres (PostgreSQL) 17.6" || ${real('postgres')}`],
+    prometheus: ['/bin/prometheus', boom],
+    grafana: ['/run.sh', boom],
+  }[part] as [string, string];
+  return build(
+    '2.0.0',
+    `FROM ${images[part]}\nUSER 0\nENV PATH=/broken:$PATH\n` +
+      `RUN mkdir -p /broken && echo ${encoded(`#!/bin/sh\n${script}\n`)} | base64 -d > ${file} && chmod 755 ${file}\n`,
+    part,
   );
 }
 
