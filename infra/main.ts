@@ -16,12 +16,16 @@ import {
   stackExists,
   stackNamed,
 } from './operator';
+import { drift } from './verbs/drift';
+import { preview } from './verbs/preview';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
   up,
+  preview,
   down,
   status,
+  drift,
   logs,
   seed,
   retention,

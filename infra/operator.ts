@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
-import { StepError, tryDocker } from './deploy/engine';
+import { type Result, StepError, tryDocker } from './deploy/engine';
 import { LABEL } from './labels';
 import defaultImages from './images.json';
 
@@ -159,6 +159,23 @@ export function pulumi(stack: string, args: readonly string[]): Promise<void> {
     child.on('close', (code) =>
       code === 0 ? done() : fail(new StepError(`pulumi ${args.join(' ')} ended with exit code ${code ?? 1}`)),
     );
+  });
+}
+
+/** Runs `pulumi` and returns whatever it says. */
+export function pulumiOutput(stack: string, args: readonly string[]): Promise<Result> {
+  return new Promise((done, fail) => {
+    const child = spawn('pulumi', [...args, '--non-interactive'], {
+      cwd: ROOT,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: pulumiEnvironment(stack),
+    });
+    const read = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
+    child.stdout.on('data', (chunk: Buffer) => read.stdout.push(chunk));
+    child.stderr.on('data', (chunk: Buffer) => read.stderr.push(chunk));
+    child.on('error', fail);
+    const text = (chunks: Buffer[]) => Buffer.concat(chunks).toString('utf8');
+    child.on('close', (code) => done({ code: code ?? 1, stdout: text(read.stdout), stderr: text(read.stderr) }));
   });
 }
 

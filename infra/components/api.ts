@@ -61,7 +61,7 @@ export class Api extends pulumi.ComponentResource {
           memoryMib: 256,
           labels: labelsOf(spec, step),
         },
-        { parent: this, engine, triggers: [images.api, secrets.version], dependsOn: after },
+        { parent: this, engine, triggers: [images.api, secrets.version, database.files], dependsOn: after },
       );
     const migrated = once('migrate', [database.ready]);
     const seeded = spec.sampleLoans ? [once('seed', [migrated])] : [];
