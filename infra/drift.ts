@@ -11,6 +11,19 @@ export interface Deployment {
   readonly pending_operations?: readonly { readonly resource: { readonly urn: string }; readonly type: string }[];
 }
 
+/** How Pulumi marks a secret in an exported state. */
+const SECRET_MARK = '4dabf18193072939515e22adb298388d';
+
+/** @param exported what `pulumi stack export --show-secrets` prints */
+export function readDeployment(exported: string): Deployment {
+  const opened = (_: string, value: unknown): unknown => {
+    if (typeof value !== 'object' || value === null || !(SECRET_MARK in value)) return value;
+    const { plaintext } = value as { plaintext?: string };
+    return plaintext === undefined ? undefined : JSON.parse(plaintext, opened);
+  };
+  return (JSON.parse(exported, opened) as { deployment?: Deployment }).deployment ?? {};
+}
+
 interface Deployed {
   readonly urn: string;
   readonly type: string;
@@ -92,7 +105,7 @@ function stray({ Name }: Inspected): Finding {
   const name = Name.slice(1);
   return {
     what: `Stray: the container ${name} carries this environment's label, but no deploy knows it.`,
-    up: UNSEEN,
+    up: `${UNSEEN}; \`make repair\` removes all of them`,
     remedy: `docker rm --force ${name}`,
   };
 }
@@ -218,7 +231,7 @@ function comparePublished({ urn, input, hashes, upstream }: Published): Finding[
   const servers = handover === undefined || upstream === undefined ? [] : serversOf(upstream);
   const named =
     handover !== undefined && wrong.includes(handover)
-      ? ` It names the servers ${servers.join(', ') || '(none)'}, deployed were ${serversOf(input.files[handover] ?? '').join(', ')}.`
+      ? ` ${handover} names the servers ${servers.join(', ') || '(none)'}, deployed were ${serversOf(input.files[handover] ?? '').join(', ')}.`
       : '';
   const what = `${part}: files in the volume ${input.volume} differ from what was deployed: ${wrong.join(', ')}.${named}`;
   return [{ what, up, remedy }];

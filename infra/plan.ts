@@ -58,7 +58,7 @@ export function inWords(steps: readonly PlannedStep[]): Words {
     else tellPart(part, of(changed), images, told);
     tellSteps(part, of(changed), changed, told);
   }
-  tellUnusedImages(images, changed, told);
+  tellImages(images, told);
   return told;
 }
 
@@ -287,8 +287,8 @@ function publishing(part: string, own: readonly Resource[], all: readonly Resour
   return `${part}: new files.`;
 }
 
-/** Images that no container of the plan speaks of: a build that may change nothing, one that is only fetched. */
-function tellUnusedImages(images: readonly Resource[], changed: readonly Resource[], told: Telling): void {
+/** What is pulled or built first. A build may come out as it was, and one that is only fetched changes nothing. */
+function tellImages(images: readonly Resource[], told: Telling): void {
   const fetched = images.filter(({ after, op }) => after?.['name'] !== undefined && op !== 'same');
   if (fetched.length > 0) {
     const names = fetched.map(({ after }) => String(after?.['name']));
@@ -302,7 +302,6 @@ function tellUnusedImages(images: readonly Resource[], changed: readonly Resourc
         'If the image comes out the same, its containers stay.',
     );
   }
-  void changed;
 }
 
 function buildReasons({ before, after }: Resource): string {
@@ -396,7 +395,7 @@ const drain = {
 const VARIABLES: Readonly<Record<string, Variable>> = {
   COMMIT: { setting: 'commit' },
   VERSION: { setting: 'version' },
-  PROCESSES: { setting: 'processes' },
+  GF_SERVER_ROOT_URL: { setting: 'address' },
   DATABASE_POOL_SIZE: { setting: 'poolSize' },
   LOG_LEVEL: { setting: 'logLevel' },
   CORS_ORIGINS: { setting: 'corsOrigins', show: orNone },

@@ -6,6 +6,7 @@ import {
   type Inspected,
   type Published,
   publishSteps,
+  readDeployment,
   unfinished,
 } from '../drift';
 import { list, missingTools, ourContainers, pulumiOutput, requirePassphrase, stackExists } from '../operator';
@@ -21,7 +22,8 @@ export async function drift(stack: string, args: readonly string[]): Promise<voi
   if (missing.length > 0) throw new StepError(`${stack} cannot be examined from here:\n${list(missing)}`);
   if (!stackExists(stack)) throw new StepError(`${stack} was never up here: make up STACK=${stack}`);
   requirePassphrase(stack);
-  const { deployment } = await json<{ deployment: Deployment }>(stack, ['stack', 'export', '--show-secrets']);
+  // Opened in memory only: what was published can be compared, and is never printed.
+  const deployment = readDeployment(await asked(stack, ['stack', 'export', '--show-secrets']));
   const open = [...unfinished(deployment), ...(await lastDeployFailed(stack))];
   const findings = open.length > 0 ? [] : await examine(stack, deployment);
   if (args.includes('--json')) console.log(JSON.stringify({ stack, unfinished: open, findings }, null, 2));
@@ -30,7 +32,8 @@ export async function drift(stack: string, args: readonly string[]): Promise<voi
 }
 
 async function examine(stack: string, deployment: Deployment): Promise<Finding[]> {
-  const { steps } = await json<{ steps?: PlannedStep[] }>(stack, ['refresh', '--preview-only', '--json']);
+  const plan = await asked(stack, ['refresh', '--preview-only', '--json']);
+  const { steps } = JSON.parse(plan) as { steps?: PlannedStep[] };
   const labelled = (await ourContainers(stack, ['--all', '--no-trunc', '--quiet'])).split('\n').filter(Boolean);
   const known = (deployment.resources ?? [])
     .filter(({ type }) => type === 'docker:index/container:Container')
@@ -40,19 +43,17 @@ async function examine(stack: string, deployment: Deployment): Promise<Finding[]
   return findDrift({ deployment, refresh: steps ?? [], containers, published: published.flat() });
 }
 
-/** Asks Pulumi for JSON. @throws StepError with what it says instead */
-async function json<T>(stack: string, args: readonly string[]): Promise<T> {
+/** @throws StepError with what Pulumi says where it does not answer */
+async function asked(stack: string, args: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await pulumiOutput(stack, [...args, '-s', stack]);
   if (code !== 0) throw new StepError(`pulumi ${args.join(' ')} failed:\n${stderr.trim() || stdout.trim()}`);
-  return JSON.parse(stdout) as T;
+  return stdout;
 }
 
 /** A step that fails leaves no mark in the state. */
 async function lastDeployFailed(stack: string): Promise<string[]> {
-  const history = await json<{ kind: string; result: string; startTime: string }[]>(stack, [
-    ...['stack', 'history', '--json', '--page-size', '1'],
-  ]);
-  const [last] = history ?? [];
+  const text = await asked(stack, ['stack', 'history', '--json', '--page-size', '1']);
+  const [last] = (JSON.parse(text) ?? []) as { kind: string; result: string; startTime: string }[];
   return last?.result === 'failed' ? [`the last ${last.kind} (${last.startTime}) failed`] : [];
 }
 
