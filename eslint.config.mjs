@@ -35,7 +35,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['**/main.ts', 'infra/embedded/**', 'infra/deploy/**', 'ssl/*.ts', 'tests/**'],
+    files: ['**/main.ts', 'infra/embedded/**', 'infra/deploy/**', 'infra/verbs/*.ts', 'ssl/*.ts', 'tests/**'],
     rules: { 'no-console': 'off' },
   },
   {

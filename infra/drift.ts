@@ -214,7 +214,8 @@ function refreshed({ op, urn, oldState, newState, diffReasons }: PlannedStep): F
   });
 }
 
-const text = (value: unknown) => (typeof value === 'string' ? value : (JSON.stringify(value) ?? 'not set'));
+const text = (value: unknown) =>
+  typeof value === 'string' ? value : value === undefined ? 'not set' : JSON.stringify(value);
 
 function comparePublished({ urn, input, hashes, upstream }: Published): Finding[] {
   const { part } = readUrn(urn);

@@ -459,7 +459,12 @@ function environmentWords({ before, after, told, reasons }: Part): string[] {
 
 function variables(inputs: Inputs | undefined): Record<string, string> {
   const list = Array.isArray(inputs?.['envs']) ? (inputs['envs'] as string[]) : [];
-  return Object.fromEntries(list.map((entry) => /^([^=]*)=(.*)$/s.exec(entry)?.slice(1) ?? [entry, '']));
+  return Object.fromEntries(
+    list.map((entry): [string, string] => {
+      const [, name = entry, value = ''] = /^([^=]*)=(.*)$/s.exec(entry) ?? [];
+      return [name, value];
+    }),
+  );
 }
 
 /** Servers are told their settings by `-c name=value` or `--name=value`. */
