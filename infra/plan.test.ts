@@ -25,6 +25,8 @@ it.each<[string, RegExp, string?]>([
   ['api.cpus', /API: cpus 1 -> 2: 1 new container beside the old/],
   ['api.memory', /API: memory 512 -> 600 MiB, applied to the running container\.$/],
   ['api.healthcheck', /API: .*health check 30s\/5s\/3 -> 20s\/4s\/4: 1 new container/],
+  ['api.replicas', /API: replicas 1 -> 3: 2 containers more, behind the gate/],
+  ['api.readyWithin', /the gate tests the running containers again \(readyWithin 60 -> 90 s\); none is replaced/],
   ['api.drain', /API: drain 2 s -> 9 s, the old containers still go by 2 s/],
   ['api.shutdown', /API: shutdown 30 s -> 20 s/],
   ['api.poolSize', /API: poolSize 10 -> 12/],
@@ -44,6 +46,12 @@ it.each<[string, RegExp, string?]>([
   ['gateway.address', /Gateway: .*in place \(ports 127\.0\.0\.1:.* -> 127\.0\.0\.2:/, 'Gateway'],
   ['gateway.ports', /Gateway: .*in place \(ports .*39443/, 'Prometheus,Grafana,Gateway'],
   ['gateway.ports api', /Gateway: .*in place \(ports /, 'Gateway'],
+  ['prometheus.cpus', /Prometheus: .*in place \(cpus 0\.5 -> 1\).*What it collected stays/, 'Prometheus'],
+  ['prometheus.memory', /Prometheus: memory 512 -> 600 MiB, applied to the running/],
+  ['prometheus.healthcheck', /Prometheus: .*in place \(health check /, 'Prometheus'],
+  ['grafana.cpus', /Grafana: .*in place \(cpus 0\.5 -> 1\)/, 'Grafana'],
+  ['grafana.memory', /Grafana: memory 512 -> 600 MiB, applied to the running/],
+  ['grafana.healthcheck', /Grafana: .*in place \(health check /, 'Grafana'],
 ])('%s', (name, sentence, interrupted = '') => {
   const { warnings, changes, interrupted: parts } = words(name);
   expect(warnings).toEqual([]);
@@ -53,6 +61,8 @@ it.each<[string, RegExp, string?]>([
 
 it.each([
   ['api.retentionYears', /closed more than 5 years ago become pseudonyms .* This cannot be undone/],
+  ['prometheus.retentionDays', /metrics older than 7 days go\. This cannot be undone/],
+  ['prometheus.retentionSize', /oldest metrics go until 1024 MiB are left/],
   ['api.keys', /without an API key are refused \(401\)/],
   ['database.name', /from the database branchloans_dev to another, which starts EMPTY/],
   ['database.user', /the role changes from branchloans_dev to somebody\. .* is refused before the API/],

@@ -271,7 +271,10 @@ function tellSteps(part: string, own: readonly Resource[], all: readonly Resourc
 function publishing(part: string, own: readonly Resource[], all: readonly Resource[], helperChanges: boolean): string {
   const again = `${part}: its files are written again by the new nginx image`;
   if (part === 'Gateway') {
+    const roll = all.some(({ part: of, kind, op }) => of === 'API' && kind === 'container' && op !== 'update');
     const servers = all.some(({ part: of, kind, name }) => of === 'API' && kind === 'step' && name.endsWith('-gate'));
+    if (servers && !roll && !helperChanges)
+      return 'Gateway: the servers stay; files that stay the same change nothing.';
     const what = servers
       ? 'new files, with the servers that the gate lets through'
       : helperChanges
