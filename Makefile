@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up down repair status logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean
+.PHONY: help up preview down repair status drift logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ node_modules/.package-lock.json: package.json package-lock.json
 up: node_modules/.package-lock.json ## Bring the environment up (STACK=development)
 	@$(TS) infra/main.ts up $(STACK)
 
+preview: node_modules/.package-lock.json ## What `make up` would change, and what it does to running data
+	@$(TS) infra/main.ts preview $(STACK)
+
 down: node_modules/.package-lock.json ## Take the environment down; its database is kept
 	@$(TS) infra/main.ts down $(STACK)
 
@@ -25,6 +28,9 @@ repair: node_modules/.package-lock.json ## After a deploy that was killed or cut
 
 status: node_modules/.package-lock.json ## What runs, and where
 	@$(TS) infra/main.ts status $(STACK)
+
+drift: node_modules/.package-lock.json ## What is not as it was deployed, and the remedy (JSON=1); exit code 1 when there is any
+	@$(TS) infra/main.ts drift $(STACK) $(if $(JSON),--json)
 
 logs: node_modules/.package-lock.json ## Follow the logs of all containers
 	@$(TS) infra/main.ts logs $(STACK)

@@ -126,8 +126,9 @@ export function createContainer(
     ...opts,
     // The provider deletes first unless told otherwise: then nothing is deleted before the rehearsal is over.
     ...(rehearsal ? { deleteBeforeReplace: true, dependsOn: rehearsal } : { deleteBeforeReplace: false }),
-    // The provider says that it updates these in place, but sends nothing to the engine.
-    replaceOnChanges: ['healthcheck', 'tmpfs', 'cpuPeriod', 'cpuQuota', 'init'],
+    // The provider says that it updates these in place, but sends nothing to the engine: without `mounts` a database
+    // that is to move to another volume would go on with the old one.
+    replaceOnChanges: ['healthcheck', 'tmpfs', 'cpuPeriod', 'cpuQuota', 'init', 'mounts'],
   });
 }
 

@@ -17,8 +17,10 @@ import {
 } from './operator';
 import { autoscale } from './verbs/autoscale';
 import { canary } from './verbs/canary';
+import { drift } from './verbs/drift';
 import { keep } from './verbs/keep';
 import { maintenance, remindOfMaintenance } from './verbs/maintenance';
+import { preview } from './verbs/preview';
 import { releases } from './verbs/releases';
 import { repair } from './verbs/repair';
 import { rollback } from './verbs/rollback';
@@ -28,9 +30,11 @@ import { printAccess, up } from './verbs/up';
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
   up,
+  preview,
   down,
   repair,
   status,
+  drift,
   logs,
   seed,
   retention,

@@ -230,6 +230,11 @@ export function waitSeconds(): number {
   return Number(number) * (unit === 'h' ? 3600 : unit === 'm' ? 60 : 1);
 }
 
+/** Runs `pulumi` where nobody can answer it, and returns whatever it says. Nothing that changes the stack. */
+export function pulumiOutput(stack: string, args: readonly string[]): Promise<Result> {
+  return runPulumi(stack, [...args, '--non-interactive'], 'pipe');
+}
+
 /**
  * Standard error passes through here, since it says who holds the lock; whether Pulumi asks and uses colours is decided
  * by the other two. Ctrl-C is Pulumi's: it ends what it has begun, and we wait for that.

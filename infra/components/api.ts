@@ -91,7 +91,7 @@ export class Api extends pulumi.ComponentResource {
           labels: labelsOf(spec, step),
           attempt: attempt(),
         },
-        { parent: this, engine, triggers: [image, secrets.version], dependsOn: after },
+        { parent: this, engine, triggers: [image, secrets.version, database.files], dependsOn: after },
       );
     const migrated = once('migrate', [database.ready]);
     const seeded = spec.sampleLoans && track === 'stable' ? [once('seed', [migrated])] : [];

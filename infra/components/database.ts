@@ -13,6 +13,8 @@ export interface Connection {
   readonly name: string;
   readonly user: string;
   readonly password: pulumi.Output<string>;
+  /** Where its files lie: others hold another database, or none yet. */
+  readonly files: pulumi.Output<string>;
   /** Resolves when role, password and database are as described. */
   readonly ready: pulumi.Resource;
 }
@@ -92,7 +94,8 @@ export class Database extends pulumi.ComponentResource {
       { container: container.name, database: database.name, user: database.user, password, readyWithinSeconds: 120 },
       { parent: this, engine, triggers: [container.id] },
     );
-    this.connection = { host: 'database', port: 5432, name: database.name, user: database.user, password, ready };
+    const { name: databaseName, user } = database;
+    this.connection = { host: 'database', port: 5432, name: databaseName, user, password, files: source, ready };
     this.registerOutputs({ host: this.connection.host });
   }
 }

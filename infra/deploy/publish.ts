@@ -43,8 +43,16 @@ const UNPACK = `set -e
 rm -rf "/files/$1.new"
 mkdir "/files/$1.new"
 tar -x -f - -C "/files/$1.new"
-# A version that is there is complete, and may be current.
-if [ -d "/files/$1" ]; then rm -rf "/files/$1.new"; else mv "/files/$1.new" "/files/$1"; fi`;
+# A version that is there may be current: it gets each file in one step, and loses what somebody else put there.
+if [ -d "/files/$1" ]; then
+  cd "/files/$1.new"
+  find . -type d -exec mkdir -p "/files/$1/{}" \\;
+  (cd "/files/$1" && find . ! -type d) | while read -r file; do [ -e "$file" ] || rm -f "/files/$1/$file"; done
+  find . -type f -exec mv -f {} "/files/$1/{}" \\;
+  rm -rf "/files/$1.new"
+else
+  mv "/files/$1.new" "/files/$1"
+fi`;
 
 const SWITCH = `set -e
 ln -sfn "$1" /files/current.new

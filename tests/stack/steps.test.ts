@@ -42,9 +42,9 @@ describeUnless(reasonWithoutEngine(), 'a step of a deploy', () => {
       helperImage: images.nginx,
       ...more,
     });
-    const look = (script: string, user = '101:101') =>
+    const look = (script: string, user = '101:101', mode = ':ro') =>
       docker([
-        ...['run', '--rm', '--network', 'none', '--user', user, '--volume', `${volume}:/files:ro`],
+        ...['run', '--rm', '--network', 'none', '--user', user, '--volume', `${volume}:/files${mode}`],
         ...['--entrypoint', 'sh', images.nginx, '-c', script],
       ]).trim();
 
@@ -71,6 +71,12 @@ describeUnless(reasonWithoutEngine(), 'a step of a deploy', () => {
     it('can be repeated', async () => {
       await publish(input('v2', { 'c.txt': 'two' }));
       expect(look('cat /files/current/c.txt')).toBe('two');
+    });
+
+    it('puts right what somebody changed by hand in the version that is current', async () => {
+      look('echo by hand >> /files/v2/c.txt; mkdir /files/v2/more; touch /files/v2/more/d.txt', '0:0', '');
+      await publish(input('v2', { 'c.txt': 'two' }));
+      expect(look('cat /files/current/c.txt; cd /files/current/; find . -type f')).toBe('two./c.txt');
     });
 
     it('keeps the old files when the check of the new ones fails, and says what it said', async () => {
