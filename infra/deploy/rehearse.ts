@@ -74,7 +74,8 @@ async function refuseMisfit(input: RehearseInput): Promise<void> {
   const [entrypoint, ...rest] = input.fits ?? [];
   if (entrypoint === undefined) return;
   const args = ['run', '--rm', ...hardening(input), ...mountOptions(input.mounts, (mount) => mount.source, true)];
-  const { code, stdout, stderr } = await tryDocker([...args, '--entrypoint', entrypoint, input.image, ...rest]);
+  const command = ['--entrypoint', entrypoint, input.image, ...rest];
+  const { code, stdout, stderr } = await tryDocker([...args, ...environmentOptions(input), ...command]);
   if (code !== 0) refuse(input, `does not fit what the running one has:\n${indent(stderr + stdout)}`);
 }
 
@@ -123,7 +124,7 @@ async function startOne(name: string, input: RehearseInput, sourceOf: (mount: Mo
   const { code, stderr } = await tryDocker([
     ...['run', '--detach', '--name', name, ...hardening(input), ...mountOptions(input.mounts, sourceOf, false)],
     ...Object.entries(input.tmpfs).flatMap(([path, options]) => ['--tmpfs', `${path}:${options}`]),
-    ...input.environment.flatMap((assignment) => ['--env', assignment]),
+    ...environmentOptions(input),
     ...(input.stopSignal === undefined ? [] : ['--stop-signal', input.stopSignal]),
     ...['--entrypoint', entrypoint, input.image, ...rest, ...input.command],
   ]);
@@ -166,6 +167,11 @@ function mountOptions(mounts: readonly Mount[], sourceOf: (mount: Mount) => stri
     const readOnly = allReadOnly || mount.readOnly ? ',readonly' : '';
     return ['--mount', `type=${type},source=${sourceOf(mount)},target=${mount.target}${readOnly}`];
   });
+}
+
+/** No secrets: they are in files. */
+function environmentOptions({ environment }: RehearseInput): string[] {
+  return environment.flatMap((assignment) => ['--env', assignment]);
 }
 
 function hardening({ user, limits, sharedMemoryMib, labels }: RehearseInput): string[] {

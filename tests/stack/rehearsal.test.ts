@@ -98,8 +98,8 @@ describeUnless(reasonWithoutEngine(), 'the rehearsal of a container', () => {
     ['has no such program', { entrypoint: ['/no/such/program'] }, /does not start[^]*no such file/],
     [
       'does not fit the data',
-      { fits: ['sh', '-c', 'test "$(cat /data/version)" = 8 || { echo "these are of version 7"; exit 1; }'] },
-      /does not fit what the running one has:\n\s+these are of version 7/,
+      { fits: ['sh', '-c', 'test "$(cat /data/version)" = 8 || { echo "$GREETING: of version 7"; exit 1; }'] },
+      /does not fit what the running one has:\n\s+hello: of version 7/,
     ],
     ['would change the data to see whether it fits', { fits: ['touch', '/data/new'] }, /Read-only file system/],
   ])('refuses one that %s, and touches nothing', async (_name, more, reason) => {
@@ -189,10 +189,9 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'an environment w
         () => undefined,
       );
     }, 50);
-    const { code, output } = await use({ nginx: changedPart('nginx'), postgres: changedPart('postgres') });
+    const parts = { nginx: changedPart('nginx'), postgres: changedPart('postgres') };
+    const { code, output } = await use(parts).finally(() => clearInterval(watch));
     expect([code, code === 0 ? '' : output]).toEqual([0, '']);
-    while (outage.last < Date.now() - 200) await new Promise((done) => setTimeout(done, 100));
-    clearInterval(watch);
     const told = output.match(/The (gateway|database) is replaced now.*/g) ?? [];
     console.info([...new Set(told), `measured from outside: at most ${outage.longest} ms`].join('\n'));
     for (const [index, component] of ['gateway', 'database'].entries()) {
