@@ -17,49 +17,51 @@ export interface PreviousRelease {
   readonly version: number;
 }
 
-const git = (...args: string[]) =>
-  execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-
 /** @returns it, or why there is none in this clone */
-export function previousRelease(): PreviousRelease | string {
-  const named = process.env['PREVIOUS_RELEASE'];
+export function previousRelease(root = ROOT, named = process.env['PREVIOUS_RELEASE']): PreviousRelease | string {
   try {
-    const commits = named === undefined ? ['HEAD', ...changesOfMigrations()] : [named];
+    const commits = named === undefined ? ['HEAD', ...beforeChanges(root)] : [named];
     for (const name of commits) {
-      const commit = git('rev-parse', '--verify', '--quiet', `${name}^{commit}`).trim();
-      const version = firstOnesOf(commit);
+      const commit = git(root, 'rev-parse', '--verify', `${name}^{commit}`).trim();
+      const version = firstOnesOf(root, commit);
       if (version !== undefined) return { commit, version };
     }
+    if (named !== undefined) return `the migrations of ${named} are not the first of those of this release`;
+    const isShallow = git(root, 'rev-parse', '--is-shallow-repository').trim() === 'true';
+    return isShallow ? 'this clone has no earlier release: git fetch --unshallow' : 'git has no earlier release';
   } catch {
-    return named === undefined ? 'the clone has not all of its history' : `no commit ${named} in this clone`;
+    return named === undefined ? 'no git history here' : `git has no release ${named} here`;
   }
-  return named === undefined ? 'no earlier release in git' : `the migrations of ${named} are not the first of these`;
 }
 
-/** The commits before those that changed them, newest first. */
-function changesOfMigrations(): string[] {
-  const changed = git('log', '--first-parent', '--format=%H %P', '--', MIGRATIONS).split('\n');
-  return changed.map((line) => line.split(' ')[1] ?? '').filter((parent) => parent !== '');
+/** The commits before those that changed the migrations, newest first. */
+function beforeChanges(root: string): string[] {
+  const changes = git(root, 'log', '--first-parent', '--format=%P', '--', MIGRATIONS).split('\n');
+  return changes.map((parents) => parents.split(' ')[0] ?? '').filter((parent) => parent !== '');
 }
 
 /** How many migrations the commit has, if those are here too, as they are there, and followed by others. */
-function firstOnesOf(commit: string): number | undefined {
-  const present = readdirSync(join(ROOT, MIGRATIONS)).sort();
-  const there = git('ls-tree', '--name-only', `${commit}:${MIGRATIONS}`).split('\n').filter(Boolean);
-  if (there.length >= present.length) return undefined;
-  const same = there.every(
-    (file, index) =>
-      file === present[index] &&
-      git('show', `${commit}:${MIGRATIONS}/${file}`) === readFileSync(join(ROOT, MIGRATIONS, file), 'utf8'),
+function firstOnesOf(root: string, commit: string): number | undefined {
+  const present = readdirSync(join(root, MIGRATIONS)).sort();
+  const listed = git(root, 'ls-tree', '--name-only', commit, `${MIGRATIONS}/`).split('\n').filter(Boolean);
+  if (listed.length === 0 || listed.length >= present.length) return undefined;
+  const same = listed.every(
+    (path, index) =>
+      path === `${MIGRATIONS}/${present[index] ?? ''}` &&
+      git(root, 'show', `${commit}:${path}`) === readFileSync(join(root, path), 'utf8'),
   );
-  return same ? there.length : undefined;
+  return same ? listed.length : undefined;
+}
+
+function git(root: string, ...args: string[]): string {
+  return execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
 }
 
 /** @returns a new folder with its program and the packages that it had; or why those cannot be had */
 export function unpack({ commit }: PreviousRelease): { readonly root: string } | string {
   const root = mkdtempSync(join(tmpdir(), 'branchloans-previous-'));
   const archive = join(root, 'archive.tar');
-  git('archive', '--output', archive, commit, 'app', 'package.json', 'package-lock.json', 'tsconfig.json');
+  git(ROOT, 'archive', '--output', archive, commit, 'app', 'package.json', 'package-lock.json', 'tsconfig.json');
   execFileSync('tar', ['-xf', archive, '-C', root]);
   const options = ['--omit=dev', '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
   const { status, stderr } = spawnSync('npm', ['ci', ...options], { cwd: root, encoding: 'utf8', timeout: 120_000 });
