@@ -1,6 +1,7 @@
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Client } from 'pg';
 import { migrate } from '../../app/db/migrate';
 import { LOAN, startService, type TestService } from '../api/harness';
 import { ALL_MIGRATIONS, MIGRATIONS } from '../api/migrations';
@@ -103,4 +104,30 @@ it('leaves an index half built, which nobody uses, and builds it anew', async ()
   );
   expect((await run()).applied).toEqual([next]);
   expect((await api.post(LOAN)).status).toBe(201);
+});
+
+it('waits for a lock without a failed request, while a long report has the table', async () => {
+  writeFileSync(join(directory, next), 'ALTER TABLE loans ADD COLUMN branch text;\n');
+  const { host, port, name, user } = api.database.connection;
+  const report = new Client({ host, port, database: name, user });
+  await report.connect();
+  await report.query('BEGIN; SELECT count(*) FROM loans');
+  let done = false;
+  const statuses: number[] = [];
+  const oneOfThem = async (_: unknown, index: number) => {
+    while (!done) {
+      const { status } = await (index % 2 === 0 ? api.ask('GET', '/api/v1/loans?limit=1') : api.post(LOAN));
+      statuses.push(status);
+    }
+  };
+  const users = Promise.all(Array.from({ length: 50 }, oneOfThem));
+  const migrating = run();
+  await new Promise((resolve) => setTimeout(resolve, 3_000));
+  await report.query('COMMIT');
+  await report.end();
+  expect((await migrating).applied).toEqual([next]);
+  done = true;
+  await users;
+  expect(statuses.length).toBeGreaterThan(500);
+  expect(statuses.filter((status) => status !== 200 && status !== 201)).toEqual([]);
 });
