@@ -74,9 +74,10 @@ KEY_ARGUMENTS = $(if $(LIST),list,$(if $(REVOKE),revoke --id '$(REVOKE)',$(if $(
 certificate: node_modules/.package-lock.json ## Make or renew the certificate in ssl/
 	@$(TS) ssl/main.ts
 
-check: node_modules/.package-lock.json ## Format, lint and types
+check: node_modules/.package-lock.json ## Format, lint, migrations and types
 	npx prettier --check --log-level warn .
 	npx eslint .
+	$(TS) tests/migrations/lint.ts
 	npx tsc --noEmit
 	npx tsc --project app/http/browser
 

@@ -170,6 +170,20 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
     expect(seeds).toHaveLength(stack === 'production' ? 0 : 1);
   });
 
+  it('migrates with the image that it serves, then starts it, then switches', () => {
+    const [migrate] = commands('run').filter(({ name }) => name.endsWith('-api-migrate'));
+    const { image } = JSON.parse(String(migrate?.inputs['stdin'])) as { image: string };
+    expect(new Set(containersOf('api').map((container) => container.image))).toEqual(new Set([image]));
+    const steps = registered.map(({ name }) => name.replace(`branchloans-${stack}-`, ''));
+    const order = [
+      'api-migrate',
+      'api-1',
+      'api-gate',
+      commands('switch')[0]!.name.replace(`branchloans-${stack}-`, ''),
+    ];
+    expect(steps.filter((name) => order.includes(name))).toEqual(order);
+  });
+
   it('sends traffic to what the gate let through', () => {
     const published = commands('switch')[0];
     const { files, check, reload } = JSON.parse(String(published?.inputs['stdin'])) as {
@@ -260,6 +274,8 @@ describe('the program', () => {
         .map(({ name }) => name)
         .sort(),
     ).toEqual(['api-canary-migrate', 'api-migrate', 'api-seed'].map((step) => `branchloans-staging-${step}`));
+    const migrates = commands('run').find(({ name }) => name.endsWith('-api-canary-migrate'));
+    expect(JSON.parse(String(migrates?.inputs['stdin']))).toMatchObject({ image: one?.image });
     expect(commands('gate')).toHaveLength(2);
     const { files } = JSON.parse(String(commands('switch')[0]?.inputs['stdin'])) as { files: Record<string, string> };
     const written = files['upstream.conf'];

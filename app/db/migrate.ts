@@ -6,6 +6,7 @@ import { Client } from 'pg';
 import type { Config, Secrets } from '../config';
 import { codeOf } from './faults';
 import { connectionOptions } from './pool';
+import { type Statement, statementsOf } from './statements';
 
 /** Beside this file in the sources, and beside the bundle in the image. */
 const DIRECTORY = join(__dirname, 'migrations');
@@ -13,14 +14,18 @@ const FILE_NAME = /^(\d{4})_[a-z0-9_]+\.sql$/;
 /** Any number that nothing else in this database uses for an advisory lock. */
 const LOCK_KEY = 7_214_402;
 const TURN_POLL_MS = 100;
+/** Between two attempts to get a lock, so that those who queued behind the first one are through. */
+const LOCK_PAUSE_MS = 500;
+const LOCK_NOT_AVAILABLE = '55P03';
 
 /**
- * First line of a migration that builds indexes while others write: `CREATE INDEX CONCURRENTLY` statements and nothing
- * else, each with a name, and none in a transaction. They are built one after the other; a run that was cut off goes on
- * with the next run, and builds anew what it left half done.
+ * First line of a migration that builds or drops indexes while others write: `CREATE INDEX CONCURRENTLY` and
+ * `DROP INDEX CONCURRENTLY` statements and nothing else, each with a name, and none in a transaction. They run one after
+ * the other; a run that was cut off goes on with the next run, and builds anew what it left half done.
  */
-const OUTSIDE_A_TRANSACTION = '-- outside a transaction\n';
-const BUILD_INDEX = /^CREATE (?:UNIQUE )?INDEX CONCURRENTLY ([a-z][a-z0-9_]*) ON [^;]+$/;
+export const OUTSIDE_A_TRANSACTION = '-- outside a transaction\n';
+const BUILD_INDEX = /^CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?<name>[a-z][a-z0-9_]*) ON /;
+const DROP_INDEX = /^DROP INDEX CONCURRENTLY (?<name>[a-z][a-z0-9_]*)$/;
 
 /** A migration that cannot be run; the message says what to do. */
 export class MigrationError extends Error {}
@@ -28,15 +33,16 @@ export class MigrationError extends Error {}
 interface Migration {
   readonly version: number;
   readonly name: string;
-  readonly sql: string;
   readonly checksum: string;
-  /** Where it is one that builds indexes outside a transaction. */
-  readonly indexes: readonly Index[] | undefined;
+  readonly statements: readonly Statement[];
+  /** Where it is one that is about indexes, outside a transaction. */
+  readonly indexes: readonly IndexChange[] | undefined;
 }
 
-interface Index {
+interface IndexChange {
+  readonly statement: Statement;
+  /** Of the index. */
   readonly name: string;
-  readonly statement: string;
 }
 
 export interface MigrationResult {
@@ -52,29 +58,37 @@ interface Options {
   readonly directory?: string;
   /** How long to wait for another runner to finish. */
   readonly runnerTimeoutMs?: number;
-  /** How long one statement may wait for a lock, with everyone else queued behind it. */
+  /** How long one statement may wait for a lock, with everyone else queued behind it. Shorter than they wait for. */
   readonly lockTimeoutMs?: number;
+  /** For how long a migration is tried again because it did not get a lock. */
+  readonly lockPatienceMs?: number;
   /** How long an index may wait for transactions that began before it, with nobody queued behind it. */
   readonly indexTimeoutMs?: number;
 }
 
+type Patience = Required<Pick<Options, 'lockTimeoutMs' | 'lockPatienceMs' | 'indexTimeoutMs'>>;
+
 /**
  * Brings the schema to the newest version, each file in a transaction of its own (see OUTSIDE_A_TRANSACTION for the
  * exception). Several runners may start at once: one works, the others wait and then find nothing to do.
+ *
+ * A statement that waits for a lock makes all wait that come after it. So it waits for a moment only; then the file is
+ * rolled back and, when those have gone on, tried again.
  * @throws MigrationError when a file was edited, is missing or fails. What a failing file did is rolled back.
  */
 export async function migrate(
   database: Config['database'],
   secrets: Secrets,
-  { directory = DIRECTORY, runnerTimeoutMs = 60_000, lockTimeoutMs = 5_000, indexTimeoutMs = 600_000 }: Options = {},
+  { directory = DIRECTORY, runnerTimeoutMs = 60_000, ...options }: Options = {},
 ): Promise<MigrationResult> {
+  const patience = { lockTimeoutMs: 100, lockPatienceMs: 60_000, indexTimeoutMs: 600_000, ...options };
   const migrations = readMigrations(directory);
   const client = new Client(connectionOptions(database, secrets, 'branchloans-migrate'));
   client.on('error', () => undefined); // The query in flight reports it.
   await client.connect();
   try {
     await takeTurn(client, runnerTimeoutMs);
-    await client.query(`SET lock_timeout = ${lockTimeoutMs}`);
+    await client.query(`SET lock_timeout = ${patience.lockTimeoutMs}`);
     await client.query(`CREATE TABLE IF NOT EXISTS schema_migrations (
       version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())`);
     const { rows } = await client.query<AppliedRow>(
@@ -83,8 +97,8 @@ export async function migrate(
     const pending = compare(migrations, rows);
     for (const migration of pending) {
       await (migration.indexes === undefined
-        ? apply(client, migration)
-        : buildIndexes(client, migration, migration.indexes, indexTimeoutMs, lockTimeoutMs));
+        ? apply(client, migration, patience)
+        : changeIndexes(client, migration, migration.indexes, patience));
     }
     const newest = migrations.at(-1)?.version ?? 0;
     const ahead = rows.filter((row) => Number(row.version) > newest);
@@ -99,8 +113,8 @@ export async function migrate(
 }
 
 /** The schema version that this release brings. @throws MigrationError when its files are not in order */
-export function newestMigration(): number {
-  return readMigrations(DIRECTORY).at(-1)?.version ?? 0;
+export function newestMigration(directory = DIRECTORY): number {
+  return readMigrations(directory).at(-1)?.version ?? 0;
 }
 
 function readMigrations(directory: string): Migration[] {
@@ -114,23 +128,20 @@ function readMigrations(directory: string): Migration[] {
     }
     const sql = readFileSync(join(directory, name), 'utf8');
     const checksum = createHash('sha256').update(sql).digest('hex');
-    return { version, name, sql, checksum, indexes: readIndexes(name, sql) };
+    const statements = statementsOf(sql);
+    const indexes = sql.startsWith(OUTSIDE_A_TRANSACTION) ? indexesOf(name, statements) : undefined;
+    return { version, name, checksum, statements, indexes };
   });
 }
 
-function readIndexes(name: string, sql: string): Index[] | undefined {
-  if (!sql.startsWith(OUTSIDE_A_TRANSACTION)) return undefined;
-  const statements = sql.replace(/^--.*$/gm, '').split(/;\s*$/m);
-  return statements
-    .map((statement) => statement.trim())
-    .filter((statement) => statement !== '')
-    .map((statement) => {
-      const [, index] = BUILD_INDEX.exec(statement) ?? [];
-      if (index !== undefined) return { name: index, statement };
-      throw new MigrationError(
-        `${name}: outside a transaction there can only be CREATE INDEX CONCURRENTLY name ON …, each ended by a semicolon at the end of a line. Put anything else into a migration of its own.`,
-      );
-    });
+function indexesOf(file: string, statements: readonly Statement[]): IndexChange[] {
+  return statements.map((statement) => {
+    const name = (BUILD_INDEX.exec(statement.text) ?? DROP_INDEX.exec(statement.text))?.groups?.['name'];
+    if (name !== undefined) return { statement, name };
+    throw new MigrationError(
+      `${file}:${statement.line}: outside a transaction there can only be CREATE INDEX CONCURRENTLY name ON … and DROP INDEX CONCURRENTLY name. Put anything else into a migration of its own.`,
+    );
+  });
 }
 
 /** Asks again and again: a session that waited inside the database would itself be waited for by an index that is built. */
@@ -179,42 +190,88 @@ function compare(migrations: readonly Migration[], applied: readonly AppliedRow[
   return pending;
 }
 
-async function apply(client: Client, migration: Migration): Promise<void> {
-  try {
-    await client.query('BEGIN');
-    await client.query(migration.sql);
-    await record(client, migration);
-    await client.query('COMMIT');
-  } catch (error) {
-    await client.query('ROLLBACK').catch(() => undefined);
-    throw failure(error, `${migration.name} failed and was rolled back`);
+async function apply(client: Client, migration: Migration, { lockTimeoutMs, lockPatienceMs }: Patience): Promise<void> {
+  const deadline = performance.now() + lockPatienceMs;
+  for (;;) {
+    let statement: Statement | undefined;
+    try {
+      await client.query('BEGIN');
+      for (statement of migration.statements) await client.query(statement.text);
+      statement = undefined;
+      await record(client, migration);
+      await client.query('COMMIT');
+      return;
+    } catch (error) {
+      await client.query('ROLLBACK').catch(() => undefined);
+      const what = `${placeOf(migration, statement, error)} failed and was rolled back`;
+      if (codeOf(error) !== LOCK_NOT_AVAILABLE) throw failure(error, what);
+      if (performance.now() > deadline) {
+        throw failure(
+          error,
+          `${what}: for ${lockPatienceMs} ms it did not get a lock within ${lockTimeoutMs} ms, and longer it may not wait, since all others wait behind it. ${await holdersOfLocks(client)}`,
+        );
+      }
+      await sleep(LOCK_PAUSE_MS);
+    }
   }
 }
 
 /** An index that could not be finished stays behind, without use, and costs every insert until it is dropped. */
-async function buildIndexes(
+async function changeIndexes(
   client: Client,
   migration: Migration,
-  indexes: readonly Index[],
-  indexTimeoutMs: number,
-  lockTimeoutMs: number,
+  indexes: readonly IndexChange[],
+  { lockTimeoutMs, indexTimeoutMs }: Patience,
 ): Promise<void> {
+  let statement: Statement | undefined;
   try {
+    // Nobody waits behind these. They wait for every transaction that began before them.
     await client.query(`SET lock_timeout = ${indexTimeoutMs}`);
-    for (const { name, statement } of indexes) {
+    for (const index of indexes) {
+      const { name } = index;
+      ({ statement } = index);
       const { rows } = await client.query<{ valid: string }>(
         'SELECT indisvalid AS valid FROM pg_index WHERE indexrelid = to_regclass($1)',
         [name],
       );
+      const isThere = rows[0] !== undefined;
+      if (DROP_INDEX.test(statement.text)) {
+        if (isThere) await client.query(statement.text);
+        continue;
+      }
       if (rows[0]?.valid === 't') continue;
-      if (rows[0] !== undefined) await client.query(`DROP INDEX CONCURRENTLY ${name}`);
-      await client.query(statement);
+      if (isThere) await client.query(`DROP INDEX CONCURRENTLY ${name}`);
+      await client.query(statement.text);
     }
+    statement = undefined;
     await client.query(`SET lock_timeout = ${lockTimeoutMs}`);
     await record(client, migration);
   } catch (error) {
-    throw failure(error, `${migration.name} failed; the next run goes on with it`);
+    throw failure(error, `${placeOf(migration, statement, error)} failed; the next run goes on with it`);
   }
+}
+
+/** File and line of what failed. */
+function placeOf({ name }: Migration, statement: Statement | undefined, error: unknown): string {
+  if (statement === undefined) return name;
+  // Postgres counts the characters of the statement, from 1, where it knows more than that it was this one.
+  const position = Number((error as { position?: string }).position ?? 1);
+  return `${name}:${statement.line + statement.text.slice(0, position - 1).split('\n').length - 1}`;
+}
+
+/** For whoever has to decide what to do about them. */
+async function holdersOfLocks(client: Client): Promise<string> {
+  const { rows } = await client.query<{ process: string }>(
+    `SELECT format('process %s (%s)', pid, concat_ws(', ', nullif(application_name, ''), usename, state,
+        round(extract(epoch FROM clock_timestamp() - xact_start)) || ' s')) AS process
+      FROM pg_stat_activity
+      WHERE datname = current_database() AND pid <> pg_backend_pid() AND pid IN (
+        SELECT pid FROM pg_locks WHERE granted AND locktype = 'relation' AND relation >= 16384)
+      ORDER BY xact_start LIMIT 3`,
+  );
+  if (rows.length === 0) return 'Nobody holds one now: try again';
+  const processes = rows.map(({ process }) => process).join('; ');
+  return `Locks are held by ${processes}. Wait until that has ended, or end it with SELECT pg_terminate_backend(process), and try again`;
 }
 
 async function record(client: Client, { version, name, checksum }: Migration): Promise<void> {

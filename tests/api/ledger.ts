@@ -6,7 +6,7 @@ import { type Answer, LOAN, type TestService } from './harness';
 const JSON_BODY = { 'content-type': 'application/json' };
 type Headers = Record<string, string>;
 
-export function borrower(api: TestService) {
+export function borrower(api: Pick<TestService, 'post' | 'ask'>) {
   const post = (path: string, body: object, headers: Headers = {}): Promise<Answer> =>
     api.ask('POST', path, { headers: { ...JSON_BODY, ...headers }, body: JSON.stringify(body) });
   return {

@@ -58,7 +58,7 @@ it('leaves nothing of a migration that fails, and keeps those before it', async 
   write('0001_a.sql', 'CREATE TABLE a (id int)');
   write('0002_b.sql', 'CREATE TABLE b (id int); INSERT INTO b VALUES (1); SELECT 1/0;');
   write('0003_c.sql', 'CREATE TABLE c (id int)');
-  await expect(run()).rejects.toThrow('0002_b.sql failed and was rolled back: division by zero (22012)');
+  await expect(run()).rejects.toThrow('0002_b.sql:1 failed and was rolled back: division by zero (22012)');
   expect(await tables()).toEqual(['a']);
   write('0002_b.sql', 'CREATE TABLE b (id int)');
   expect((await run()).applied).toEqual(['0002_b.sql', '0003_c.sql']);
@@ -106,18 +106,66 @@ it('lets an older release run on a newer schema, and says so', async () => {
   expect(await run()).toEqual({ applied: [], version: 2, ahead: ['0002_b.sql'] });
 });
 
-it('does not queue everyone behind it for a lock that it does not get', async () => {
-  write('0001_a.sql', 'CREATE TABLE a (id int)');
-  await run();
-  write('0002_b.sql', 'ALTER TABLE a ADD COLUMN b int');
-  const { host, port, name, user } = database.connection;
-  const reader = new Client({ host, port, database: name, user });
-  await reader.connect();
-  await reader.query('BEGIN; SELECT * FROM a');
-  await expect(run({ lockTimeoutMs: 100 })).rejects.toThrow(/lock timeout \(55P03\)/);
-  await reader.query('COMMIT');
-  await reader.end();
-  expect((await run()).applied).toEqual(['0002_b.sql']);
+it.each([
+  ['where the statement failed', 'CREATE TABLE b (id int);\n-- Why;\nINSERT INTO b VALUES (1);\n\nSELECT\n  1/0', 5],
+  ['where in the statement, if the server says so', "CREATE TABLE b (id int);\nSELECT ';' AS a,\n  no_such_column", 3],
+  ['the first line of one that is no SQL', 'CREATE TABLE b (id int);\n\nthis is none', 3],
+])('says %s', async (_name, sql, line) => {
+  write('0001_a.sql', sql);
+  await expect(run()).rejects.toThrow(`0001_a.sql:${line} failed and was rolled back: `);
+  expect(await tables()).toEqual([]);
+});
+
+describe('a lock that somebody holds', () => {
+  let holder: Client;
+  const others = { stop: false, asked: 0, longestMs: 0 };
+  /** Reads and writes as the service does, with its patience. */
+  const goOn = async () => {
+    const { host, port, name, user } = database.connection;
+    const client = new Client({ host, port, database: name, user, statement_timeout: 1_500 });
+    await client.connect();
+    try {
+      while (!others.stop) {
+        const startedAt = performance.now();
+        await client.query(others.asked++ % 2 === 0 ? 'SELECT * FROM a' : 'INSERT INTO a VALUES (1)');
+        others.longestMs = Math.max(others.longestMs, performance.now() - startedAt);
+      }
+    } finally {
+      await client.end();
+    }
+  };
+  beforeEach(async () => {
+    write('0001_a.sql', 'CREATE TABLE a (id int)');
+    await run();
+    write('0002_b.sql', 'CREATE TABLE b (id int);\nALTER TABLE a ADD COLUMN b int');
+    const { host, port, name, user } = database.connection;
+    holder = new Client({ host, port, database: name, user, application_name: 'a-long-report' });
+    await holder.connect();
+    await holder.query('BEGIN; SELECT * FROM a');
+    Object.assign(others, { stop: false, asked: 0, longestMs: 0 });
+  });
+  afterEach(() => holder.end());
+
+  it('holds nobody else up, and is given up in the end, with who holds it', async () => {
+    const going = Promise.all([goOn(), goOn()]);
+    const migrating = run({ lockPatienceMs: 2_500 }).finally(() => (others.stop = true));
+    await expect(migrating).rejects.toThrow(
+      /0002_b\.sql:2 failed and was rolled back: for 2500 ms it did not get a lock .* process \d+ \(a-long-report, postgres, idle in transaction, \d+ s\).* try again: canceling statement due to lock timeout \(55P03\)/,
+    );
+    await going;
+    expect(others.asked).toBeGreaterThan(100);
+    expect(others.longestMs).toBeLessThan(1_000);
+    expect(await tables()).toEqual(['a']);
+    await holder.query('COMMIT');
+    expect((await run()).applied).toEqual(['0002_b.sql']);
+  });
+
+  it('is taken once it is free', async () => {
+    const migrating = run();
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await holder.query('COMMIT');
+    expect((await migrating).applied).toEqual(['0002_b.sql']);
+  });
 });
 
 it('leaves nothing when the runner is killed halfway', async () => {
@@ -128,7 +176,7 @@ it('leaves nothing when the runner is killed halfway', async () => {
   await database.sql(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'branchloans-migrate'",
   );
-  await expect(running).rejects.toThrow(/0001_a\.sql failed/);
+  await expect(running).rejects.toThrow(/0001_a\.sql:1 failed/);
   expect(await tables()).toEqual([]);
   write('0001_a.sql', 'CREATE TABLE a (id int)');
   expect((await run()).applied).toHaveLength(1);
@@ -182,7 +230,7 @@ describe('a migration outside a transaction', () => {
   it('goes on after a failure: what is built stays, what is half built is built anew', async () => {
     await database.sql('INSERT INTO a VALUES (7)');
     write('0002_b.sql', HEAD + build('a_first') + build('a_unique').replace('INDEX', 'UNIQUE INDEX'));
-    await expect(run()).rejects.toThrow(/0002_b\.sql failed; the next run goes on with it: could not create unique/);
+    await expect(run()).rejects.toThrow(/0002_b\.sql:3 failed; the next run goes on with it: could not create unique/);
     expect(await indexes()).toEqual([
       { name: 'a_first', valid: true },
       { name: 'a_unique', valid: false },
@@ -204,6 +252,15 @@ describe('a migration outside a transaction', () => {
     expect((await run()).applied).toEqual(['0002_b.sql']);
   });
 
+  it('drops an index, and does not mind that it is gone', async () => {
+    write('0002_b.sql', HEAD + build('a_n') + build('a_more'));
+    await run();
+    await database.sql('DROP INDEX a_n');
+    write('0003_c.sql', `${HEAD}DROP INDEX CONCURRENTLY a_n;\nDROP INDEX CONCURRENTLY a_more;\n`);
+    expect((await run()).applied).toEqual(['0003_c.sql']);
+    expect(await indexes()).toEqual([]);
+  });
+
   it.each([
     ['anything else', 'ALTER TABLE a ADD COLUMN b int;'],
     ['two statements in one', 'CREATE INDEX CONCURRENTLY a_n ON a (n); DROP TABLE a;'],
@@ -212,7 +269,7 @@ describe('a migration outside a transaction', () => {
     ['one that may be half built', 'CREATE INDEX CONCURRENTLY IF NOT EXISTS a_n ON a (n);'],
   ])('holds no %s', async (_name, sql) => {
     write('0002_b.sql', `${HEAD}${sql}\n`);
-    await expect(run()).rejects.toThrow(/0002_b\.sql: outside a transaction there can only be/);
+    await expect(run()).rejects.toThrow(/0002_b\.sql:2: outside a transaction there can only be/);
     expect(await tables()).toEqual(['a']);
   });
 });

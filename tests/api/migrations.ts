@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { migrate } from '../../app/db/migrate';
 import { createDatabase, type TestDatabase } from '../postgres/database';
 
-const ALL = join(__dirname, '..', '..', 'app', 'db', 'migrations');
+/** The folder of them. */
+export const ALL_MIGRATIONS = join(__dirname, '..', '..', 'app', 'db', 'migrations');
 
 /** File names, in order. */
-export const MIGRATIONS: readonly string[] = readdirSync(ALL).sort();
+export const MIGRATIONS: readonly string[] = readdirSync(ALL_MIGRATIONS).sort();
 
 /** What the release before migration 0002 runs to insert a loan. */
 export const OLD_INSERT = `INSERT INTO loans (id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at)
@@ -21,7 +22,7 @@ export async function withReleases(
   const directory = mkdtempSync(join(tmpdir(), 'branchloans-releases-'));
   try {
     await work(database, async (migration) => {
-      for (const name of MIGRATIONS.slice(0, migration)) cpSync(join(ALL, name), join(directory, name));
+      for (const name of MIGRATIONS.slice(0, migration)) cpSync(join(ALL_MIGRATIONS, name), join(directory, name));
       await migrate(database.connection, database.secrets, { directory });
     });
   } finally {

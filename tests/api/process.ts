@@ -21,15 +21,24 @@ export interface RunningProcess {
   end(signal: NodeJS.Signals): Promise<Finished>;
 }
 
-/** Runs the program as users do, to its end. */
-export async function run(args: readonly string[], environment: Record<string, string>): Promise<Finished> {
-  return start(args, environment).finished;
+/** Runs the program as users do, to its end. @param root of the release that is run */
+export async function run(
+  args: readonly string[],
+  environment: Record<string, string>,
+  root: string = ROOT,
+): Promise<Finished> {
+  return start(args, environment, root).finished;
 }
 
-/** Starts `serve`, and waits until it is ready. */
-export async function serve(environment: Record<string, string>, on?: number): Promise<RunningProcess> {
+/** Starts `serve`, and waits until it is ready. @param root of the release that is run */
+export async function serve(
+  environment: Record<string, string>,
+  on?: number,
+  root: string = ROOT,
+): Promise<RunningProcess> {
   const port = on ?? (await freePort());
-  const { child, finished, output } = start(['serve'], { HOST: '127.0.0.1', PORT: String(port), ...environment });
+  const where = { HOST: '127.0.0.1', PORT: String(port) };
+  const { child, finished, output } = start(['serve'], { ...where, ...environment }, root);
   const logs = () =>
     output()
       .split('\n')
@@ -69,9 +78,9 @@ process.once('exit', () => {
   for (const child of children) child.kill('SIGKILL');
 });
 
-function start(args: readonly string[], environment: Record<string, string>) {
+function start(args: readonly string[], environment: Record<string, string>, root: string) {
   const child = spawn(process.execPath, ['--import', 'tsx', 'app/main.ts', ...args], {
-    cwd: ROOT,
+    cwd: root,
     env: { PATH: process.env.PATH, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -59,7 +59,7 @@ const BROKEN: readonly Broken[] = [
   {
     name: 'has a migration that fails half-way',
     release: badMigrationRelease,
-    cause: [/migrate/, /halfway\.sql failed and was rolled back/, /no_such_function/],
+    cause: [/migrate/, /halfway\.sql:3 failed and was rolled back/, /no_such_function/],
   },
   {
     name: 'cannot be had',
