@@ -51,8 +51,12 @@ export interface Run {
 
 export interface Running {
   readonly ended: Promise<Run>;
+  /** What it has printed so far. */
+  output(): string;
   /** Resolves when it prints such a text, or ends: whether it did. */
   said(text: RegExp): Promise<boolean>;
+  /** SIGTERM; resolves when it has ended. */
+  stop(): Promise<Run>;
   /** SIGKILL, to this process alone. */
   kill(): void;
   /** Ends what it has started and what has outlived it. */
@@ -129,7 +133,7 @@ export class TestEnvironment {
     writeFileSync(this.settingsFile, stringify(file));
   }
 
-  get processEnvironment(): NodeJS.ProcessEnv {
+  private get processEnvironment(): NodeJS.ProcessEnv {
     return {
       ...process.env,
       PULUMI_CONFIG_PASSPHRASE: 'a passphrase of the tests',
@@ -184,6 +188,8 @@ export class TestEnvironment {
     });
     return {
       ended,
+      output: () => output,
+      stop: () => (child.kill(), ended),
       said: (text) =>
         new Promise((done) => {
           const look = () => text.test(output) && done(true);
@@ -208,8 +214,13 @@ export class TestEnvironment {
 
   /** An operator's verb, as the Makefile calls it. */
   verb(name: string, args: readonly string[] = [], environment: NodeJS.ProcessEnv = {}): Promise<Run> {
+    return this.startVerb(name, args, environment).ended;
+  }
+
+  /** The same, for one that runs until it is told to end. */
+  startVerb(name: string, args: readonly string[] = [], environment: NodeJS.ProcessEnv = {}): Running {
     const command = ['--import', 'tsx', 'infra/main.ts', name, this.stack, ...args];
-    return this.launch(process.execPath, command, environment).ended;
+    return this.launch(process.execPath, command, environment);
   }
 
   up(): Promise<Run> {

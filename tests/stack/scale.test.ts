@@ -1,10 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parse } from 'yaml';
 import { describeUnless } from '../skip';
-import { crash, docker, reasonWithoutEngine, reasonWithoutPulumi, type Run, TestEnvironment } from './environment';
+import { crash, docker, reasonWithoutEngine, reasonWithoutPulumi, type Running, TestEnvironment } from './environment';
 import { failuresOf, type Load, loansOf, lostWrites, startLoad } from './load';
 
 /** More and fewer API containers under load, and containers that are killed under load. */
@@ -15,7 +14,7 @@ jest.setTimeout(300_000);
 
 describeUnless(reason, 'scaling and keeping on a real engine', () => {
   let environment: TestEnvironment;
-  let keeper: Verb | undefined;
+  let keeper: Running | undefined;
 
   beforeAll(async () => {
     environment = await TestEnvironment.create('staging', (settings) => {
@@ -31,7 +30,7 @@ describeUnless(reason, 'scaling and keeping on a real engine', () => {
     if (code !== 0) throw new Error(output);
   });
   afterEach(async () => {
-    await keeper?.end();
+    await keeper?.stop();
     keeper = undefined;
   });
   afterAll(() => environment.remove());
@@ -53,7 +52,7 @@ describeUnless(reason, 'scaling and keeping on a real engine', () => {
   const until = async (what: string, holds: () => boolean, seconds = 30) => {
     const deadline = Date.now() + seconds * 1000;
     while (!holds()) {
-      if (Date.now() > deadline) throw new Error(`${what}: not within ${seconds} s\n${keeper?.output ?? ''}`);
+      if (Date.now() > deadline) throw new Error(`${what}: not within ${seconds} s\n${keeper?.output() ?? ''}`);
       await sleep(200);
     }
   };
@@ -71,7 +70,7 @@ describeUnless(reason, 'scaling and keeping on a real engine', () => {
     const counts: number[] = [];
     const kept: boolean[] = [];
     for (const wanted of [3, 2]) {
-      const { code, output } = await new Verb(environment, ['scale', environment.stack, String(wanted)]).ended;
+      const { code, output } = await environment.verb('scale', [String(wanted)]);
       outputs.push(code === 0 ? '' : output);
       const now = running();
       counts.push(Object.keys(now).length, replicas() ?? 0);
@@ -92,14 +91,14 @@ describeUnless(reason, 'scaling and keeping on a real engine', () => {
       ['4', /api\.replicas: 4 is not between api\.autoscale\.min and max, 2 and 3/],
       ['many', /make scale STACK=staging REPLICAS=3/],
     ] as const) {
-      const { code, output } = await new Verb(environment, ['scale', environment.stack, wanted]).ended;
+      const { code, output } = await environment.verb('scale', [wanted]);
       expect([code, output]).toEqual([1, expect.stringMatching(message)]);
       expect(replicas()).toBe(2);
     }
   });
 
   it('make autoscale: says what the signals are and what they want', async () => {
-    const { code, output } = await new Verb(environment, ['autoscale', environment.stack]).ended;
+    const { code, output } = await environment.verb('autoscale');
     expect([code, output]).toEqual([
       0,
       expect.stringMatching(/cpu +\d+ % +70 % +\d+\n +latency +\d+ ms +5000 ms +1\n/),
@@ -108,13 +107,13 @@ describeUnless(reason, 'scaling and keeping on a real engine', () => {
   });
 
   it('docker kill of one of two under load: nothing fails, and it is brought back', async () => {
-    keeper = new Verb(environment, ['keep', environment.stack]);
+    keeper = environment.startVerb('keep');
     const before = running();
     const [victim = ''] = Object.keys(before);
     const traffic = load();
     await sleep(2_000);
     docker(['kill', victim]);
-    await until('back', () => keeper?.output.includes(`${victim} was killed: started again.`) === true);
+    await until('back', () => keeper?.output().includes(`${victim} was killed: started again.`) === true);
     // nginx looks the name up again.
     await sleep(6_000);
     expect(await afterwards(traffic)).toEqual({ failed: [], lost: [] });
@@ -123,7 +122,7 @@ describeUnless(reason, 'scaling and keeping on a real engine', () => {
   });
 
   it('does not get in the way of a deploy', async () => {
-    keeper = new Verb(environment, ['keep', environment.stack]);
+    keeper = environment.startVerb('keep');
     const before = running();
     environment.configure((settings) => {
       (settings['branchloans:api'] as Record<string, unknown>)['logLevel'] = 'warn';
@@ -135,7 +134,7 @@ describeUnless(reason, 'scaling and keeping on a real engine', () => {
     expect(Object.keys(after)).toHaveLength(2);
     expect(Object.values(after).filter((id) => Object.values(before).includes(id))).toEqual([]);
     expect(Object.values(environment.containers()).filter(({ State }) => State.Status !== 'running')).toEqual([]);
-    expect(keeper.output).not.toContain('started again');
+    expect(keeper.output()).not.toContain('started again');
     expect(await environment.changes()).toBe('');
   });
 
@@ -147,30 +146,3 @@ describeUnless(reason, 'scaling and keeping on a real engine', () => {
     await until('restarted', () => startedAt() !== before && startedAt().endsWith('running'));
   });
 });
-
-/** One of the verbs, as the Makefile calls it, in the environment's own copy of the program. */
-class Verb {
-  readonly #child: ChildProcess;
-  readonly ended: Promise<Run>;
-  output = '';
-
-  constructor(environment: TestEnvironment, args: readonly string[]) {
-    this.#child = spawn(process.execPath, ['--import', 'tsx', 'infra/main.ts', ...args], {
-      cwd: environment.directory,
-      env: environment.processEnvironment,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    for (const stream of [this.#child.stdout, this.#child.stderr]) {
-      stream?.on('data', (chunk: Buffer) => (this.output += chunk.toString()));
-    }
-    this.ended = new Promise((done, fail) => {
-      this.#child.on('error', fail);
-      this.#child.on('close', (code) => done({ code: code ?? 1, output: this.output }));
-    });
-  }
-
-  async end(): Promise<void> {
-    this.#child.kill('SIGTERM');
-    await this.ended;
-  }
-}
