@@ -156,7 +156,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'preview and drif
           [
             expect.stringMatching(new RegExp(`^Gateway: .*upstream\\.conf.*somebody.*deployed were ${gone}`)),
             expect.any(String),
-            expect.stringMatching(/^pulumi up --target-replace '.*gateway-files-publish' -s development$/),
+            expect.stringMatching(/^pulumi up --target-replace '.*gateway-files-switch' -s development$/),
           ],
         ]),
       );
