@@ -1,8 +1,7 @@
-import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { describeUnless } from '../skip';
-import { docker, reasonWithoutEngine, reasonWithoutPulumi, type Run, TestEnvironment } from './environment';
+import { docker, reasonWithoutEngine, reasonWithoutPulumi, TestEnvironment } from './environment';
 import { crashingRelease, flakyRelease, nextRelease, removeReleases } from './images';
 import { failuresOf, startLoad, type Load } from './load';
 
@@ -24,7 +23,7 @@ describeUnless(reason, 'a canary under load', () => {
     const { code, output } = await environment.up();
     if (code !== 0) throw new Error(output);
     stable = environment.output('image');
-    load = startLoad({ url: environment.url, authority: environment.authority, key: environment.key });
+    load = startLoad(environment);
   });
   afterAll(async () => {
     await load.stop();
@@ -36,14 +35,15 @@ describeUnless(reason, 'a canary under load', () => {
     (parse(readFileSync(environment.settingsFile, 'utf8')) as { config: Record<string, unknown> }).config;
 
   it('that fails is aborted by itself, having had the share that was asked for', async () => {
+    const since = new Date();
     const address = addressOfCanary(environment);
-    const { code, output } = await verb(environment, ['--image', flakyRelease(stable), '--window', '5m']).ended;
+    const { code, output } = await environment.verb('canary', ['--image', flakyRelease(stable), '--window', '5m']);
     expect([code === 0, output]).toEqual([
       false,
-      expect.stringMatching(/The canary bl-test-release:2\.0\.7 was aborted.*\d\d\.\d % of its requests failed/),
+      expect.stringMatching(/The canary \S+:2\.0\.7 was aborted.*\d\d\.\d % of its requests failed/),
     ]);
     expect(output).toMatch(/canary \d+ requests, .* failed, p95 \d+ ms; stable \d+ requests/);
-    expectShare(environment, await address, 10);
+    expectShare(environment, since, await address, 10);
     expect(settings()).not.toHaveProperty('branchloans:canary');
     expect(canaries(environment)).toEqual([]);
     expect(environment.apiContainers()).toHaveLength(2);
@@ -51,7 +51,7 @@ describeUnless(reason, 'a canary under load', () => {
 
   it('that does not get through its gate leaves settings and containers as they were', async () => {
     const [before, first] = [readFileSync(environment.settingsFile, 'utf8'), load.outcomes.length];
-    const { code, output } = await verb(environment, ['--image', crashingRelease(stable)]).ended;
+    const { code, output } = await environment.verb('canary', ['--image', crashingRelease(stable)]);
     expect([code === 0, output]).toEqual([
       false,
       expect.stringMatching(/boom at start[^]*did not start, the settings/),
@@ -64,18 +64,19 @@ describeUnless(reason, 'a canary under load', () => {
   it('that is good outlives its watcher, gets its share, and is promoted; nobody notices', async () => {
     const first = load.outcomes.length;
     const image = nextRelease(stable, 71);
+    const since = new Date();
     const address = addressOfCanary(environment);
-    const watcher = verb(environment, ['--image', image, '--window', '5m']);
-    await watcher.printed(/Watching/);
+    const watcher = environment.startVerb('canary', ['--image', image, '--window', '5m']);
+    expect([await watcher.said(/Watching/), watcher.output()]).toEqual([true, expect.any(String)]);
     watcher.kill();
     await watcher.ended;
     expect(settings()).toMatchObject({ 'branchloans:canary': { image, percent: 10 } });
     expect(await environment.changes()).toBe('');
 
-    const { code, output } = await verb(environment, ['--window', '45s', '--latency', '10']).ended;
+    const { code, output } = await environment.verb('canary', ['--window', '45s', '--latency', '10']);
     expect([code, code === 0 ? '' : output]).toEqual([0, '']);
     expect(output).toMatch(/The canary is promoted: 0\.0 % of \d+ requests failed/);
-    expectShare(environment, await address, 10);
+    expectShare(environment, since, await address, 10);
     expect(settings()).toMatchObject({ 'branchloans:image': image });
     expect(settings()).not.toHaveProperty('branchloans:canary');
     expect(canaries(environment)).toEqual([]);
@@ -85,9 +86,9 @@ describeUnless(reason, 'a canary under load', () => {
   });
 });
 
-/** Of the requests between its first and its last one, in the gateway's log. */
-function expectShare(environment: TestEnvironment, address: string, percent: number): void {
-  const upstreams = docker(['logs', `${environment.prefix}-gateway`])
+/** Of the requests between its first and its last one, in the gateway's log since it was asked for: addresses come again. */
+function expectShare(environment: TestEnvironment, since: Date, address: string, percent: number): void {
+  const upstreams = docker(['logs', '--since', since.toISOString(), `${environment.prefix}-gateway`])
     .split('\n')
     .filter((line) => line.startsWith('{'))
     .map((line) => (JSON.parse(line) as { upstream: string }).upstream);
@@ -112,28 +113,4 @@ async function addressOfCanary(environment: TestEnvironment): Promise<string> {
 
 function canaries(environment: TestEnvironment): string[] {
   return Object.keys(environment.containers()).filter((name) => name.includes('-api-canary-'));
-}
-
-/** Runs the verb in the environment's directory. */
-function verb(environment: TestEnvironment, args: readonly string[]) {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'infra/main.ts', 'canary', environment.stack, ...args], {
-    cwd: environment.directory,
-    env: { ...process.env, PULUMI_CONFIG_PASSPHRASE: 'a passphrase of the tests', NODE_OPTIONS: '' },
-  });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  const ended = new Promise<Run>((done, fail) => {
-    child.on('error', fail);
-    child.on('close', (code) => done({ code: code ?? 1, output }));
-  });
-  return {
-    ended,
-    kill: () => child.kill('SIGKILL'),
-    async printed(text: RegExp): Promise<void> {
-      const over = ended.then(({ code }) => {
-        throw new Error(`it ended with exit code ${code}:\n${output}`);
-      });
-      while (!text.test(output)) await Promise.race([over, new Promise((done) => setTimeout(done, 200))]);
-    },
-  };
 }
