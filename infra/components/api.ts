@@ -115,7 +115,7 @@ export class Api extends pulumi.ComponentResource {
           stopGraceSeconds: spec.api.drainSeconds + spec.api.shutdownSeconds + 5,
           restartOn: secrets.version,
         },
-        { parent: this, dependsOn: [migrated, ...seeded] },
+        { parent: this, dependsOn: [migrated] },
       ),
     );
 
@@ -131,7 +131,7 @@ export class Api extends pulumi.ComponentResource {
         readyWithinSeconds: spec.api.readyWithinSeconds,
         attempt: this.attempt,
       },
-      { parent: this, engine, triggers: containers.map(({ id }) => id) },
+      { parent: this, engine, triggers: containers.map(({ id }) => id), dependsOn: seeded },
     );
     this.active = gate.stdout.apply((text) => JSON.parse(text) as GateOutput);
     this.registerOutputs({ active: this.active });

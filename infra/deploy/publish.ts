@@ -68,7 +68,8 @@ const CONFIRM_MS = 15_000;
 
 export async function publish(input: PublishInput): Promise<void> {
   await withFiles(input, {}, async (files) => {
-    await files.place(input.version, input.files);
+    await files.add(input.version, input.files);
+    await files.switchTo(input.version);
     await files.prune(input.version);
   });
 }
@@ -77,9 +78,9 @@ export async function publish(input: PublishInput): Promise<void> {
 export interface FileVolume {
   /** The version that is current and one of its files; undefined when there is none yet. */
   look(file: string): Promise<{ readonly version: string; readonly text: string } | undefined>;
-  /** Adds a version, has it checked, and makes it current. */
-  place(version: string, files: PublishInput['files']): Promise<void>;
-  /** Makes a version current that is there already. */
+  /** Adds a version and has it checked. */
+  add(version: string, files: PublishInput['files']): Promise<void>;
+  /** Makes a version current that is there. */
   switchTo(version: string): Promise<void>;
   has(version: string): Promise<boolean>;
   /** Removes all other versions. */
@@ -99,25 +100,23 @@ export async function withFiles<T>(
     mounts: { [volume]: '/files', ...mounts },
   };
   return withVolumes(helperOptions, (helper) => {
-    const switchTo = async (version: string) => {
-      await helper.run(SWITCH, [version]);
-      if (reload !== undefined && running) await takeOver(reload, version);
-    };
     return work(
       {
-        switchTo,
+        async switchTo(version) {
+          await helper.run(SWITCH, [version]);
+          if (reload !== undefined && running) await takeOver(reload, version);
+        },
         async look(file) {
           const text = await helper.run(`${LOOK} || true`, [file]);
           const end = text.indexOf('\n');
           return end < 0 ? undefined : { version: text.slice(0, end), text: text.slice(end + 1) };
         },
         has: async (version) => (await helper.run('test -d "/files/$1" && echo yes || true', [version])) !== '',
-        async place(version, files) {
+        async add(version, files) {
           const confirm = reload?.confirm;
           const marked = confirm ? { ...files, [confirm.file]: confirm.text.replace('{version}', version) } : files;
           await helper.run(UNPACK, [version], await toTar(marked, owner));
           if (check !== undefined) await test(check, volume, version);
-          await switchTo(version);
         },
         async prune(version) {
           await helper.run(PRUNE, [version]);

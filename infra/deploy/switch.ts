@@ -2,7 +2,7 @@ import { renderHandover, serversOf } from '../ops/nginx';
 import { docker, indent, lastLog, sleep, StepError, tryDocker } from './engine';
 import { append, type Attempt, LEDGER_MOUNT, read, type Release, RolledBack, withLedger } from './ledger';
 import { type FileVolume, isRunning, type PublishInput, type Reload, withFiles } from './publish';
-import { askByEntrance, type Entrance, passingKey, type Smoke, smokeFault } from './smoke';
+import { askByEntrance, type Entrance, type PassingKey, passingKey, type Smoke, smokeFault } from './smoke';
 import type { Helper } from './volume';
 
 /**
@@ -42,38 +42,51 @@ const PAUSE_MS = 500;
 const KEPT_IMAGES = 10;
 
 export async function switchOver(input: SwitchInput): Promise<SwitchOutput> {
-  const { version, files, attempt, reload } = input;
+  const { version, files, attempt, reload, smoke } = input;
   const mounts = { [attempt.ledger.volume]: LEDGER_MOUNT };
   await withFiles(input, mounts, async (volume, helper) => {
     if (!(await isRunning(reload.container))) {
-      await volume.place(version, files);
+      await volume.add(version, files);
+      await volume.switchTo(version);
       await volume.prune(version);
       return; // The entrance is opened by the step after the container.
     }
     const before = await volume.look(input.upstream);
     const after = serversOf(files[input.upstream] ?? '');
     const known = before === undefined ? [] : serversOf(before.text);
+    const key = passingKey(input.server, smoke.keyCommand);
     try {
-      if (before !== undefined) await handOver(volume, input, before.text);
-      await volume.place(version, files);
-      await requireEntrance(input);
+      const handover = before && (await beginHandover(volume, input, before.text));
+      // While nginx looks the new servers up.
+      await volume.add(version, files);
+      await makeKeyIfWanted(input, key);
+      await handover?.known;
+      await volume.switchTo(version);
+      await requireEntrance(input, key);
     } catch (error) {
-      if (before === undefined) throw error;
-      throw await goBack(volume, input, before.version, error as Error);
+      const fault = before === undefined ? error : await goBack(volume, input, before.version, error as Error);
+      await key.revoke();
+      throw fault;
     }
     await volume.prune(version);
     await recordActive(helper, attempt);
-    await removeStrays(input.candidates, [...known, ...after]);
+    await Promise.all([removeStrays(input.candidates, [...known, ...after]), key.revoke()]);
   });
   return { release: attempt.release };
 }
 
-/** Nothing to do when all the new servers are known. */
-async function handOver(volume: FileVolume, { upstream, files, version }: SwitchInput, before: string): Promise<void> {
+/** @returns when all servers are known to nginx: at once, if none is new */
+async function beginHandover(
+  volume: FileVolume,
+  { upstream, files, version }: SwitchInput,
+  before: string,
+): Promise<{ readonly known: Promise<void> }> {
   const both = renderHandover(before, files[upstream] ?? '');
-  if (both === undefined) return;
-  await volume.place(`${version}-handover`, { ...files, [upstream]: both });
-  await sleep(HANDOVER_MS);
+  if (both === undefined) return { known: Promise.resolve() };
+  const handover = `${version}-handover`;
+  await volume.add(handover, { ...files, [upstream]: both });
+  await volume.switchTo(handover);
+  return { known: sleep(HANDOVER_MS) };
 }
 
 /** @returns the fault to end with, which says what users have now */
@@ -104,27 +117,37 @@ export interface OpenInput extends Way {
 }
 
 export async function open(input: OpenInput): Promise<void> {
-  await requireEntrance(input, Math.ceil((input.withinSeconds * 1000) / PAUSE_MS));
+  const key = passingKey(input.server, input.smoke.keyCommand);
+  try {
+    await requireEntrance(input, key, Math.ceil((input.withinSeconds * 1000) / PAUSE_MS));
+  } finally {
+    await key.revoke();
+  }
   await withLedger(input.attempt.ledger, (helper) => recordActive(helper, input.attempt));
 }
 
-async function requireEntrance({ entrance, smoke, server }: Way, attempts = ATTEMPTS): Promise<void> {
-  const key = passingKey(server, smoke.keyCommand);
-  try {
-    for (let left = attempts; ; left--) {
-      const fault = await smokeFault(smoke, askByEntrance(entrance), key);
-      if (fault === undefined) return;
-      if (left > 1) {
-        await sleep(PAUSE_MS);
-        continue;
-      }
-      throw new StepError(
-        `${fault.path} fails through the public entrance (https://${entrance.domain}):\n${indent(fault.words)}\n` +
-          `  last log lines of ${server}:\n${await lastLog(server)}`,
-      );
+/** Takes a moment; users would wait for it between the switch and the end of the smoke test. */
+async function makeKeyIfWanted({ entrance, smoke }: Way, key: PassingKey): Promise<void> {
+  const ask = askByEntrance(entrance);
+  for (const path of smoke.reads) {
+    if ((await ask(path, undefined, undefined)).status !== 401) continue;
+    await key.text();
+    return;
+  }
+}
+
+async function requireEntrance({ entrance, smoke, server }: Way, key: PassingKey, attempts = ATTEMPTS): Promise<void> {
+  for (let left = attempts; ; left--) {
+    const fault = await smokeFault(smoke, askByEntrance(entrance), key);
+    if (fault === undefined) return;
+    if (left > 1) {
+      await sleep(PAUSE_MS);
+      continue;
     }
-  } finally {
-    await key.revoke();
+    throw new StepError(
+      `${fault.path} fails through the public entrance (https://${entrance.domain}):\n${indent(fault.words)}\n` +
+        `  last log lines of ${server}:\n${await lastLog(server)}`,
+    );
   }
 }
 

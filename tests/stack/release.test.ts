@@ -100,8 +100,13 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'releases on a re
     expect([code, code === 0 ? '' : output]).toEqual([0, '']);
     expect(failuresOf(outcomes)).toEqual([]);
     expect(lostWrites(outcomes, environment.sql(loansOf(load)))).toEqual([]);
-    console.info(`roll-back: ${seconds.toFixed(1)} s, ${figuresOf(outcomes).requests} requests meanwhile, none failed`);
-    expect(ledger().at(-1)).toMatchObject({ outcome: 'active', id: wanted?.id });
+    const entry = ledger().at(-1);
+    expect(entry).toMatchObject({ outcome: 'active', id: wanted?.id });
+    const active = (Date.parse(entry?.at ?? '') - begun) / 1000;
+    console.info(
+      `roll-back: all traffic after ${active.toFixed(1)} s, old containers gone after ${seconds.toFixed(1)} s; ` +
+        `${figuresOf(outcomes).requests} requests meanwhile, none failed`,
+    );
     expect(api()).toHaveLength(2);
     expect(await environment.changes()).toBe('');
     const { output: table } = await environment.verb('releases');
