@@ -187,9 +187,11 @@ export async function pulumi(stack: string, args: readonly string[]): Promise<vo
     ended(args, (await runPulumi(stack, args)).code);
     return;
   }
-  await inTurn(placeOf(ROOT, stack), waitSeconds(), async (turn) => {
+  const place = placeOf(ROOT, stack);
+  await inTurn(place, waitSeconds(), async (turn) => {
     for (;;) {
-      const repaired = await repairIn(turn, stack);
+      // Where only Pulumi knows of locks, nobody can tell the work of a living deploy from what a dead one left.
+      const repaired = place.locks.length > 0 ? await repairIn(turn, stack) : [];
       if (repaired.length > 0) console.log(`A deploy of ${stack} was cut off. Repaired:\n${list(repaired)}`);
       const { code, stderr } = await runPulumi(stack, args);
       const refused = code === 0 ? undefined : refusedBy(stderr);

@@ -164,15 +164,21 @@ export class Gateway extends pulumi.ComponentResource {
       },
       { parent: this, dependsOn: [files] },
     );
+    const switched = files.stdout.apply((text) => JSON.parse(text) as SwitchOutput);
     const opened = createStep(
       `${name}-open`,
       'open',
       { ...way, withinSeconds: 60 },
-      // Later releases are the switch's business.
-      { parent: this, engine: context.engine, triggers: [container.id], ignoreChanges: ['stdin'] },
+      // Else it is the switch's business.
+      {
+        parent: this,
+        engine: context.engine,
+        triggers: [container.id, pulumi.unsecret(switched.apply(({ unopened }) => unopened ?? ''))],
+        onlyTriggered: true,
+      },
     );
     this.url = opened.id.apply(() => spec.url);
-    this.release = files.stdout.apply((text) => (JSON.parse(text) as SwitchOutput).release);
+    this.release = switched.apply(({ release }) => release);
     this.registerOutputs({ url: this.url });
   }
 }

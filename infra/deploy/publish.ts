@@ -64,27 +64,42 @@ done`;
 
 const LOOK = `readlink /files/current && cat "/files/current/$1"`;
 
+/** Beside the versions: which one was current when a switch began, until it is over. */
+const BEGUN = '.before';
+const LOOK_BEFORE = `version=$(cat /files/${BEGUN}) && cat "/files/$version/$1" >/dev/null && echo "$version" && cat "/files/$version/$1"`;
+const BEGIN = `printf '%s\\n' "$1" > /files/${BEGUN}.new && mv /files/${BEGUN}.new /files/${BEGUN}`;
+
 const CONFIRM_MS = 15_000;
 
 export async function publish(input: PublishInput): Promise<void> {
   await withFiles(input, {}, async (files) => {
     await files.add(input.version, input.files);
     await files.switchTo(input.version);
-    await files.prune(input.version);
+    await files.end(input.version);
   });
 }
 
 /** The files of a volume, while a step works on them. */
 export interface FileVolume {
   /** The version that is current and one of its files; undefined when there is none yet. */
-  look(file: string): Promise<{ readonly version: string; readonly text: string } | undefined>;
+  look(file: string): Promise<Look | undefined>;
+  /**
+   * Where to go back to until `end`, and one of its files: what is current now, or was when a change began that was
+   * cut off since. Undefined when there is none yet.
+   */
+  begin(file: string): Promise<Look | undefined>;
+  /** Keeps this version alone, and forgets where the change began. */
+  end(version: string): Promise<void>;
   /** Adds a version and has it checked. */
   add(version: string, files: PublishInput['files']): Promise<void>;
   /** Makes a version current that is there. */
   switchTo(version: string): Promise<void>;
   has(version: string): Promise<boolean>;
-  /** Removes all other versions. */
-  prune(version: string): Promise<void>;
+}
+
+interface Look {
+  readonly version: string;
+  readonly text: string;
 }
 
 /** @param mounts further volumes that the step needs, and where */
@@ -100,16 +115,25 @@ export async function withFiles<T>(
     mounts: { [volume]: '/files', ...mounts },
   };
   return withVolumes(helperOptions, (helper) => {
+    const look = async (script: string, file: string): Promise<Look | undefined> => {
+      const text = await helper.run(`{ ${script}; } 2>/dev/null || true`, [file]);
+      const end = text.indexOf('\n');
+      return end < 0 ? undefined : { version: text.slice(0, end), text: text.slice(end + 1) };
+    };
     return work(
       {
         async switchTo(version) {
           await helper.run(SWITCH, [version]);
           if (reload !== undefined && running) await takeOver(reload, version);
         },
-        async look(file) {
-          const text = await helper.run(`${LOOK} || true`, [file]);
-          const end = text.indexOf('\n');
-          return end < 0 ? undefined : { version: text.slice(0, end), text: text.slice(end + 1) };
+        look: (file) => look(LOOK, file),
+        async begin(file) {
+          const before = (await look(LOOK_BEFORE, file)) ?? (await look(LOOK, file));
+          if (before !== undefined) await helper.run(BEGIN, [before.version]);
+          return before;
+        },
+        async end(version) {
+          await helper.run(`rm -f /files/${BEGUN}; ${PRUNE}`, [version]);
         },
         has: async (version) => (await helper.run('test -d "/files/$1" && echo yes || true', [version])) !== '',
         async add(version, files) {
@@ -117,9 +141,6 @@ export async function withFiles<T>(
           const marked = confirm ? { ...files, [confirm.file]: confirm.text.replace('{version}', version) } : files;
           await helper.run(UNPACK, [version], await toTar(marked, owner));
           if (check !== undefined) await test(check, volume, version);
-        },
-        async prune(version) {
-          await helper.run(PRUNE, [version]);
         },
       },
       helper,

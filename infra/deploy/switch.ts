@@ -32,11 +32,15 @@ interface Way {
 
 export interface SwitchOutput {
   readonly release: Release;
+  /** The version of the files, where the gateway did not run: whoever starts it is to open it. */
+  readonly unopened?: string;
 }
 
 /** How long nginx may take to look up the addresses of servers that it did not know. */
 const HANDOVER_MS = 1_500;
 const ATTEMPTS = 3;
+/** So often a service is asked that says that it has too much to do: that is no fault of the release. */
+const OVERLOADED_ATTEMPTS = 20;
 const PAUSE_MS = 500;
 /** Images of so many releases that were active are kept on the engine. */
 const KEPT_IMAGES = 10;
@@ -44,14 +48,14 @@ const KEPT_IMAGES = 10;
 export async function switchOver(input: SwitchInput): Promise<SwitchOutput> {
   const { version, files, attempt, reload, smoke } = input;
   const mounts = { [attempt.ledger.volume]: LEDGER_MOUNT };
-  await withFiles(input, mounts, async (volume, helper) => {
+  return withFiles(input, mounts, async (volume, helper) => {
     if (!(await isRunning(reload.container))) {
       await volume.add(version, files);
       await volume.switchTo(version);
-      await volume.prune(version);
-      return; // The entrance is opened by the step after the container.
+      await volume.end(version);
+      return { release: attempt.release, unopened: version };
     }
-    const before = await volume.look(input.upstream);
+    const before = await volume.begin(input.upstream);
     const after = serversOf(files[input.upstream] ?? '');
     const known = before === undefined ? [] : serversOf(before.text);
     const key = passingKey(input.server, smoke.keyCommand);
@@ -68,11 +72,11 @@ export async function switchOver(input: SwitchInput): Promise<SwitchOutput> {
       await key.revoke();
       throw fault;
     }
-    await volume.prune(version);
+    await volume.end(version);
     await recordActive(helper, attempt);
     await Promise.all([removeStrays(input.candidates, [...known, ...after]), key.revoke()]);
+    return { release: attempt.release };
   });
-  return { release: attempt.release };
 }
 
 /** @returns when all servers are known to nginx: at once, if none is new */
@@ -91,12 +95,14 @@ async function beginHandover(
 
 /** @returns the fault to end with, which says what users have now */
 async function goBack(volume: FileVolume, input: SwitchInput, version: string, fault: Error): Promise<StepError> {
-  const reached = await volume.look(input.upstream);
-  if (reached === undefined || reached.version === version) {
-    await volume.prune(version);
-    return new StepError(`${fault.message}\nThe gateway goes on with what it had.`);
-  }
   try {
+    const reached = await volume.look(input.upstream);
+    if (reached === undefined || reached.version === version) {
+      // Read again: a change that was cut off may have come further with nginx than with the files.
+      if (reached !== undefined) await volume.switchTo(version);
+      await volume.end(version);
+      return new StepError(`${fault.message}\nThe gateway goes on with what it had.`);
+    }
     // The other way round, and for the same reason: the old servers are new to nginx by now.
     const handover = `${input.version}-handover`;
     if (reached.version === input.version && (await volume.has(handover))) {
@@ -104,9 +110,11 @@ async function goBack(volume: FileVolume, input: SwitchInput, version: string, f
       await sleep(HANDOVER_MS);
     }
     await volume.switchTo(version);
-    await volume.prune(version);
+    await volume.end(version);
   } catch (error) {
-    return new RolledBack(`${fault.message}\nThe way back to the release before failed too: ${String(error)}`);
+    return new RolledBack(
+      `${fault.message}\nThe way back to the release before failed too, the next up finds it: ${String(error)}`,
+    );
   }
   return new RolledBack(`${fault.message}\nThe traffic was given back to the release before: it serves again.`);
 }
@@ -137,10 +145,11 @@ async function makeKeyIfWanted({ entrance, smoke }: Way, key: PassingKey): Promi
 }
 
 async function requireEntrance({ entrance, smoke, server }: Way, key: PassingKey, attempts = ATTEMPTS): Promise<void> {
-  for (let left = attempts; ; left--) {
+  for (let attempt = 1; ; attempt++) {
     const fault = await smokeFault(smoke, askByEntrance(entrance), key);
     if (fault === undefined) return;
-    if (left > 1) {
+    const overloaded = fault.words.includes('urn:problem:overloaded');
+    if (attempt < (overloaded ? Math.max(attempts, OVERLOADED_ATTEMPTS) : attempts)) {
       await sleep(PAUSE_MS);
       continue;
     }
@@ -167,11 +176,16 @@ async function recordActive(helper: Helper, { release }: Attempt): Promise<void>
   for (const name of newestFirst.slice(KEPT_IMAGES)) await tryDocker(['rmi', name]);
 }
 
-/** Containers of a deploy that was cut off: the gateway sends them nothing, and Pulumi's state may not know them. */
+/**
+ * Containers of a deploy that was cut off: the gateway sends them nothing any more, and Pulumi's state may not know
+ * them. One that had traffic finishes what it has.
+ */
 async function removeStrays({ label, prefix }: SwitchInput['candidates'], inUse: readonly string[]): Promise<void> {
   const found = await docker('Looking for containers that were left behind', [
     ...['ps', '--all', '--format', '{{.Names}}', '--filter', `label=${label}`, '--filter', `name=^/?${prefix}`],
   ]);
   const strays = found.split('\n').filter((name) => name !== '' && !inUse.includes(name));
-  if (strays.length > 0) await tryDocker(['rm', '--force', '--volumes', ...strays]);
+  if (strays.length === 0) return;
+  await tryDocker(['stop', ...strays]);
+  await tryDocker(['rm', '--force', '--volumes', ...strays]);
 }

@@ -1,4 +1,4 @@
-import { docker } from './engine';
+import { docker, tryDocker } from './engine';
 
 /** Runs scripts in a helper container that has volumes; see withVolumes. */
 export interface Helper {
@@ -19,7 +19,7 @@ export interface Volumes {
 }
 
 /** A helper whose step was killed is gone by itself after this; no step takes as long. */
-const LIFETIME_SECONDS = 900;
+const LIFETIME_SECONDS = 300;
 
 /**
  * The way to the files of a volume that needs no path of the host, so that it works with a remote engine too. One
@@ -43,6 +43,7 @@ export async function withVolumes<T>(volumes: Volumes, work: (helper: Helper) =>
       runAs: (user, command) => docker(purpose, ['exec', '--user', user, id, ...command]),
     });
   } finally {
-    await docker(purpose, ['kill', id]);
+    // Whether that helps or not: what went wrong before is what counts.
+    await tryDocker(['kill', id]);
   }
 }

@@ -169,12 +169,16 @@ export const VERSION_TEXT = 'map $server_port $files_version {\n    default "{ve
 
 /** With a star in the configuration it may be absent; gone when the container restarts. */
 const WIND_DOWN_FILE = '/tmp/wind-down.conf';
+/** A gateway that is not stopped after all goes back to keeping connections. */
+const WIND_DOWN_SECONDS = 120;
 
 /**
  * For `sh` in a gateway that is about to be stopped: every answer ends its connection from now on, so that a stop finds
  * none to wait for. It ends when those from before are gone, or have work under way.
  */
-export const WIND_DOWN = `echo 'keepalive_requests 1;' > ${WIND_DOWN_FILE} && kill -HUP 1 && sleep ${KEEPALIVE_MIN_SECONDS + 1}`;
+export const WIND_DOWN =
+  `echo 'keepalive_requests 1;' > ${WIND_DOWN_FILE} && kill -HUP 1 && ` +
+  `{ (sleep ${WIND_DOWN_SECONDS}; rm -f ${WIND_DOWN_FILE}; kill -HUP 1) > /dev/null 2>&1 & } && sleep ${KEEPALIVE_MIN_SECONDS + 1}`;
 
 function renderProcess({ workerProcesses = 2, workerShutdownTimeoutSeconds }: GatewayOptions): string {
   return `worker_processes ${workerProcesses};
@@ -284,6 +288,11 @@ map "$upstream_connect_time|$upstream_status|$request_method:$http_idempotency_k
     "~504\\|" 504;
     "~\\|(?:POST:$|PATCH:|LOCK:)" 502;
 }
+# What nobody had may go anywhere; on its way there it may still break off.
+map "$request_method:$http_idempotency_key" $again {
+    "~^(?:POST:$|PATCH:|LOCK:)" @once;
+    default @again;
+}
 proxy_http_version 1.1;
 # Ample on one host. nginx gives up a retry when names change during it, so a dead server must be noticed fast.
 proxy_connect_timeout 500ms;
@@ -392,17 +401,21 @@ function renderApi({ connectionsPerAddress = CONNECTIONS_PER_ADDRESS }: GatewayO
     recursive_error_pages on;
 ${indent(errorPages(502, 504))}
     ${closedPage()}
-    error_page 502 504 = @again;
+    error_page 502 504 = $again;
     proxy_pass http://api;`;
-  return `location @again {
-    if ($ends_with = 502) {
+  const again = `if ($ends_with = 502) {
         return 502;
     }
     if ($ends_with = 504) {
         return 504;
     }
+    proxy_pass http://api;`;
+  return `location @again {
     proxy_next_upstream error timeout non_idempotent;
-    proxy_pass http://api;
+    ${again}
+}
+location @once {
+    ${again}
 }
 location / {
     ${forward}

@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Entry } from '../../infra/deploy/ledger';
 import { describeUnless } from '../skip';
 import { docker, reasonWithoutEngine, reasonWithoutPulumi, TestEnvironment } from './environment';
@@ -87,6 +89,35 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'releases on a re
     // Tried again, it is judged again.
     expect((await environment.up()).code).not.toBe(0);
     expect(serving()).toEqual(before);
+  });
+
+  it('whose switch is cut off and that fail when it runs again give the traffic back to the release before all that', async () => {
+    const before = serving();
+    const current = () =>
+      docker(['exec', `${environment.prefix}-gateway`, 'readlink', '/etc/branchloans/current']).trim();
+    const cut = environment.start(['up', '--yes', '--skip-preview']);
+    const deadline = Date.now() + 60_000;
+    while (!current().endsWith('-handover') && Date.now() < deadline) await sleep(50);
+    spawnSync('pkill', ['-9', '-f', `${environment.prefix}-gateway-files-switch switch`]);
+    expect((await cut.ended).code).not.toBe(0);
+    expect(current()).toMatch(/-handover$/);
+    expect(serving().length).toBeGreaterThan(before.length);
+    const { code, output } = await environment.up();
+    expect([code === 0, output]).toEqual([
+      false,
+      expect.stringMatching(/The traffic was given back to the release before/),
+    ]);
+    expect(serving()).toEqual(before);
+  });
+
+  it('that come while the gateway is stopped are tested and written down when it is started', async () => {
+    docker(['stop', `${environment.prefix}-gateway`]);
+    const image = nextRelease(base, 6);
+    environment.configure((settings) => (settings['branchloans:image'] = image));
+    const { code, output } = await environment.verb('up');
+    expect([code, code === 0 ? '' : output]).toEqual([0, '']);
+    expect(ledger().at(-1)).toMatchObject({ outcome: 'active', image: environment.output('image') });
+    expect(api()).toHaveLength(2);
   });
 
   it('are gone back to by one command, in seconds and without a failed request', async () => {
