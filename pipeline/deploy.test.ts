@@ -126,19 +126,28 @@ describe('in a program', () => {
     const { calls, run } = recorded(`me/loans-staging@sha256:${'b'.repeat(64)}`);
     const program = commandsOf(target(), run, () => false);
     expect(await program.up()).toBe(true);
+    expect(await program.smoke()).toBe(true);
     expect(calls).toEqual([
       `pulumi config set --stack staging loans:image ${ref}`,
       'pulumi config set --stack staging loans:commit c0ffee',
       'make up STACK=staging',
       'pulumi stack output --json --stack staging',
+      'make smoke STACK=staging',
     ]);
     expect(await program.current()).toEqual({ image: `me/loans-staging@sha256:${'b'.repeat(64)}`, release: 'abc123' });
     await program.rollback({ image: '', release: 'abc123' });
     expect(calls.at(-1)).toBe('make rollback STACK=staging TO=abc123');
   });
 
-  it('another digest in the end is no success', async () => {
-    const { run } = recorded(`me/loans-staging@sha256:${'c'.repeat(64)}`);
-    await expect(commandsOf(target(), run, () => false).up()).rejects.toThrow(/nothing goes on/);
+  it('another digest in the end is no success, and is taken back', async () => {
+    jest.spyOn(console, 'error').mockImplementation();
+    const { calls, run } = recorded(`me/loans-staging@sha256:${'c'.repeat(64)}`);
+    expect(await deploy(commandsOf(target(), run, () => false))).toMatchObject({ outcome: 'rolled-back' });
+    expect(calls.filter((call) => call.startsWith('make'))).toEqual([
+      'make up STACK=staging',
+      'make rollback STACK=staging TO=abc123',
+      'make smoke STACK=staging',
+    ]);
+    jest.restoreAllMocks();
   });
 });

@@ -2,7 +2,7 @@ import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSyn
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse } from 'yaml';
-import { assertSame, DIGEST } from './layout';
+import { DIGEST } from './layout';
 import { output, PipelineError, type Run, type RunOptions } from './run';
 
 /**
@@ -152,18 +152,26 @@ export function commandsOf(
     if (typeof image !== 'string') return undefined;
     return { image, release: typeof release?.id === 'string' ? release.id : image };
   };
+  // What must have the traffic, after an `up` that went well and until something is taken back.
+  let wanted: string | undefined;
   return {
     current,
     cancelled,
     async up() {
       await setAll();
-      if (!(await make('up'))) return false;
-      const [, wanted] = ref?.split('@') ?? [];
-      if (wanted !== undefined) assertSame('The deployed image', digestIn((await current())?.image), wanted);
-      return true;
+      const done = await make('up');
+      if (done) wanted = ref?.split('@')[1];
+      return done;
     },
-    smoke: () => make('smoke'),
-    rollback: ({ release }) => make('rollback', `TO=${release}`),
+    async smoke() {
+      const found = wanted === undefined ? undefined : digestIn((await current())?.image);
+      if (found !== wanted) console.error(`The program says that it deployed ${found ?? ''}, not ${wanted ?? ''}`);
+      return found === wanted && make('smoke');
+    },
+    rollback({ release }) {
+      wanted = undefined;
+      return make('rollback', `TO=${release}`);
+    },
     drift: () => make('drift'),
   };
 }

@@ -81,6 +81,7 @@ export interface Build {
 
 /** Builds the image once and writes it as a layout. @returns its digest */
 export async function build(spec: Build, run: Run): Promise<string> {
+  if (!existsSync(spec.file)) throw new PipelineError(`There is no ${spec.file} to build from: say which (dockerfile)`);
   const dockerfile = readFileSync(spec.file, 'utf8');
   const tag = `pipeline-${process.pid}:${spec.commit.slice(0, 12)}`;
   const labels = [
