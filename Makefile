@@ -6,7 +6,7 @@ TS := node --import tsx
 
 .DEFAULT_GOAL := help
 .PHONY: help up preview down repair status smoke drift logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean \
-  image scan sbom publish workflows pipeline repository-settings
+  image scan sbom publish workflows pipeline repository-settings hooks
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ pipeline: node_modules/.package-lock.json ## Make what is generated: .github/pip
 
 repository-settings: node_modules/.package-lock.json ## Environments, variables, secrets, branch protection of the repository (APPLY=1 sets them)
 	@$(TS) pipeline/main.ts repository-settings
+
+hooks: ## Check format, lint and keys at every commit of this clone
+	git config core.hooksPath .githooks
 
 pin-images: node_modules/.package-lock.json ## Write the registry's digest beside each image version
 	@$(TS) infra/main.ts pin-images

@@ -7371,7 +7371,7 @@ var PipelineError = class extends Error {
 };
 var run = (command, args, { cwd, env, input, show = false } = {}) => new Promise((done, fail) => {
   const child = (0, import_node_child_process.spawn)(command, args, { cwd, env: { ...process.env, ...env }, stdio: ["pipe", "pipe", "pipe"] });
-  const pass = (signal) => child.kill(signal);
+  const pass = () => child.kill("SIGTERM");
   process.on("SIGINT", pass).on("SIGTERM", pass);
   const stdout = [];
   const stderr = [];

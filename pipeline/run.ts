@@ -27,7 +27,8 @@ export type Run = (command: string, args: readonly string[], options?: RunOption
 export const run: Run = (command, args, { cwd, env, input, show = false } = {}) =>
   new Promise((done, fail) => {
     const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
-    const pass = (signal: NodeJS.Signals) => child.kill(signal);
+    // make hands SIGTERM on to what it runs; SIGINT it takes for a key that all of them have seen.
+    const pass = () => child.kill('SIGTERM');
     process.on('SIGINT', pass).on('SIGTERM', pass);
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
