@@ -8234,8 +8234,8 @@ ${faults.map((fault) => `  - ${fault}`).join("\n")}`);
   placeCertificate(where.directory, text("CERTIFICATE") ?? "ssl/branchloans.com", process.env);
   const given = { ...process.env };
   const [user, token] = [text("REGISTRY_USER"), text("REGISTRY_TOKEN")];
-  const registry = where.ref?.split("/")[0] ?? "docker.io";
-  const login = user !== void 0 && token !== void 0 ? { registry, user, token } : void 0;
+  const registry = where.ref?.split("/")[0];
+  const login = registry && user !== void 0 && token !== void 0 ? { registry, user, token } : void 0;
   for (const name of ["REGISTRY_TOKEN", "DOCKER_HOST_KEY", "TLS_KEY", "TLS_CERTIFICATE"])
     Reflect.deleteProperty(process.env, name);
   for (const [name, value] of Object.entries(given)) if (value === "") Reflect.deleteProperty(process.env, name);

@@ -177,8 +177,9 @@ async function reaching<T>(where: Target, work: (commands: ReturnType<typeof com
   placeCertificate(where.directory, text('CERTIFICATE') ?? 'ssl/branchloans.com', process.env);
   const given = { ...process.env };
   const [user, token] = [text('REGISTRY_USER'), text('REGISTRY_TOKEN')];
-  const registry = where.ref?.split('/')[0] ?? 'docker.io';
-  const login = user !== undefined && token !== undefined ? { registry, user, token } : undefined;
+  // Only a new image is pulled; going back must not depend on a registry.
+  const registry = where.ref?.split('/')[0];
+  const login = registry && user !== undefined && token !== undefined ? { registry, user, token } : undefined;
   // The repository's own commands get what Pulumi needs, and nothing else; an empty variable is none.
   for (const name of ['REGISTRY_TOKEN', 'DOCKER_HOST_KEY', 'TLS_KEY', 'TLS_CERTIFICATE'])
     Reflect.deleteProperty(process.env, name);

@@ -31,6 +31,14 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
         '.github/workflows/cd.yml': ownWorkflow('cd.yml')
           .replace('dockerfile: app/Dockerfile', `registry: ${registry.host}`)
           .replace(/signer: .*/, "signer: ''"),
+        ...Object.fromEntries(
+          ['promote.yml', 'rollback.yml', 'nightly.yml'].map((file) => [
+            `.github/workflows/${file}`,
+            ownWorkflow(file)
+              .replace(/( +)namespace: .*/g, (line, indent: string) => `${line}\n${indent}registry: ${registry.host}`)
+              .replace(/signer: .*/, "signer: ''"),
+          ]),
+        ),
       });
     });
     afterAll(() => ours.remove());
@@ -53,11 +61,40 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
       for (const tag of ['latest', 'proven']) expect(await held('me/loans-staging', tag)).toBe(digest);
     });
 
+    const byHand = (workflow: string, branch: string, running = before) =>
+      ours.run({ workflow, event: 'workflow_dispatch', branch, before: running, variables: {} });
+
+    it('promotes what is proven in staging: the same digest, without a build', async () => {
+      const proven = await held('me/loans-staging', 'proven');
+      const { green, output } = byHand('promote.yml', 'production');
+      expect(green ? '' : output).toBe('');
+      expect(ours.log()).toContain(`set branchloans:image ${registry.host}/me/loans-production@${proven!}`);
+      expect(made('production')).toEqual(['up', 'smoke']);
+      expect(output).not.toContain('Built sha256');
+      expect(byHand('promote.yml', 'development').output).not.toContain('Pushed');
+    });
+
+    it('goes back by hand, on the branch of the environment', () => {
+      const { green, output } = byHand('rollback.yml', 'staging');
+      expect(green ? '' : output).toBe('');
+      expect(made()).toEqual(['rollback', 'smoke']);
+      expect(byHand('rollback.yml', 'feature').green).toBe(false);
+      expect(touched()).toEqual([]);
+    });
+
+    it('looks every night at what runs: does it answer, did it drift, is there news about it', async () => {
+      const digest = await held('me/loans-staging', 'proven');
+      const { green, output } = byHand('nightly.yml', 'staging', `${registry.host}/me/loans-staging@${digest!}`);
+      expect(green ? '' : output).toBe('');
+      expect(made()).toEqual(['smoke', 'drift']);
+      expect(output).toContain(`Scan of ${digest!}`);
+    });
+
     it('pushes and deploys nothing when the gate finds something', async () => {
-      const { green, output } = push({ branch: 'production', secret: true });
+      const { green, output } = push({ branch: 'master', secret: true });
       expect(green).toBe(false);
       expect(output).toContain('**CRITICAL** secret private-key in `/key`');
-      expect(await tags('me/loans-production')).toEqual([]);
+      expect(await tags('me/loans-master')).toEqual([]);
       expect(touched()).toEqual([]);
     });
 
