@@ -104,10 +104,10 @@ image: node_modules/.package-lock.json ## Build the image once, into .local/imag
 	@$(TS) pipeline/main.ts image
 
 scan: node_modules/.package-lock.json ## Trivy on that image and on the sources; CRITICAL and HIGH fail (OFFLINE=1: no vulnerabilities)
-	@$(TS) pipeline/main.ts scan
+	@PATH="$(CURDIR)/.local/tools/bin:$$PATH" SKIP=tests/images $(TS) pipeline/main.ts scan
 
 sbom: node_modules/.package-lock.json ## List of what is in that image, as SPDX
-	@$(TS) pipeline/main.ts sbom
+	@PATH="$(CURDIR)/.local/tools/bin:$$PATH" $(TS) pipeline/main.ts sbom
 
 publish: node_modules/.package-lock.json ## Push that very image (IMAGE=registry/me/name [TAG=] [LATEST=never]); digests are compared
 	@$(TS) pipeline/main.ts publish

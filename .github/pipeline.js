@@ -7816,7 +7816,7 @@ async function scan(spec, run2) {
     ]),
     ...spec.sources === void 0 ? [] : await trivy("sources", [
       ...["filesystem", "--scanners", "secret,misconfig", ...offline],
-      ...SKIPPED.flatMap((directory) => ["--skip-dirs", directory]),
+      ...[...SKIPPED, ...spec.skipped].flatMap((directory) => ["--skip-dirs", directory]),
       ...["--skip-files", "ssl/*.key", "--skip-files", "ssl/*.pem", spec.sources]
     ])
   ];
@@ -7836,7 +7836,7 @@ async function requireTrivy(run2) {
   const { code, stdout } = await run2("trivy", ["--version", "--format", "json"]);
   if (code !== 0) {
     throw new PipelineError(
-      "Trivy is not installed: https://trivy.dev/docs/latest/getting-started/installation (0.70.0 or newer), or build it: GOEXPERIMENT=jsonv2 go install github.com/aquasecurity/trivy/cmd/trivy@v0.70.0"
+      "Trivy is not on the PATH: https://trivy.dev/docs/latest/getting-started/installation (0.70.0 or newer)"
     );
   }
   const { Version: version = "" } = JSON.parse(stdout);
@@ -8146,6 +8146,7 @@ async function scanStep() {
       layout: text("LAYOUT") ?? LAYOUT,
       digest: text("DIGEST"),
       sources: sources === "none" ? void 0 : sources,
+      skipped: lines("SKIP"),
       severities: (text("SEVERITY") ?? "CRITICAL,HIGH").split(","),
       ignoreUnfixed: flag("IGNORE_UNFIXED", true),
       exceptions: text("EXCEPTIONS") ?? ".trivyignore.yaml",

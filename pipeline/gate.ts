@@ -182,6 +182,8 @@ export interface Scan {
   readonly digest: string | undefined;
   /** Directory whose Dockerfiles, configuration and files are scanned as well; undefined scans the image alone. */
   readonly sources: string | undefined;
+  /** Directories of the sources that never ship. */
+  readonly skipped: readonly string[];
   readonly severities: readonly string[];
   readonly ignoreUnfixed: boolean;
   readonly exceptions: string;
@@ -233,7 +235,7 @@ export async function scan(spec: Scan, run: Run): Promise<Scanned> {
       ? []
       : await trivy('sources', [
           ...['filesystem', '--scanners', 'secret,misconfig', ...offline],
-          ...SKIPPED.flatMap((directory) => ['--skip-dirs', directory]),
+          ...[...SKIPPED, ...spec.skipped].flatMap((directory) => ['--skip-dirs', directory]),
           ...['--skip-files', 'ssl/*.key', '--skip-files', 'ssl/*.pem', spec.sources],
         ])),
   ];
@@ -260,8 +262,7 @@ async function requireTrivy(run: Run): Promise<void> {
   const { code, stdout } = await run('trivy', ['--version', '--format', 'json']);
   if (code !== 0) {
     throw new PipelineError(
-      'Trivy is not installed: https://trivy.dev/docs/latest/getting-started/installation (0.70.0 or newer), or build it: ' +
-        'GOEXPERIMENT=jsonv2 go install github.com/aquasecurity/trivy/cmd/trivy@v0.70.0',
+      'Trivy is not on the PATH: https://trivy.dev/docs/latest/getting-started/installation (0.70.0 or newer)',
     );
   }
   const { Version: version = '' } = JSON.parse(stdout) as { Version?: string };

@@ -73,6 +73,7 @@ async function scanStep(): Promise<void> {
       layout: text('LAYOUT') ?? LAYOUT,
       digest: text('DIGEST'),
       sources: sources === 'none' ? undefined : sources,
+      skipped: lines('SKIP'),
       severities: (text('SEVERITY') ?? 'CRITICAL,HIGH').split(','),
       ignoreUnfixed: flag('IGNORE_UNFIXED', true),
       exceptions: text('EXCEPTIONS') ?? '.trivyignore.yaml',
