@@ -2,6 +2,9 @@ import { describeUnless } from '../skip';
 import { readFiles } from './files';
 import { lint, missing, rewritten } from './linters';
 
+// Programs are started; the machine may have other work.
+jest.setTimeout(60_000);
+
 const files = readFiles();
 const copies = Object.fromEntries(Object.entries(files).map(([file, text]) => [file, rewritten(text)]));
 const broken = (from: typeof files, file: string, find: string, replace: string) => {

@@ -15,6 +15,9 @@ import { describeUnless } from '../skip';
 import { ROOT } from './files';
 import { noRegistry, type Registry, startRegistry } from './registry';
 
+// Programs are started; the machine may have other work.
+jest.setTimeout(60_000);
+
 /** From the Dockerfile to the registry with the file that ships, a real engine, skopeo and a real registry. */
 describeUnless(noRegistry(), 'the way of an image', () => {
   let registry: Registry;

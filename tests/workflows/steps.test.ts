@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from './files';
 
+// Programs are started; the machine may have other work.
+jest.setTimeout(60_000);
+
 /** The file that workflows run, as they run it. */
 const PIPELINE = join(ROOT, '.github/pipeline.js');
 let directory: string;
