@@ -5,7 +5,8 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview down repair status drift logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean
+.PHONY: help up preview down repair status smoke drift logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean \
+  image scan sbom publish workflows pipeline repository-settings hooks
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +29,9 @@ repair: node_modules/.package-lock.json ## After a deploy that was killed or cut
 
 status: node_modules/.package-lock.json ## What runs, and where
 	@$(TS) infra/main.ts status $(STACK)
+
+smoke: node_modules/.package-lock.json ## Does it answer its users? Asked from this machine, by its name, through TLS
+	@$(TS) infra/main.ts smoke $(STACK)
 
 drift: node_modules/.package-lock.json ## What is not as it was deployed, and the remedy (JSON=1); exit code 1 when there is any
 	@$(TS) infra/main.ts drift $(STACK) $(if $(JSON),--json)
@@ -95,6 +99,31 @@ bench-large: node_modules/.package-lock.json ## The same with ten million loans
 
 images-offline: node_modules/.package-lock.json ## Test-only images from Debian packages, for a machine without registry
 	tests/images/build
+
+# The steps of the pipeline, as workflows run them. What they need is given by variables: pipeline/main.ts reads them.
+image: node_modules/.package-lock.json ## Build the image once, into .local/image (STACK=, DOCKERFILE=, BUILD_ARGS=)
+	@$(TS) pipeline/main.ts image
+
+scan: node_modules/.package-lock.json ## Trivy on that image and on the sources; CRITICAL and HIGH fail (OFFLINE=1: no vulnerabilities)
+	@PATH="$(CURDIR)/.local/tools/bin:$$PATH" SKIP=tests/images $(TS) pipeline/main.ts scan
+
+sbom: node_modules/.package-lock.json ## List of what is in that image, as SPDX
+	@PATH="$(CURDIR)/.local/tools/bin:$$PATH" $(TS) pipeline/main.ts sbom
+
+publish: node_modules/.package-lock.json ## Push that very image (IMAGE=registry/me/name [TAG=] [LATEST=never]); digests are compared
+	@$(TS) pipeline/main.ts publish
+
+workflows: node_modules/.package-lock.json ## Lint and tests of .github: installs its linters into .local/tools
+	@tests/workflows/run
+
+pipeline: node_modules/.package-lock.json ## Make what is generated: .github/pipeline.js and docs/PIPELINE-REFERENCE.md
+	@$(TS) tests/workflows/generate.ts
+
+repository-settings: node_modules/.package-lock.json ## Environments, variables, secrets, branch protection of the repository (APPLY=1 sets them)
+	@$(TS) pipeline/main.ts repository-settings
+
+hooks: ## Check format, lint and keys at every commit of this clone
+	git config core.hooksPath .githooks
 
 pin-images: node_modules/.package-lock.json ## Write the registry's digest beside each image version
 	@$(TS) infra/main.ts pin-images

@@ -37,7 +37,7 @@ export default tseslint.config(
   {
     files: [
       ...['**/main.ts', 'infra/operator.ts', 'infra/lock.ts', 'infra/repair.ts', 'infra/verbs/**'],
-      ...['infra/embedded/**', 'infra/deploy/**', 'ssl/*.ts', 'tests/**'],
+      ...['infra/embedded/**', 'infra/deploy/**', 'pipeline/**', 'ssl/*.ts', 'tests/**'],
     ],
     rules: { 'no-console': 'off' },
   },

@@ -25,6 +25,7 @@ import { releases } from './verbs/releases';
 import { repair } from './verbs/repair';
 import { rollback } from './verbs/rollback';
 import { scale } from './verbs/scale';
+import { smoke } from './verbs/smoke';
 import { printAccess, up } from './verbs/up';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
@@ -34,6 +35,7 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   down,
   repair,
   status,
+  smoke,
   drift,
   logs,
   seed,

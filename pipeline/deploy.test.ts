@@ -1,0 +1,153 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { type Commands, commandsOf, deploy, deployFaults } from './deploy';
+import type { Run } from './run';
+
+const before = { image: `me/loans@sha256:${'a'.repeat(64)}`, release: 'aaaaaaaaaaaa' };
+
+function commands(
+  fate: { up: boolean; smoke: readonly boolean[]; rollback?: boolean; cancelAfter?: string },
+  previous: typeof before | undefined = before,
+) {
+  const done: string[] = [];
+  const smokes = [...fate.smoke];
+  const note = (name: string) => done.push(name);
+  const all: Commands = {
+    current: () => Promise.resolve(previous),
+    up: () => (note('up'), Promise.resolve(fate.up)),
+    smoke: () => (note('smoke'), Promise.resolve(smokes.shift() ?? false)),
+    rollback: ({ release }) => (note(`rollback ${release}`), Promise.resolve(fate.rollback ?? true)),
+    cancelled: () => done.at(-1) === fate.cancelAfter,
+  };
+  return { all, done };
+}
+
+it.each([
+  ['all well', { up: true, smoke: [true] }, 'deployed', ['up', 'smoke']],
+  ['up fails, the old one answers', { up: false, smoke: [true] }, 'kept', ['up', 'smoke']],
+  ['smoke fails', { up: true, smoke: [false, true] }, 'rolled-back', ['up', 'smoke', 'rollback aaaaaaaaaaaa', 'smoke']],
+  [
+    'up fails half-way',
+    { up: false, smoke: [false, true] },
+    'rolled-back',
+    ['up', 'smoke', 'rollback aaaaaaaaaaaa', 'smoke'],
+  ],
+  ['rollback fails', { up: true, smoke: [false], rollback: false }, 'failed', ['up', 'smoke', 'rollback aaaaaaaaaaaa']],
+  ['nothing answers', { up: true, smoke: [false, false] }, 'failed', ['up', 'smoke', 'rollback aaaaaaaaaaaa', 'smoke']],
+  ['cancelled in up', { up: false, smoke: [], cancelAfter: 'up' }, 'cancelled', ['up']],
+  ['cancelled in smoke', { up: true, smoke: [false], cancelAfter: 'smoke' }, 'cancelled', ['up', 'smoke']],
+] as const)('%s', async (_, fate, outcome, steps) => {
+  const { all, done } = commands(fate);
+  expect(await deploy(all)).toMatchObject({ outcome, previous: before });
+  expect(done).toEqual(steps);
+});
+
+it.each([
+  [{ up: false, smoke: [] }, ['up']],
+  [{ up: true, smoke: [false] }, ['up', 'smoke']],
+])('a first deploy that fails says so, and pretends no way back', async (fate, steps) => {
+  const { all, done } = commands(fate, undefined);
+  // The default argument would stand for undefined.
+  const first = { ...all, current: () => Promise.resolve(undefined) };
+  const { outcome, words } = await deploy(first);
+  expect(outcome).toBe('failed');
+  expect(words).toMatch(/no release to go back to/);
+  expect(done).toEqual(steps);
+});
+
+it('is green only when the new release answers, and has gone back only when something answers', async () => {
+  const fate = fc.record({
+    up: fc.boolean(),
+    smoke: fc.tuple(fc.boolean(), fc.boolean()),
+    rollback: fc.boolean(),
+  });
+  await fc.assert(
+    fc.asyncProperty(fate, async (drawn) => {
+      const { all, done } = commands(drawn);
+      const { outcome } = await deploy(all);
+      expect(outcome === 'deployed').toBe(drawn.up && drawn.smoke[0]);
+      if (outcome === 'rolled-back') expect(drawn.rollback && drawn.smoke[1]).toBe(true);
+      expect(done.filter((step) => step.startsWith('rollback')).length).toBeLessThanOrEqual(1);
+    }),
+  );
+});
+
+describe('in a program', () => {
+  let directory: string;
+  const ref = `docker.io/me/loans-staging@sha256:${'b'.repeat(64)}`;
+  const write = (name: string, text: string) => writeFileSync(join(directory, name), text);
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'deploy-test-'));
+    write('Pulumi.yaml', 'name: loans\nbackend: { url: "file://." }\n');
+    write('Pulumi.staging.yaml', 'encryptionsalt: v1:x\nconfig: {}\n');
+  });
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  const target = () => ({ directory, stack: 'staging', ref, settings: ['loans:commit=c0ffee'] });
+  const cloud = { PULUMI_BACKEND_URL: 's3://state' };
+  const ssh = { DOCKER_HOST: 'ssh://me@host', DOCKER_HOST_KEY: 'k', DOCKER_HOST_KNOWN_HOSTS: 'host ssh-ed25519 A' };
+
+  it('nothing is wrong on a runner of our own, or with a remote engine and a kept state', () => {
+    expect(deployFaults(target(), { hosted: false, env: {} })).toEqual([]);
+    expect(deployFaults(target(), { hosted: true, env: { ...cloud, ...ssh } })).toEqual([]);
+  });
+
+  it.each([
+    ['a tag', { ref: 'docker.io/me/loans:latest' }, {}, /is not name@sha256/],
+    ['an unknown stack', { stack: 'prod' }, {}, /there is no .*Pulumi.prod.yaml/],
+    ['a stack that is a path', { stack: '../x' }, {}, /there is no/],
+    ['no engine that stays', {}, { DOCKER_HOST: '' }, /thrown away after the job/],
+    ['no state that stays', {}, { PULUMI_BACKEND_URL: '' }, /state would be lost/],
+    ['no key', {}, { DOCKER_HOST_KEY: '' }, /DOCKER_HOST_KEY/],
+    ['no known host', {}, { DOCKER_HOST_KNOWN_HOSTS: '' }, /DOCKER_HOST_KNOWN_HOSTS/],
+  ])('%s is told before anything is touched', (_, more, env, message) => {
+    const faults = deployFaults({ ...target(), ...more }, { hosted: true, env: { ...cloud, ...ssh, ...env } });
+    expect(faults).toEqual([expect.stringMatching(message)]);
+  });
+
+  it('a stack without its salt would be made anew', () => {
+    write('Pulumi.staging.yaml', 'config: {}\n');
+    expect(deployFaults(target(), { hosted: false, env: {} })).toEqual([expect.stringMatching(/no encryptionsalt/)]);
+  });
+
+  function recorded(image: string) {
+    const calls: string[] = [];
+    const run: Run = (command, args) => {
+      calls.push([command, ...args].join(' '));
+      const stdout = args.includes('output') ? JSON.stringify({ image, release: { id: 'abc123' } }) : '';
+      return Promise.resolve({ code: 0, stdout, stderr: '' });
+    };
+    return { calls, run };
+  }
+
+  it('the image is set by digest, brought up, and compared with what the program says', async () => {
+    const { calls, run } = recorded(`me/loans-staging@sha256:${'b'.repeat(64)}`);
+    const program = commandsOf(target(), run, () => false);
+    expect(await program.up()).toBe(true);
+    expect(await program.smoke()).toBe(true);
+    expect(calls).toEqual([
+      `pulumi config set --stack staging loans:image ${ref}`,
+      'pulumi config set --stack staging loans:commit c0ffee',
+      'make up STACK=staging',
+      'pulumi stack output --json --stack staging',
+      'make smoke STACK=staging',
+    ]);
+    expect(await program.current()).toEqual({ image: `me/loans-staging@sha256:${'b'.repeat(64)}`, release: 'abc123' });
+    await program.rollback({ image: '', release: 'abc123' });
+    expect(calls.at(-1)).toBe('make rollback STACK=staging TO=abc123');
+  });
+
+  it('another digest in the end is no success, and is taken back', async () => {
+    jest.spyOn(console, 'error').mockImplementation();
+    const { calls, run } = recorded(`me/loans-staging@sha256:${'c'.repeat(64)}`);
+    expect(await deploy(commandsOf(target(), run, () => false))).toMatchObject({ outcome: 'rolled-back' });
+    expect(calls.filter((call) => call.startsWith('make'))).toEqual([
+      'make up STACK=staging',
+      'make rollback STACK=staging TO=abc123',
+      'make smoke STACK=staging',
+    ]);
+    jest.restoreAllMocks();
+  });
+});

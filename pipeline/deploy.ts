@@ -1,0 +1,239 @@
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parse } from 'yaml';
+import { DIGEST } from './layout';
+import { output, PipelineError, type Run, type RunOptions } from './run';
+
+/**
+ * A deploy by the program's own commands: `make up`, `make smoke`, `make rollback` and `make drift`, with STACK. This
+ * decides only in which order, and what is said at the end. Any repository whose Makefile has them can use it.
+ */
+export interface Commands {
+  /** What has the traffic before anything is touched; undefined on the first deploy. */
+  current(): Promise<Current | undefined>;
+  up(): Promise<boolean>;
+  /** Through the public entrance, as users do. */
+  smoke(): Promise<boolean>;
+  rollback(to: Current): Promise<boolean>;
+  /** Whether somebody asked us to stop: then nothing new is begun. */
+  cancelled(): boolean;
+}
+
+export interface Current {
+  /** `name@sha256:…`, or the engine's own id. */
+  readonly image: string;
+  /** What `make rollback TO=` takes: the release's id where the program has one, else the image. */
+  readonly release: string;
+}
+
+export interface Outcome {
+  /**
+   * - `deployed`: the new release has the traffic and answers
+   * - `kept`: it never took over, the one before answers
+   * - `rolled-back`: it had taken over and was taken back, the one before answers
+   * - `failed`: nobody knows that anything answers: a person is needed
+   * - `cancelled`: stopped half-way; the next deploy repairs what is left
+   */
+  readonly outcome: 'deployed' | 'kept' | 'rolled-back' | 'failed' | 'cancelled';
+  readonly previous: Current | undefined;
+  readonly words: string;
+}
+
+/** Every way but `deployed` ends red: whoever pushed must see that what they pushed does not run. */
+export async function deploy(commands: Commands): Promise<Outcome> {
+  const previous = await commands.current();
+  const end = (outcome: Outcome['outcome'], words: string): Outcome => ({ outcome, previous, words });
+  const cancelled = () => end('cancelled', 'The deploy was stopped; the next one repairs what is left.');
+
+  const up = await commands.up();
+  if (commands.cancelled()) return cancelled();
+  if (up && (await commands.smoke())) return end('deployed', 'The new release has the traffic and answers.');
+  if (commands.cancelled()) return cancelled();
+
+  const fault = up ? 'The new release took over and does not answer' : 'The deploy failed';
+  if (previous === undefined) {
+    return end('failed', `${fault}. It was the first one: there is no release to go back to.`);
+  }
+  // A deploy that fails has gone back by itself, unless it was cut off between two steps.
+  if (!up && (await commands.smoke())) return end('kept', `${fault}; ${previous.image} still has the traffic.`);
+  if (commands.cancelled()) return cancelled();
+  if (!(await commands.rollback(previous))) {
+    return end('failed', `${fault}, and so did going back to ${previous.image}: act now.`);
+  }
+  if (!(await commands.smoke())) {
+    return end('failed', `${fault}. ${previous.image} was brought back and does not answer either: act now.`);
+  }
+  return end('rolled-back', `${fault}; ${previous.image} has the traffic again and answers.`);
+}
+
+export interface Target {
+  readonly directory: string;
+  readonly stack: string;
+  /** `name@sha256:…`; undefined for what names no image, such as a rollback. */
+  readonly ref: string | undefined;
+  /** `key=value`, set beside the image. */
+  readonly settings: readonly string[];
+}
+
+/** What a job knows of its surroundings. */
+export interface Surroundings {
+  readonly hosted: boolean;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** What would make the deploy fail, or worse, succeed on a machine that is thrown away; each with its remedy. */
+export function deployFaults({ directory, stack, ref }: Target, { hosted, env }: Surroundings): string[] {
+  const file = join(directory, `Pulumi.${stack}.yaml`);
+  if (!/^[a-z][a-z0-9-]*$/.test(stack) || !existsSync(file)) return [`there is no ${file}: name one of its stacks`];
+  const settings = readFileSync(file, 'utf8');
+  const { config } = (parse(settings) ?? {}) as { config?: Record<string, unknown> };
+  const engine = env['DOCKER_HOST'] || config?.['docker:host'];
+  const backend = env['PULUMI_BACKEND_URL'] || backendOf(directory);
+  const selfManaged = backend !== undefined && /^(file|s3|azblob|gs|postgres):/.test(backend);
+  const ssh = typeof engine === 'string' && engine.startsWith('ssh://');
+  return [
+    ...(ref === undefined || /^[\w.\-/:]+@sha256:[0-9a-f]{64}$/.test(ref)
+      ? []
+      : [`"${ref}" is not name@sha256:…: a tag may be another image tomorrow`]),
+    ...(hosted && engine === undefined
+      ? [
+          'this runner and its Docker engine are thrown away after the job: set the variable DOCKER_HOST of the ' +
+            'environment (ssh://user@host), or run the job on a runner of your own (the input runs-on)',
+        ]
+      : []),
+    ...(hosted && (backend === undefined || backend.startsWith('file:')) && !env['PULUMI_ACCESS_TOKEN']
+      ? [
+          "the stack's state would be lost with this runner: set the variable PULUMI_BACKEND_URL of the environment, or " +
+            'the secret PULUMI_ACCESS_TOKEN',
+        ]
+      : []),
+    ...(ssh && hosted && !env['DOCKER_HOST_KEY'] ? ['the secret DOCKER_HOST_KEY (a private SSH key) is missing'] : []),
+    ...(ssh && hosted && !env['DOCKER_HOST_KNOWN_HOSTS']
+      ? ['the variable DOCKER_HOST_KNOWN_HOSTS is missing (ssh-keyscan, compared by a person)']
+      : []),
+    ...(selfManaged && !/^(encryptionsalt|secretsprovider):/m.test(settings)
+      ? [
+          `${file} has no encryptionsalt: a new one, made here, would be lost with this checkout. Run ` +
+            `pulumi stack init ${stack} once by hand and commit the line that it writes`,
+        ]
+      : []),
+  ];
+}
+
+function backendOf(directory: string): string | undefined {
+  const file = join(directory, 'Pulumi.yaml');
+  if (!existsSync(file)) return undefined;
+  return (parse(readFileSync(file, 'utf8')) as { backend?: { url?: string } } | null)?.backend?.url;
+}
+
+/** The real commands. A secret goes into a file of this process alone, and to nobody's command line. */
+export function commandsOf(
+  target: Target,
+  run: Run,
+  cancelled: () => boolean,
+): Commands & { drift(): Promise<boolean> } {
+  const { directory, stack, ref, settings } = target;
+  const options: RunOptions = { cwd: directory, show: true };
+  const make = async (verb: string, ...more: readonly string[]) =>
+    (await run('make', [verb, `STACK=${stack}`, ...more], options)).code === 0;
+  const setAll = async () => {
+    const image = ref === undefined ? [] : [`${projectOf(directory)}:image=${ref}`];
+    for (const setting of [...image, ...settings]) {
+      const end = setting.indexOf('=');
+      const pair = [setting.slice(0, end), setting.slice(end + 1)];
+      await output(run, 'pulumi', ['config', 'set', '--stack', stack, ...pair], { cwd: directory });
+    }
+  };
+  const current = async (): Promise<Current | undefined> => {
+    const { code, stdout } = await run('pulumi', ['stack', 'output', '--json', '--stack', stack], { cwd: directory });
+    if (code !== 0) return undefined;
+    const { image, release } = JSON.parse(stdout) as { image?: unknown; release?: { id?: unknown } };
+    if (typeof image !== 'string') return undefined;
+    return { image, release: typeof release?.id === 'string' ? release.id : image };
+  };
+  // What must have the traffic, after an `up` that went well and until something is taken back.
+  let wanted: string | undefined;
+  return {
+    current,
+    cancelled,
+    async up() {
+      await setAll();
+      const done = await make('up');
+      if (done) wanted = ref?.split('@')[1];
+      return done;
+    },
+    async smoke() {
+      const found = wanted === undefined ? undefined : digestIn((await current())?.image);
+      if (found !== wanted) console.error(`The program says that it deployed ${found ?? ''}, not ${wanted ?? ''}`);
+      return found === wanted && make('smoke');
+    },
+    rollback({ release }) {
+      wanted = undefined;
+      return make('rollback', `TO=${release}`);
+    },
+    drift: () => make('drift'),
+  };
+}
+
+function digestIn(image: string | undefined): string {
+  const [, digest = ''] = image?.split('@') ?? [];
+  return DIGEST.test(digest) ? digest : `"${image ?? 'nothing'}"`;
+}
+
+function projectOf(directory: string): string {
+  const { name } = parse(readFileSync(join(directory, 'Pulumi.yaml'), 'utf8')) as { name?: string };
+  if (name === undefined) throw new PipelineError(`${directory}/Pulumi.yaml names no project`);
+  return name;
+}
+
+/**
+ * Lets this process, and what it starts, speak to the engine and to the registry; for the time of `work` only.
+ * @param credentials of the registry that the engine pulls from
+ */
+export async function withAccess<T>(
+  env: Surroundings['env'],
+  credentials: { readonly registry: string; readonly user: string; readonly token: string } | undefined,
+  run: Run,
+  work: () => Promise<T>,
+): Promise<T> {
+  const directory = mkdtempSync(join(tmpdir(), 'deploy-'));
+  let agent: string | undefined;
+  try {
+    if (credentials !== undefined) {
+      process.env['DOCKER_CONFIG'] = directory;
+      const args = ['login', '--username', credentials.user, '--password-stdin', credentials.registry];
+      await output(run, 'docker', args, { input: credentials.token });
+    }
+    const key = env['DOCKER_HOST_KEY'];
+    if (key) {
+      const said = await output(run, 'ssh-agent', ['-s']);
+      const value = (name: string) => new RegExp(`${name}=([^;]+);`).exec(said)?.[1];
+      agent = value('SSH_AGENT_PID');
+      process.env['SSH_AUTH_SOCK'] = value('SSH_AUTH_SOCK');
+      await output(run, 'ssh-add', ['-q', '-'], { input: `${key.trim()}\n` });
+      trust(env['DOCKER_HOST_KNOWN_HOSTS'] ?? '');
+    }
+    return await work();
+  } finally {
+    if (agent !== undefined) process.kill(Number(agent));
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function trust(hosts: string): void {
+  const directory = join(homedir(), '.ssh');
+  const file = join(directory, 'known_hosts');
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const known = existsSync(file) ? readFileSync(file, 'utf8') : '';
+  const missing = hosts.split('\n').filter((line) => line.trim() !== '' && !known.includes(line.trim()));
+  if (missing.length > 0) appendFileSync(file, `${missing.join('\n')}\n`, { mode: 0o600 });
+}
+
+/** A certificate that is no file of the repository, put where the program looks for it. */
+export function placeCertificate(directory: string, path: string, env: Surroundings['env']): void {
+  const { TLS_CERTIFICATE: certificate, TLS_KEY: key } = env;
+  if (!certificate || !key) return;
+  writeFileSync(join(directory, `${path}.pem`), `${certificate.trim()}\n`, { mode: 0o600 });
+  writeFileSync(join(directory, `${path}.key`), `${key.trim()}\n`, { mode: 0o600 });
+}

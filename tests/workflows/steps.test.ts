@@ -1,0 +1,107 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ROOT } from './files';
+
+// Programs are started; the machine may have other work.
+jest.setTimeout(60_000);
+
+/** The file that workflows run, as they run it. */
+const PIPELINE = join(ROOT, '.github/pipeline.js');
+let directory: string;
+beforeEach(() => (directory = mkdtempSync(join(tmpdir(), 'steps-'))));
+afterEach(() => rmSync(directory, { recursive: true }));
+
+const environment = (env: Record<string, string>) => ({
+  PATH: `${directory}:${process.env['PATH'] ?? ''}`,
+  GITHUB_OUTPUT: join(directory, 'outputs'),
+  GITHUB_ACTIONS: 'true',
+  ...env,
+});
+function step(name: string, env: Record<string, string>) {
+  const options = { cwd: directory, encoding: 'utf8', env: environment(env) } as const;
+  const { status, stdout, stderr } = spawnSync(process.execPath, [PIPELINE, name], options);
+  return { green: status === 0, said: stdout + stderr };
+}
+
+describe('all green', () => {
+  const green = (results: Record<string, string>) => {
+    const needs = Object.fromEntries(Object.entries(results).map(([job, result]) => [job, { result }]));
+    return step('all-green', { NEEDS: JSON.stringify(needs), MAY_SKIP: 'preview\n' });
+  };
+  it('is green when every job is, or may be skipped', () => {
+    expect(green({ test: 'success', preview: 'skipped' })).toMatchObject({ green: true });
+  });
+  it.each([
+    [{ test: 'skipped' }, 'test: skipped'],
+    [{ test: 'success', image: 'failure' }, 'image: failure'],
+    [{ test: 'success', preview: 'cancelled' }, 'preview: cancelled'],
+    [{}, 'No job was waited for'],
+  ])('is red with %j', (results, words) => {
+    expect(green(results)).toEqual({ green: false, said: `::error::${words}\n` });
+  });
+});
+
+it('a version is released under its own tag only', () => {
+  writeFileSync(join(directory, 'package.json'), '{"version": "1.2.3"}');
+  expect(step('release', { REF: 'refs/tags/v1.2.3' })).toMatchObject({ green: true });
+  expect(step('release', { REF: 'refs/tags/v1.2.4' })).toMatchObject({ green: false });
+});
+
+it('a failed step leaves no outputs, and its message in one line for the runner', () => {
+  expect(
+    step('plan', { REF: 'refs/heads/x', COMMIT: 'a'.repeat(40), REPOSITORY: 'me/x', NAMESPACE: 'Me' }),
+  ).toMatchObject({
+    green: false,
+    said: expect.stringMatching(/^::error::"refs\/heads\/x" deploys nowhere[^\n]*\n$/),
+  });
+  expect(existsSync(join(directory, 'outputs'))).toBe(false);
+});
+
+it('a token is asked for before anything is pushed', () => {
+  const env = { FROM: '127.0.0.1:1/me/x:proven', IMAGE: '127.0.0.1:1/me/y', REGISTRY_USER: 'me' };
+  expect(step('promote', env)).toMatchObject({
+    said: expect.stringContaining('the secret DOCKER_PASSWORD is missing'),
+  });
+});
+
+describe('a deploy', () => {
+  const ref = `docker.io/me/loans@sha256:${'a'.repeat(64)}`;
+  const env = { STACK: 'staging', IMAGE_REF: ref };
+  const log = () => (existsSync(join(directory, 'log')) ? readFileSync(join(directory, 'log'), 'utf8') : '');
+  beforeEach(() => {
+    writeFileSync(join(directory, 'Pulumi.yaml'), 'name: loans\n');
+    writeFileSync(join(directory, 'Pulumi.staging.yaml'), 'encryptionsalt: v1:x\n');
+    const commands = {
+      pulumi: 'if [ "$2" = output ]; then echo "{\\"image\\": \\"before\\"}"; fi',
+      make: 'echo "$1 ${REGISTRY_TOKEN-}${DOCKER_HOST_KEY-}${TLS_KEY-}" >> log; sleep 20 & trap "kill $!; exit 1" TERM; wait $!',
+    };
+    for (const [name, text] of Object.entries(commands)) {
+      writeFileSync(join(directory, name), `#!/bin/bash\n${text}\n`);
+      chmodSync(join(directory, name), 0o755);
+    }
+  });
+
+  it('that is stopped passes the signal on, begins nothing new and says so', async () => {
+    const child = spawn(process.execPath, [PIPELINE, 'deploy'], {
+      cwd: directory,
+      env: environment({ ...env, TLS_KEY: 'k' }),
+    });
+    const ended = new Promise<number | null>((done) => child.on('close', done));
+    while (!log().includes('up')) await new Promise((done) => setTimeout(done, 50));
+    child.kill('SIGINT');
+    expect(await ended).toBe(1);
+    expect(readFileSync(join(directory, 'outputs'), 'utf8')).toContain('outcome=cancelled\n');
+    // No rollback, and the program was given no key that is not for it.
+    expect(log()).toBe('up \n');
+  });
+
+  it('refuses a tag, and a runner whose engine and state are thrown away, before anything is touched', () => {
+    expect(step('deploy', { ...env, IMAGE_REF: 'docker.io/me/loans:latest' }).said).toContain('is not name@sha256');
+    const { said } = step('deploy', { ...env, RUNNER_ENVIRONMENT: 'github-hosted' });
+    expect(said).toContain('thrown away after the job');
+    expect(said).toContain('state would be lost');
+    expect(log()).toBe('');
+  });
+});
