@@ -133,7 +133,7 @@ export class TestEnvironment {
     writeFileSync(this.settingsFile, stringify(file));
   }
 
-  private get processEnvironment(): NodeJS.ProcessEnv {
+  get processEnvironment(): NodeJS.ProcessEnv {
     return {
       ...process.env,
       PULUMI_CONFIG_PASSPHRASE: 'a passphrase of the tests',
