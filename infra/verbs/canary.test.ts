@@ -26,6 +26,7 @@ jest.mock('../operator', () => ({
   get ROOT() {
     return directory;
   },
+  waitSeconds: () => 0,
   list: (all: string[]) => all.join(),
   missingFor: () => Promise.resolve([]),
   requirePassphrase: () => undefined,
@@ -64,6 +65,8 @@ jest.mock('../deploy/prometheus', () => ({
 
 const STABLE = 'me/loans:1.3.0';
 const IMAGE = 'me/loans:1.4.0';
+
+writeFileSync(join(directory, 'Pulumi.yaml'), 'name: branchloans\nbackend: { url: "file://." }\n');
 
 beforeEach(() => {
   clock = 0;

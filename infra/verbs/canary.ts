@@ -2,10 +2,10 @@ import { parseArgs } from 'node:util';
 import { reasonOfFailure, sleep, StepError } from '../deploy/engine';
 import { queryPrometheus } from '../deploy/prometheus';
 import { LABEL } from '../labels';
-import { list, missingFor, ourContainers, prefixOf, pulumi, requirePassphrase, ROOT, settingsOf } from '../operator';
+import { list, missingFor, ourContainers, prefixOf, pulumi, requirePassphrase, settingsOf } from '../operator';
 import { COUNTERS, describe, judge, Tally, type Tolerance, type Verdict } from '../ops/canary';
 import { TRACK_NAMES } from '../ops/prometheus';
-import { changeSettings } from '../settings';
+import { inTurnOf, withSettings } from '../settings';
 
 const POLL_MS = 5_000;
 /** Prometheus itself may be replaced meanwhile. */
@@ -39,12 +39,14 @@ export async function canary(stack: string, args: readonly string[]): Promise<vo
   const current = settingOf(stack);
   if (options.decision !== undefined) {
     if (current === undefined) throw new StepError(`${stack} has no canary, nothing was changed`);
-    await (options.decision === 'promote' ? promote(stack, current) : abort(stack));
+    await (options.decision === 'promote' ? promote(stack, current) : abort(stack, current));
     console.log(`The canary ${current.image} was ${options.decision === 'promote' ? 'promoted' : 'aborted'} by hand.`);
     return;
   }
   const wanted = wantedSetting(stack, current, options);
-  if (wanted.image !== current?.image || wanted.percent !== current.percent) await start(stack, wanted);
+  if (wanted.image !== current?.image || wanted.percent !== current.percent) {
+    await start(stack, current, wanted);
+  }
   const { what, reason } = await watch(stack, wanted, options);
   if (what === 'promote') {
     console.log(`The canary is promoted: ${reason}.`);
@@ -52,7 +54,7 @@ export async function canary(stack: string, args: readonly string[]): Promise<vo
     console.log(`${stack} runs ${wanted.image}.`);
   } else {
     console.error(`The canary is aborted: ${reason}.`);
-    await abort(stack);
+    await abort(stack, wanted);
     throw new StepError(`The canary ${wanted.image} was aborted, the stable release has all requests: ${reason}.`);
   }
 }
@@ -71,22 +73,27 @@ function wantedSetting(stack: string, current: Setting | undefined, { image, per
   return { image: image ?? current?.image ?? '', percent: percent ?? current?.percent ?? 10 };
 }
 
-/** @throws StepError after which the stack is as it was, when the canary does not get through its gate */
-async function start(stack: string, { image, percent }: Setting): Promise<void> {
-  const restore = changeSettings(ROOT, stack, [
-    [['canary', 'image'], image],
-    [['canary', 'percent'], percent],
-  ]);
-  try {
-    await up(stack);
-  } catch (error) {
-    restore();
-    // Settings that were refused have touched nothing.
-    if ((await canaries(stack)).length > 0) await up(stack);
-    throw new StepError(
-      `The canary ${image} did not start, the settings are what they were: ${(error as Error).message}`,
-    );
-  }
+/**
+ * @param current what the wanted one was decided by
+ * @throws StepError after which the stack is as it was, when the canary does not get through its gate
+ */
+function start(stack: string, current: Setting | undefined, { image, percent }: Setting): Promise<void> {
+  return inTurnOf(stack, async () => {
+    requireStill(stack, current);
+    const changes = [
+      [['canary', 'image'], image],
+      [['canary', 'percent'], percent],
+    ] as const;
+    try {
+      await withSettings(stack, changes, () => up(stack));
+    } catch (error) {
+      // Settings that were refused have touched nothing.
+      if ((await canaries(stack)).length > 0) await up(stack);
+      throw new StepError(
+        `The canary ${image} did not start, the settings are what they were: ${(error as Error).message}`,
+      );
+    }
+  });
 }
 
 async function watch(stack: string, { image, percent }: Setting, options: Options): Promise<Verdict> {
@@ -105,10 +112,7 @@ async function watch(stack: string, { image, percent }: Setting, options: Option
   );
   for (;;) {
     await sleep(POLL_MS);
-    const setting = settingOf(stack);
-    if (setting?.image !== image || setting.percent !== percent) {
-      throw new StepError(`The canary of ${stack} was changed by someone else meanwhile; nothing was decided here`);
-    }
+    requireStill(stack, { image, percent });
     for (const container of containers) {
       const reason = await reasonOfFailure(container);
       if (reason !== undefined) return { what: 'abort', reason: `its container ${container} ${reason}` };
@@ -130,33 +134,45 @@ async function watch(stack: string, { image, percent }: Setting, options: Option
   }
 }
 
-async function promote(stack: string, { image }: Setting): Promise<void> {
-  const restore = changeSettings(ROOT, stack, [
-    [['image'], image],
-    // The commit of the release that goes; the image knows its own.
-    [['commit'], undefined],
-    [['canary'], undefined],
-  ]);
-  try {
-    await up(stack);
-  } catch (error) {
-    restore();
-    throw new StepError(
-      `The canary could not be promoted, it stays beside the stable release: ${(error as Error).message}`,
-    );
-  }
+function promote(stack: string, current: Setting): Promise<void> {
+  return inTurnOf(stack, async () => {
+    requireStill(stack, current);
+    const changes = [
+      [['image'], current.image],
+      // The commit of the release that goes; the image knows its own.
+      [['commit'], undefined],
+      [['canary'], undefined],
+    ] as const;
+    try {
+      await withSettings(stack, changes, () => up(stack));
+    } catch (error) {
+      throw new StepError(
+        `The canary could not be promoted, it stays beside the stable release: ${(error as Error).message}`,
+      );
+    }
+  });
 }
 
-async function abort(stack: string): Promise<void> {
-  changeSettings(ROOT, stack, [[['canary'], undefined]]);
-  try {
-    await up(stack);
-  } catch (error) {
-    throw new StepError(
-      `The canary may still get requests although the settings have none: make up STACK=${stack} removes it. ` +
-        (error as Error).message,
-    );
-  }
+function abort(stack: string, current: Setting): Promise<void> {
+  return inTurnOf(stack, async () => {
+    requireStill(stack, current);
+    const whyKept = () => Promise.resolve('the canary is not wanted any more.');
+    try {
+      await withSettings(stack, [[['canary'], undefined]], () => up(stack), whyKept);
+    } catch (error) {
+      throw new StepError(
+        `The canary may still get requests although the settings have none: make up STACK=${stack} removes it. ` +
+          (error as Error).message,
+      );
+    }
+  });
+}
+
+/** Others may have had their turn since the canary was looked at. */
+function requireStill(stack: string, wanted: Setting | undefined): void {
+  const setting = settingOf(stack);
+  if (setting?.image === wanted?.image && setting?.percent === wanted?.percent) return;
+  throw new StepError(`The canary of ${stack} was changed by someone else meanwhile; nothing was decided here`);
 }
 
 const up = (stack: string) => pulumi(stack, ['up', '-s', stack, '--yes', '--skip-preview']);
