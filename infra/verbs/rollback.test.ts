@@ -3,11 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import type { Entry } from '../deploy/ledger';
-import { activeOf, table } from './releases';
+import { activeOf, ledgerOf, table } from './releases';
 import { rollback, targetOf } from './rollback';
 
 const directory = mkdtempSync(join(tmpdir(), 'rollback-verb-'));
 let ledger: Entry[];
+const inspected = [
+  '["branchloans-staging-api:aa1","me/loans:1"]\t{"org.opencontainers.image.revision":"0ff1ce"}',
+  '["branchloans-staging-api:bb2"]\tnull\n',
+].join('\n');
 let deploy: () => Promise<void>;
 jest.mock('../operator', () => ({
   get ROOT() {
@@ -20,7 +24,7 @@ jest.mock('../operator', () => ({
 }));
 jest.mock('../deploy/engine', () => ({
   ...jest.requireActual<object>('../deploy/engine'),
-  tryDocker: () => Promise.resolve({ code: 0, stdout: '[]', stderr: '' }),
+  tryDocker: (args: string[]) => Promise.resolve({ code: 0, stdout: args.includes('--format') ? inspected : '[]' }),
 }));
 jest.mock('../deploy/ledger', () => ({
   ...jest.requireActual<object>('../deploy/ledger'),
@@ -122,7 +126,7 @@ describe('a rollback', () => {
   it.each([
     ['c0ffee', '  branchloans:commit: c0ffee\n'],
     ['unknown', ''],
-    ['', ''],
+    ['', '  branchloans:commit: 0ff1ce\n'],
   ])('names image and commit of its target (%s)', async (commit, line) => {
     ledger[0] = entry('aa1', 'active', { commit });
     deploy = () => Promise.resolve();
@@ -143,6 +147,11 @@ describe('a rollback', () => {
     expect(read()).toContain('branchloans-staging-api:aa1');
     expect(lines.at(-1)).toMatch(/stays as it was changed: aa1 has the traffic.*make up STACK=staging finishes it/);
   });
+});
+
+it('the commit of a release is that of its image where no setting named one', async () => {
+  ledger = [entry('aa1', 'active', { commit: '' }), entry('bb2', 'active', { commit: '' }), entry('cc3')];
+  expect((await ledgerOf('staging')).map(({ commit }) => commit)).toEqual(['0ff1ce', '', 'c0ffee']);
 });
 
 it('the table of releases marks what has the traffic, and says why others have not', () => {
