@@ -23,6 +23,7 @@ interface Options {
 interface Setting {
   readonly image: string;
   readonly percent: number;
+  readonly replicas?: number;
 }
 
 /**
@@ -73,6 +74,24 @@ function wantedSetting(stack: string, current: Setting | undefined, { image, per
   return { image: image ?? current?.image ?? '', percent: percent ?? current?.percent ?? 10 };
 }
 
+/** The first that does not run well, and why. */
+async function failureOf(containers: readonly string[]): Promise<string | undefined> {
+  for (const container of containers) {
+    const reason = await reasonOfFailure(container);
+    if (reason !== undefined) return `${container} ${reason}`;
+  }
+  return undefined;
+}
+
+/** Those that another deploy put in the place of the canary's containers; undefined where fewer run well than are wanted. */
+async function successorsOf(stack: string): Promise<string[] | undefined> {
+  const running: string[] = [];
+  for (const container of await canaries(stack)) {
+    if ((await reasonOfFailure(container)) === undefined) running.push(container);
+  }
+  return running.length < (settingOf(stack)?.replicas ?? 1) ? undefined : running;
+}
+
 /**
  * @param current what the wanted one was decided by
  * @throws StepError after which the stack is as it was, when the canary does not get through its gate
@@ -98,13 +117,13 @@ function start(stack: string, current: Setting | undefined, { image, percent }: 
 
 async function watch(stack: string, { image, percent }: Setting, options: Options): Promise<Verdict> {
   const { windowSeconds, tolerance } = options;
-  const containers = await canaries(stack);
+  let containers = await canaries(stack);
   if (containers.length === 0) {
     throw new StepError(`${stack} has the setting of a canary but none runs: make up STACK=${stack}, then again`);
   }
   const ask = () => queryPrometheus(`${prefixOf(stack)}-prometheus`, COUNTERS);
-  const tally = new Tally(await ask());
-  const began = Date.now();
+  let tally: Tally | undefined = new Tally(await ask());
+  let began = Date.now();
   let answered = began;
   let line = '';
   console.log(
@@ -113,13 +132,21 @@ async function watch(stack: string, { image, percent }: Setting, options: Option
   for (;;) {
     await sleep(POLL_MS);
     requireStill(stack, { image, percent });
-    for (const container of containers) {
-      const reason = await reasonOfFailure(container);
-      if (reason !== undefined) return { what: 'abort', reason: `its container ${container} ${reason}` };
+    const failure = await failureOf(containers);
+    if (failure !== undefined) {
+      const successors = await successorsOf(stack);
+      if (successors === undefined) return { what: 'abort', reason: `its container ${failure}` };
+      console.log(`  Its containers were replaced meanwhile (${failure}): the ${windowSeconds} s begin anew.`);
+      containers = successors;
+      tally = undefined;
     }
     try {
-      tally.add(await ask());
+      const answer = await ask();
       answered = Date.now();
+      if (tally === undefined) {
+        tally = new Tally(answer);
+        began = answered;
+      } else tally.add(answer);
     } catch (error) {
       if (Date.now() - answered < SILENCE_MS) continue;
       return { what: 'abort', reason: `it cannot be judged: ${(error as Error).message}` };
