@@ -36,7 +36,7 @@ export default tseslint.config(
   },
   {
     files: [
-      ...['**/main.ts', 'infra/operator.ts', 'infra/lock.ts', 'infra/repair.ts', 'infra/verbs/**'],
+      ...['**/main.ts', 'infra/operator.ts', 'infra/lock.ts', 'infra/repair.ts', 'infra/settings.ts', 'infra/verbs/**'],
       ...['infra/embedded/**', 'infra/deploy/**', 'pipeline/**', 'ssl/*.ts', 'tests/**'],
     ],
     rules: { 'no-console': 'off' },

@@ -89,6 +89,18 @@ it('a container that no deploy knows', () => {
   ]);
 });
 
+it('a container that no deploy knows and the gateway sends requests to is never to be removed', () => {
+  const stray = { ...running, Id: 's1', Name: '/new-1' };
+  const upstream = 'server new-1:8000 resolve;\n';
+  const published = [{ ...files, hashes: { ...hashes, 'upstream.conf': hash(upstream) }, upstream }];
+  const [first, ...more] = told({ containers: [running, stray], published });
+  expect(first).toEqual([
+    expect.stringMatching(/^Stray: the container new-1 .* Do not remove it: it serves/),
+    'make up',
+  ]);
+  expect(more).toEqual([[expect.stringContaining('names the servers new-1'), expect.stringContaining('up --target')]]);
+});
+
 it('what the provider reads back: memory once, running not again', () => {
   const refresh = [
     {

@@ -72,7 +72,7 @@ export interface Finding {
   readonly what: string;
   /** What `up` would do about it. */
   readonly up: string;
-  /** The command that puts it right; `pulumi` commands without `-s`. */
+  /** The command that puts it right; `pulumi` commands without `-s`, `make` commands without `STACK=`. */
   readonly remedy: string;
 }
 
@@ -96,7 +96,8 @@ export function unfinished({ resources = [], pending_operations: pending = [] }:
 export function findDrift({ deployment, refresh, containers, published }: Reality): Finding[] {
   const deployed = (deployment.resources ?? []).filter(({ type }) => type === CONTAINER);
   const known = new Set(deployed.map(({ id }) => id));
-  const strays = containers.filter(({ Id }) => !known.has(Id)).map(stray);
+  const served = new Set(published.flatMap(({ upstream }) => (upstream === undefined ? [] : serversOf(upstream))));
+  const strays = containers.filter(({ Id }) => !known.has(Id)).map((container) => stray(container, served));
   const gone = new Set(refresh.filter(({ op }) => op === 'delete').map(({ urn }) => readUrn(urn).name));
   const own = deployed.flatMap((resource) => {
     const actual = containers.find(({ Id }) => Id === resource.id);
@@ -105,8 +106,16 @@ export function findDrift({ deployment, refresh, containers, published }: Realit
   return [...strays, ...own, ...refresh.flatMap(refreshed), ...published.flatMap(comparePublished)];
 }
 
-function stray({ Name }: Inspected): Finding {
+/** @param served names of the containers that the gateway sends requests to */
+function stray({ Name }: Inspected, served: ReadonlySet<string>): Finding {
   const name = Name.slice(1);
+  if (served.has(name)) {
+    return {
+      what: `Stray: the container ${name} gets requests from the gateway, but no deploy knows it. Do not remove it: it serves.`,
+      up: 'a deploy gives the requests to containers of its own; then `make drift` again',
+      remedy: 'make up',
+    };
+  }
   return {
     what: `Stray: the container ${name} carries this environment's label, but no deploy knows it.`,
     up: `${UNSEEN}; \`make repair\` removes all of them`,

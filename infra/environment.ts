@@ -49,6 +49,7 @@ export interface EnvironmentSpec {
   /** What users open in a browser, without a slash at the end. */
   readonly url: string;
   readonly sampleLoans: boolean;
+  /** Of the stack's own release; empty where only its image knows it. */
   readonly commit: string;
   readonly images: Readonly<Record<ImageName, string>>;
   readonly api: Service & {
@@ -248,7 +249,7 @@ const schema = z.strictObject({
     })
     .optional(),
   buildNetwork: z.enum(['default', 'host']).default('host'),
-  commit: z.string().default('unknown'),
+  commit: z.string().default(''),
   images: z
     .strictObject(
       Object.fromEntries(Object.keys(defaultImages).map((name) => [name, imageReference.optional()])) as Record<

@@ -249,6 +249,21 @@ describe('the program', () => {
     );
   });
 
+  it('leaves an image that the settings name its own commit, unless they say which', async () => {
+    const commits = () => containersOf('api').map(({ envs }) => envs?.filter((env) => env.startsWith('COMMIT=')));
+    const image = (config: Record<string, unknown>) =>
+      (config['branchloans:image'] = `me/loans@sha256:${'b'.repeat(64)}`);
+    install('staging', image);
+    await run();
+    expect(new Set(commits().flat())).toEqual(new Set());
+    install('staging', (config) => {
+      image(config);
+      config['branchloans:commit'] = 'abcdef0';
+    });
+    await run();
+    expect(new Set(commits().flat())).toEqual(new Set(['COMMIT=abcdef0']));
+  });
+
   it('runs a canary beside the stable release, with its image and a gate of its own', async () => {
     const image = `sha256:${'c'.repeat(64)}`;
     install('staging', (config) => {

@@ -123,6 +123,13 @@ export function locksOf({ locks }: Place): Owner[] {
   return locks.flatMap(heldIn);
 }
 
+/** Who changes the stack now, as far as Pulumi's lock files tell; undefined: nobody, or the locks are those of the dead. */
+export function atWork(place: Place): Owner | undefined {
+  return locksOf(place).find(isAtWork);
+}
+
+const isAtWork = (owner: Owner) => verdictOn(owner, thisMachine) !== 'dead';
+
 /** Who holds the lock that Pulumi could not get, from what it said; undefined when it said something else. */
 export function refusedBy(message: string): { readonly owner: Owner | undefined } | undefined {
   const [, username = '', host = '', pid = '', timestamp = ''] =
@@ -174,7 +181,7 @@ export async function inTurn<T>(place: Place, limitSeconds: number, work: (turn:
       async free() {
         for (;;) {
           const owners = place.locks.length > 0 ? locksOf(place) : named;
-          const living = owners.find((owner) => verdictOn(owner, thisMachine) !== 'dead');
+          const living = owners.find(isAtWork);
           if (living === undefined) {
             named = [];
             return owners;

@@ -411,7 +411,7 @@ const drain = {
 
 /** Variables of the API's containers in the names of the settings. */
 const VARIABLES: Readonly<Record<string, Variable>> = {
-  COMMIT: { setting: 'commit' },
+  COMMIT: { setting: 'commit', show: (value) => value || "its image's own" },
   VERSION: { setting: 'version' },
   GF_SERVER_ROOT_URL: { setting: 'address' },
   DATABASE_POOL_SIZE: { setting: 'poolSize' },

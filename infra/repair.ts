@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { docker, type Result, sleep, StepError, tryDocker } from './deploy/engine';
 import { LABEL } from './labels';
 import { describe, type Turn } from './lock';
-import { diagnose, type Diagnosis, type Engine, type EngineContainer, type State } from './ops/diagnosis';
+import { diagnose, type Diagnosis, type Engine, type EngineContainer, type State, stepsAmong } from './ops/diagnosis';
 import { serversOf } from './ops/nginx';
 
 /** Makes a stack deployable again after a deploy that was killed or cut off. */
@@ -60,7 +60,7 @@ async function examine(patient: Patient, turn: Turn): Promise<Diagnosis> {
   for (let told = false; ; told = true) {
     // In this order: what a deploy made that ended before the first look is in the state at the second.
     const engine = await lookAt(patient.prefix);
-    const { deployment } = JSON.parse(await expect(patient, ['stack', 'export'])) as { deployment: State };
+    const deployment = await stateOf(patient);
     await turn.free();
     const found = diagnose(deployment, engine, patient.prefix);
     const [first] = found.running;
@@ -79,10 +79,14 @@ async function examine(patient: Patient, turn: Turn): Promise<Diagnosis> {
 const POLL_MS = 1_000;
 
 /** Steps outlive a `pulumi` that was killed; one that goes on while the next deploy runs would undo its work. */
-async function stepsEnded({ prefix, limitSeconds }: Patient): Promise<void> {
+async function stepsEnded(patient: Patient): Promise<void> {
+  const { limitSeconds } = patient;
   const deadline = Date.now() + limitSeconds * 1000;
+  // Most of the time there are none of anybody's, and the state need not be asked for.
+  if (stepsOfAll().length === 0) return;
+  const state = await stateOf(patient);
   for (let told = false; ; told = true) {
-    const [step] = stepsOf(prefix);
+    const [step] = stepsAmong(stepsOfAll(), state);
     if (step === undefined) return;
     if (!told) console.error(`Waiting for a step of a deploy that was cut off: ${step}`);
     if (Date.now() > deadline) {
@@ -94,8 +98,8 @@ async function stepsEnded({ prefix, limitSeconds }: Patient): Promise<void> {
   }
 }
 
-/** Processes of this machine, `<pid> <command>`. Only asked while no deploy runs. */
-function stepsOf(prefix: string): string[] {
+/** Steps of any environment's deploys on this machine, `<pid> <command>`. */
+function stepsOfAll(): string[] {
   const listing = spawnSync('ps', ['-axww', '-o', 'pid=', '-o', 'args='], {
     encoding: 'utf8',
     maxBuffer: 64 * 1024 * 1024,
@@ -104,7 +108,11 @@ function stepsOf(prefix: string): string[] {
   return listing.stdout
     .split('\n')
     .map((line) => line.trim())
-    .filter((line) => / deploy\/main\.ts (\S+) \S+$/.exec(line)?.[1]?.startsWith(`${prefix}-`));
+    .filter((line) => line.includes(' deploy/main.ts '));
+}
+
+async function stateOf(patient: Patient): Promise<State> {
+  return (JSON.parse(await expect(patient, ['stack', 'export'])) as { deployment: State }).deployment;
 }
 
 async function lookAt(prefix: string): Promise<Engine> {

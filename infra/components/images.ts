@@ -49,7 +49,7 @@ export class Images extends pulumi.ComponentResource {
               NODE_IMAGE: spec.images.node,
               ENVIRONMENT: spec.stack,
               VERSION: version,
-              COMMIT: spec.commit,
+              COMMIT: spec.commit || 'unknown',
               HEALTHCHECK_INTERVAL: `${intervalSeconds}s`,
               HEALTHCHECK_TIMEOUT: `${timeoutSeconds}s`,
               HEALTHCHECK_RETRIES: String(retries),

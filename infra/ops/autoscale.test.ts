@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { format, recommend, type Signal, signalQueries, type Situation } from './autoscale';
+import { renderPrometheus } from './prometheus';
 
 const LONG_AGO = 10_000;
 
@@ -185,11 +186,22 @@ describe('signalQueries', () => {
     ]);
   });
 
+  it('asks for the stable release only: a canary is not what is scaled', () => {
+    const asked = signalQueries(all, 2, 2).flatMap(({ now, peak }) => [now, peak]);
+    const selectors = asked.join('\n').match(/\{[^}]*job="api"[^}]*\}/g) ?? [];
+    expect(selectors.length).toBeGreaterThanOrEqual(6);
+    for (const selector of selectors) expect(selector).toContain('track="stable"');
+    // The label that Prometheus puts on them.
+    expect(renderPrometheus({ environment: 'staging' })).toMatch(
+      /regex: api\n +target_label: track\n +replacement: stable/,
+    );
+  });
+
   it('relates the CPU to the limit of all containers', () => {
     const [cpu] = signalQueries(all, 2, 3);
     expect(cpu).toMatchObject({
-      now: 'sum(rate(process_cpu_seconds_total{job="api"}[1m])) / 6',
-      peak: 'max_over_time((sum(rate(process_cpu_seconds_total{job="api"}[1m])) / 2)[300s:15s])',
+      now: 'sum(rate(process_cpu_seconds_total{job="api",track="stable"}[1m])) / 6',
+      peak: 'max_over_time((sum(rate(process_cpu_seconds_total{job="api",track="stable"}[1m])) / 2)[300s:15s])',
     });
   });
 });

@@ -1,6 +1,7 @@
 import { METRICS } from '../../app/telemetry/names';
 import type { AutoscaleSpec } from '../environment';
 import { RUNTIME_METRICS } from './dashboards';
+import type { Track } from './prometheus';
 
 /**
  * How many API containers a load wants. The rules are those of Kubernetes' horizontal pod autoscaler: as many as bring
@@ -107,7 +108,8 @@ export function format(value: number, unit: Signal['unit']): string {
   return String(Number(value.toPrecision(4)));
 }
 
-const API = 'job="api"';
+/** A canary's containers are none of those that are counted and scaled. */
+const API = `job="api",track="${'stable' satisfies Track}"`;
 const ANSWERING = `count(up{${API}} == 1)`;
 /** Neither probes nor scrapes, which are fast, nor exports, which take as long as they are. */
 const USERS = `${API},route!~"/health.*|/metrics|.*/export"`;

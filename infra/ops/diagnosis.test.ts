@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { diagnose, type Engine, type EngineContainer, type State, type StateResource } from './diagnosis';
+import { diagnose, type Engine, type EngineContainer, type State, type StateResource, stepsAmong } from './diagnosis';
 
 const PREFIX = 'env';
 const CONTAINER = 'docker:index/container:Container';
@@ -137,5 +137,20 @@ describe('what a deploy has left', () => {
         },
       ),
     );
+  });
+});
+
+describe('steps among the processes', () => {
+  const line = (name: string, pid = 7) => `${pid} node --import tsx deploy/main.ts ${name} gate`;
+
+  it('are those of this state, and not those of an environment whose prefix begins with ours', () => {
+    const listing = [line('env-b-api-gate'), line('env-api-gate'), '8 vi deploy/main.ts', line('env-roles', 9)];
+    expect(stepsAmong(listing, state(step('env-api-gate')))).toEqual([line('env-api-gate')]);
+    expect(stepsAmong(listing, state(step('env-b-api-gate')))).toEqual([line('env-b-api-gate')]);
+  });
+
+  it('are also those that were begun by the deploy that was killed', () => {
+    const begun: State = { pending_operations: [{ type: 'creating', resource: step('env-api-gate') }] };
+    expect(stepsAmong([line('env-api-gate'), line('env-roles')], begun)).toEqual([line('env-api-gate')]);
   });
 });

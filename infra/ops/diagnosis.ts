@@ -91,6 +91,16 @@ export function diagnose(state: State, engine: Engine, prefix: string): Diagnosi
   };
 }
 
+/**
+ * Steps of this state's deploys among the processes of the machine. By the whole name: another environment's prefix may
+ * begin with ours. What was begun is in the state before it runs.
+ * @param listing lines of `<pid> <command>`
+ */
+export function stepsAmong(listing: readonly string[], { resources = [], pending_operations: pending = [] }: State) {
+  const names = new Set([...resources, ...pending.map(({ resource }) => resource)].map(({ urn }) => nameOf(urn)));
+  return listing.filter((line) => names.has(/ deploy\/main\.ts (\S+) \S+$/.exec(line)?.[1] ?? ''));
+}
+
 /** A step can be repeated; the other commands of the state made secrets, once. */
 function isStep({ type, inputs }: StateResource): boolean {
   return type === 'command:local:Command' && String(inputs?.['create']).includes('deploy/main.ts');

@@ -2,13 +2,19 @@ import { StepError, tryDocker } from '../deploy/engine';
 import { queryPrometheus } from '../deploy/prometheus';
 import { environmentOf, ourContainers, prefixOf } from '../operator';
 import { format, recommend, type Signal, type SignalQuery, signalQueries } from '../ops/autoscale';
+import { inTurnOf } from '../settings';
 import { scaleTo } from './scale';
 
 /**
  * `make autoscale`: how many API containers the load wants, and why; with `--apply` it makes it so, as `make scale`
  * would. It keeps nothing between two calls: what was before is asked of Prometheus and the engine.
  */
-export async function autoscale(stack: string, args: readonly string[]): Promise<void> {
+export function autoscale(stack: string, args: readonly string[]): Promise<void> {
+  // How many run now is read in turn, too: a deploy before may change it.
+  return args.includes('--apply') ? inTurnOf(stack, () => decide(stack, true)) : decide(stack, false);
+}
+
+async function decide(stack: string, apply: boolean): Promise<void> {
   const { api } = environmentOf(stack);
   if (api.autoscale === undefined) {
     throw new StepError(
@@ -42,7 +48,7 @@ export async function autoscale(stack: string, args: readonly string[]): Promise
   }
   console.log(`\nRecommended: ${replicas}. Reason: ${reason}.`);
   if (replicas === current) return;
-  if (args.includes('--apply')) await scaleTo(stack, replicas);
+  if (apply) await scaleTo(stack, replicas);
   else
     console.log(`To do it: make autoscale STACK=${stack} APPLY=1, or make scale STACK=${stack} REPLICAS=${replicas}`);
 }

@@ -26,6 +26,7 @@ jest.mock('../operator', () => ({
   get ROOT() {
     return directory;
   },
+  waitSeconds: () => 0,
   list: (all: string[]) => all.join(),
   missingFor: () => Promise.resolve([]),
   requirePassphrase: () => undefined,
@@ -45,7 +46,7 @@ jest.mock('../deploy/engine', () => ({
     meanwhile();
     return Promise.resolve();
   },
-  reasonOfFailure: () => Promise.resolve(crashed),
+  reasonOfFailure: (name: string) => Promise.resolve(running.includes(name) ? crashed : 'is gone'),
 }));
 let silent: boolean;
 jest.mock('../deploy/prometheus', () => ({
@@ -64,6 +65,8 @@ jest.mock('../deploy/prometheus', () => ({
 
 const STABLE = 'me/loans:1.3.0';
 const IMAGE = 'me/loans:1.4.0';
+
+writeFileSync(join(directory, 'Pulumi.yaml'), 'name: branchloans\nbackend: { url: "file://." }\n');
 
 beforeEach(() => {
   clock = 0;
@@ -134,6 +137,26 @@ it.each<[string, () => void, RegExp]>([
   };
   expect(await failed(['--image', IMAGE])).toMatch(reason);
   expect(ups.at(-1)).toEqual(['up', undefined, STABLE]);
+});
+
+it('begins its window anew when another deploy replaced its containers', async () => {
+  counted = (track, seconds) => (track === 'canary' && seconds < 100 ? [10, 0] : dealtOut(10)(track, seconds));
+  meanwhile = () => {
+    if (clock === 100_000) running = ['bl-api-canary-2'];
+    silent = clock === 100_000;
+  };
+  await canary('staging', ['--image', IMAGE, '--window', '5m']);
+  expect(ups.at(-1)).toEqual(['up', undefined, IMAGE]);
+  // From the first answer of Prometheus on.
+  expect(clock).toBe(405_000);
+  expect(lines.join('\n')).toMatch(/replaced meanwhile \(bl-api-canary-1 is gone\): the 300 s begin anew/);
+});
+
+it('is ended when one of its containers goes and none takes its place', async () => {
+  meanwhile = () => {
+    if (clock > 20_000) running = [];
+  };
+  expect(await failed(['--image', IMAGE])).toMatch(/its container bl-api-canary-1 is gone/);
 });
 
 it('gets over a Prometheus that is silent for a while', async () => {

@@ -2,10 +2,10 @@ import { parseArgs } from 'node:util';
 import { reasonOfFailure, sleep, StepError } from '../deploy/engine';
 import { queryPrometheus } from '../deploy/prometheus';
 import { LABEL } from '../labels';
-import { list, missingFor, ourContainers, prefixOf, pulumi, requirePassphrase, ROOT, settingsOf } from '../operator';
+import { list, missingFor, ourContainers, prefixOf, pulumi, requirePassphrase, settingsOf } from '../operator';
 import { COUNTERS, describe, judge, Tally, type Tolerance, type Verdict } from '../ops/canary';
 import { TRACK_NAMES } from '../ops/prometheus';
-import { changeSettings } from '../settings';
+import { inTurnOf, withSettings } from '../settings';
 
 const POLL_MS = 5_000;
 /** Prometheus itself may be replaced meanwhile. */
@@ -23,6 +23,7 @@ interface Options {
 interface Setting {
   readonly image: string;
   readonly percent: number;
+  readonly replicas?: number;
 }
 
 /**
@@ -39,12 +40,14 @@ export async function canary(stack: string, args: readonly string[]): Promise<vo
   const current = settingOf(stack);
   if (options.decision !== undefined) {
     if (current === undefined) throw new StepError(`${stack} has no canary, nothing was changed`);
-    await (options.decision === 'promote' ? promote(stack, current) : abort(stack));
+    await (options.decision === 'promote' ? promote(stack, current) : abort(stack, current));
     console.log(`The canary ${current.image} was ${options.decision === 'promote' ? 'promoted' : 'aborted'} by hand.`);
     return;
   }
   const wanted = wantedSetting(stack, current, options);
-  if (wanted.image !== current?.image || wanted.percent !== current.percent) await start(stack, wanted);
+  if (wanted.image !== current?.image || wanted.percent !== current.percent) {
+    await start(stack, current, wanted);
+  }
   const { what, reason } = await watch(stack, wanted, options);
   if (what === 'promote') {
     console.log(`The canary is promoted: ${reason}.`);
@@ -52,7 +55,7 @@ export async function canary(stack: string, args: readonly string[]): Promise<vo
     console.log(`${stack} runs ${wanted.image}.`);
   } else {
     console.error(`The canary is aborted: ${reason}.`);
-    await abort(stack);
+    await abort(stack, wanted);
     throw new StepError(`The canary ${wanted.image} was aborted, the stable release has all requests: ${reason}.`);
   }
 }
@@ -71,33 +74,56 @@ function wantedSetting(stack: string, current: Setting | undefined, { image, per
   return { image: image ?? current?.image ?? '', percent: percent ?? current?.percent ?? 10 };
 }
 
-/** @throws StepError after which the stack is as it was, when the canary does not get through its gate */
-async function start(stack: string, { image, percent }: Setting): Promise<void> {
-  const restore = changeSettings(ROOT, stack, [
-    [['canary', 'image'], image],
-    [['canary', 'percent'], percent],
-  ]);
-  try {
-    await up(stack);
-  } catch (error) {
-    restore();
-    // Settings that were refused have touched nothing.
-    if ((await canaries(stack)).length > 0) await up(stack);
-    throw new StepError(
-      `The canary ${image} did not start, the settings are what they were: ${(error as Error).message}`,
-    );
+/** The first that does not run well, and why. */
+async function failureOf(containers: readonly string[]): Promise<string | undefined> {
+  for (const container of containers) {
+    const reason = await reasonOfFailure(container);
+    if (reason !== undefined) return `${container} ${reason}`;
   }
+  return undefined;
+}
+
+/** Those that another deploy put in the place of the canary's containers; undefined where fewer run well than are wanted. */
+async function successorsOf(stack: string): Promise<string[] | undefined> {
+  const running: string[] = [];
+  for (const container of await canaries(stack)) {
+    if ((await reasonOfFailure(container)) === undefined) running.push(container);
+  }
+  return running.length < (settingOf(stack)?.replicas ?? 1) ? undefined : running;
+}
+
+/**
+ * @param current what the wanted one was decided by
+ * @throws StepError after which the stack is as it was, when the canary does not get through its gate
+ */
+function start(stack: string, current: Setting | undefined, { image, percent }: Setting): Promise<void> {
+  return inTurnOf(stack, async () => {
+    requireStill(stack, current);
+    const changes = [
+      [['canary', 'image'], image],
+      [['canary', 'percent'], percent],
+    ] as const;
+    try {
+      await withSettings(stack, changes, () => up(stack));
+    } catch (error) {
+      // Settings that were refused have touched nothing.
+      if ((await canaries(stack)).length > 0) await up(stack);
+      throw new StepError(
+        `The canary ${image} did not start, the settings are what they were: ${(error as Error).message}`,
+      );
+    }
+  });
 }
 
 async function watch(stack: string, { image, percent }: Setting, options: Options): Promise<Verdict> {
   const { windowSeconds, tolerance } = options;
-  const containers = await canaries(stack);
+  let containers = await canaries(stack);
   if (containers.length === 0) {
     throw new StepError(`${stack} has the setting of a canary but none runs: make up STACK=${stack}, then again`);
   }
   const ask = () => queryPrometheus(`${prefixOf(stack)}-prometheus`, COUNTERS);
-  const tally = new Tally(await ask());
-  const began = Date.now();
+  let tally: Tally | undefined = new Tally(await ask());
+  let began = Date.now();
   let answered = began;
   let line = '';
   console.log(
@@ -105,17 +131,22 @@ async function watch(stack: string, { image, percent }: Setting, options: Option
   );
   for (;;) {
     await sleep(POLL_MS);
-    const setting = settingOf(stack);
-    if (setting?.image !== image || setting.percent !== percent) {
-      throw new StepError(`The canary of ${stack} was changed by someone else meanwhile; nothing was decided here`);
-    }
-    for (const container of containers) {
-      const reason = await reasonOfFailure(container);
-      if (reason !== undefined) return { what: 'abort', reason: `its container ${container} ${reason}` };
+    requireStill(stack, { image, percent });
+    const failure = await failureOf(containers);
+    if (failure !== undefined) {
+      const successors = await successorsOf(stack);
+      if (successors === undefined) return { what: 'abort', reason: `its container ${failure}` };
+      console.log(`  Its containers were replaced meanwhile (${failure}): the ${windowSeconds} s begin anew.`);
+      containers = successors;
+      tally = undefined;
     }
     try {
-      tally.add(await ask());
+      const answer = await ask();
       answered = Date.now();
+      if (tally === undefined) {
+        tally = new Tally(answer);
+        began = answered;
+      } else tally.add(answer);
     } catch (error) {
       if (Date.now() - answered < SILENCE_MS) continue;
       return { what: 'abort', reason: `it cannot be judged: ${(error as Error).message}` };
@@ -130,33 +161,45 @@ async function watch(stack: string, { image, percent }: Setting, options: Option
   }
 }
 
-async function promote(stack: string, { image }: Setting): Promise<void> {
-  const restore = changeSettings(ROOT, stack, [
-    [['image'], image],
-    // The commit of the release that goes; the image knows its own.
-    [['commit'], undefined],
-    [['canary'], undefined],
-  ]);
-  try {
-    await up(stack);
-  } catch (error) {
-    restore();
-    throw new StepError(
-      `The canary could not be promoted, it stays beside the stable release: ${(error as Error).message}`,
-    );
-  }
+function promote(stack: string, current: Setting): Promise<void> {
+  return inTurnOf(stack, async () => {
+    requireStill(stack, current);
+    const changes = [
+      [['image'], current.image],
+      // The commit of the release that goes; the image knows its own.
+      [['commit'], undefined],
+      [['canary'], undefined],
+    ] as const;
+    try {
+      await withSettings(stack, changes, () => up(stack));
+    } catch (error) {
+      throw new StepError(
+        `The canary could not be promoted, it stays beside the stable release: ${(error as Error).message}`,
+      );
+    }
+  });
 }
 
-async function abort(stack: string): Promise<void> {
-  changeSettings(ROOT, stack, [[['canary'], undefined]]);
-  try {
-    await up(stack);
-  } catch (error) {
-    throw new StepError(
-      `The canary may still get requests although the settings have none: make up STACK=${stack} removes it. ` +
-        (error as Error).message,
-    );
-  }
+function abort(stack: string, current: Setting): Promise<void> {
+  return inTurnOf(stack, async () => {
+    requireStill(stack, current);
+    const whyKept = () => Promise.resolve('the canary is not wanted any more.');
+    try {
+      await withSettings(stack, [[['canary'], undefined]], () => up(stack), whyKept);
+    } catch (error) {
+      throw new StepError(
+        `The canary may still get requests although the settings have none: make up STACK=${stack} removes it. ` +
+          (error as Error).message,
+      );
+    }
+  });
+}
+
+/** Others may have had their turn since the canary was looked at. */
+function requireStill(stack: string, wanted: Setting | undefined): void {
+  const setting = settingOf(stack);
+  if (setting?.image === wanted?.image && setting?.percent === wanted?.percent) return;
+  throw new StepError(`The canary of ${stack} was changed by someone else meanwhile; nothing was decided here`);
 }
 
 const up = (stack: string) => pulumi(stack, ['up', '-s', stack, '--yes', '--skip-preview']);

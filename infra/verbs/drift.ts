@@ -9,26 +9,40 @@ import {
   readDeployment,
   unfinished,
 } from '../drift';
-import { list, missingTools, ourContainers, pulumiOutput, requirePassphrase, stackExists } from '../operator';
+import { atWork, describe, placeOf } from '../lock';
+import { list, missingTools, ourContainers, pulumiOutput, requirePassphrase, ROOT, stackExists } from '../operator';
 import type { PlannedStep } from '../plan';
 
 /**
  * Compares what runs with what was deployed and changes nothing. The program is not run: settings that wait for an
  * `up` are no drift. Exit code 1 when something is found.
  * @param args `--json` prints findings for machines: `{ stack, unfinished: string[], findings: Finding[] }`
+ * @throws StepError when a deploy runs: what it is about to do would be taken for drift
  */
 export async function drift(stack: string, args: readonly string[]): Promise<void> {
   const missing = await missingTools(stack);
   if (missing.length > 0) throw new StepError(`${stack} cannot be examined from here:\n${list(missing)}`);
   if (!stackExists(stack)) throw new StepError(`${stack} was never up here: make up STACK=${stack}`);
   requirePassphrase(stack);
+  requireQuiet(stack);
   // Opened in memory only: what was published can be compared, and is never printed.
   const deployment = readDeployment(await asked(stack, ['stack', 'export', '--show-secrets']));
   const open = [...unfinished(deployment), ...(await lastDeployFailed(stack))];
   const findings = open.length > 0 ? [] : await examine(stack, deployment);
+  // One that began meanwhile has changed what was looked at.
+  requireQuiet(stack);
   if (args.includes('--json')) console.log(JSON.stringify({ stack, unfinished: open, findings }, null, 2));
   else console.log(open.length > 0 ? tellUnfinished(stack, open) : tell(stack, findings));
   if (open.length + findings.length > 0) process.exitCode = 1;
+}
+
+function requireQuiet(stack: string): void {
+  const owner = atWork(placeOf(ROOT, stack));
+  if (owner === undefined) return;
+  throw new StepError(
+    `${stack} is being changed by ${describe(owner)}, so what runs was not compared with anything: ` +
+      `make drift STACK=${stack} when that is over`,
+  );
 }
 
 async function examine(stack: string, deployment: Deployment): Promise<Finding[]> {
@@ -108,10 +122,11 @@ function tell(stack: string, findings: readonly Finding[]): string {
   if (findings.length === 0) return `${stack}: no drift.`;
   const { PULUMI_CONFIG_PASSPHRASE: phrase, PULUMI_CONFIG_PASSPHRASE_FILE: file } = process.env;
   const environment = stack === 'development' && phrase === undefined && file === undefined;
-  const command = (remedy: string) =>
-    remedy.startsWith('up ')
-      ? `${environment ? 'PULUMI_CONFIG_PASSPHRASE= ' : ''}pulumi ${remedy} -s ${stack}`
-      : remedy;
+  const command = (remedy: string) => {
+    if (remedy === 'make up') return `make up STACK=${stack}`;
+    if (!remedy.startsWith('up ')) return remedy;
+    return `${environment ? 'PULUMI_CONFIG_PASSPHRASE= ' : ''}pulumi ${remedy} -s ${stack}`;
+  };
   const paragraphs = findings.map(({ what, up, remedy }) => `${what}\n    ${up}.\n    remedy: ${command(remedy)}`);
   return `${stack} is not as it was deployed:\n${list(paragraphs)}\nWhat runs is put right in this order; then make drift STACK=${stack} again.`;
 }

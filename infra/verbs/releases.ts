@@ -18,7 +18,27 @@ export async function ledgerOf(stack: string): Promise<Entry[]> {
   if ((await tryDocker(['volume', 'inspect', ledger.volume])).code !== 0) {
     throw new StepError(`${stack} has no releases here: make up STACK=${stack}`);
   }
-  return withLedger(ledger, read);
+  return withCommits(await withLedger(ledger, read));
+}
+
+/** Where no setting named the commit, the release's image may know it, as long as the engine keeps it. */
+async function withCommits(entries: readonly Entry[]): Promise<Entry[]> {
+  const images = [...new Set(entries.filter(({ commit }) => commit === '').map(({ localImage }) => localImage))];
+  if (images.length === 0) return [...entries];
+  const format = '{{json .RepoTags}}\t{{json .Config.Labels}}';
+  // One that is gone makes the command fail, the others are printed all the same.
+  const { stdout } = await tryDocker(['image', 'inspect', '--format', format, ...images]);
+  const known = new Map(
+    stdout
+      .split('\n')
+      .filter(Boolean)
+      .flatMap((line) => {
+        const [tags, labels] = line.split('\t').map((json) => JSON.parse(json) as unknown);
+        const commit = (labels as Record<string, string> | null)?.['org.opencontainers.image.revision'] ?? '';
+        return ((tags ?? []) as string[]).map((tag) => [tag, commit] as const);
+      }),
+  );
+  return entries.map((entry) => ({ ...entry, commit: entry.commit || (known.get(entry.localImage) ?? '') }));
 }
 
 /** The release that has the traffic; undefined when none has. */
@@ -32,7 +52,7 @@ const COLUMNS: Readonly<Record<string, (entry: Entry) => string>> = {
   OUTCOME: ({ outcome }) => outcome,
   SCHEMA: ({ schema }) => String(schema ?? '-'),
   CONFIGURATION: ({ configuration }) => configuration,
-  COMMIT: ({ commit }) => commit.slice(0, 12),
+  COMMIT: ({ commit }) => commit.slice(0, 12) || 'unknown',
   IMAGE: ({ image }) => image,
 };
 

@@ -1,7 +1,36 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import type { Entry } from '../deploy/ledger';
-import { activeOf, table } from './releases';
-import { targetOf } from './rollback';
+import { activeOf, ledgerOf, table } from './releases';
+import { rollback, targetOf } from './rollback';
+
+const directory = mkdtempSync(join(tmpdir(), 'rollback-verb-'));
+let ledger: Entry[];
+const inspected = [
+  '["branchloans-staging-api:aa1","me/loans:1"]\t{"org.opencontainers.image.revision":"0ff1ce"}',
+  '["branchloans-staging-api:bb2"]\tnull\n',
+].join('\n');
+let deploy: () => Promise<void>;
+jest.mock('../operator', () => ({
+  get ROOT() {
+    return directory;
+  },
+  waitSeconds: () => 0,
+  useEngineOf: () => undefined,
+  prefixOf: () => 'bl',
+  imageOf: () => 'nginx',
+}));
+jest.mock('../deploy/engine', () => ({
+  ...jest.requireActual<object>('../deploy/engine'),
+  tryDocker: (args: string[]) => Promise.resolve({ code: 0, stdout: args.includes('--format') ? inspected : '[]' }),
+}));
+jest.mock('../deploy/ledger', () => ({
+  ...jest.requireActual<object>('../deploy/ledger'),
+  withLedger: () => Promise.resolve(ledger),
+}));
+jest.mock('./up', () => ({ up: () => deploy() }));
 
 const entry = (id: string, outcome: Entry['outcome'] = 'active', more: Partial<Entry> = {}): Entry => ({
   id,
@@ -40,24 +69,89 @@ describe('the release to go back to', () => {
   });
 
   it('is missed when there is none', () => {
-    expect(() => targetOf('staging', [entry('aa1')], undefined)).toThrow(/no other release was active before/);
+    expect(() => targetOf('staging', [entry('aa1')], undefined)).toThrow(/no release of another image was active/);
   });
 
-  it('is never the active one, nor one that failed', () => {
+  it('is of another image: settings alone do not come back', () => {
+    const later = [...entries, entry('bb3', 'active', { imageId: 'sha256:bb2', configuration: 'beef' })];
+    expect(targetOf('staging', later, undefined).id).toBe('aa1');
+    expect(targetOf('staging', later, 'a').id).toBe('aa1');
+    expect(() => targetOf('staging', later, 'bb2')).toThrow(/bb2 is of the image that runs already, only its settings/);
+    expect(() => targetOf('staging', later.slice(1), undefined)).toThrow(/no release of another image was active/);
+  });
+
+  it('is never of the active image, nor one that failed', () => {
     const outcome = fc.constantFrom<Entry['outcome']>('active', 'refused', 'rolled back');
-    const any = fc.array(fc.tuple(fc.constantFrom('a', 'b', 'c'), outcome), { minLength: 1 });
+    const any = fc.array(fc.tuple(fc.constantFrom('a', 'b', 'c'), fc.constantFrom('1', '2'), outcome), {
+      minLength: 1,
+    });
     fc.assert(
       fc.property(any, (drawn) => {
-        const ledger = drawn.map(([id, result]) => entry(id, result));
-        const active = activeOf(ledger);
-        const others = new Set(
-          ledger.filter((each) => each.outcome === 'active' && each.id !== active?.id).map(({ id }) => id),
+        const all = drawn.map(([image, configuration, result]) =>
+          entry(image + configuration, result, { imageId: image, configuration }),
         );
-        if (others.size === 0) expect(() => targetOf('staging', ledger, undefined)).toThrow(/cannot go back/);
-        else expect(others).toContain(targetOf('staging', ledger, undefined).id);
+        const active = activeOf(all);
+        const others = all.filter((each) => each.outcome === 'active' && each.imageId !== active?.imageId);
+        if (others.length === 0) expect(() => targetOf('staging', all, undefined)).toThrow(/cannot go back/);
+        else expect(targetOf('staging', all, undefined)).toBe(others.at(-1));
       }),
     );
   });
+});
+
+describe('a rollback', () => {
+  const file = join(directory, 'Pulumi.staging.yaml');
+  const text = 'config:\n  branchloans:image: me/loans:1.1.0\n  branchloans:commit: bad0bad\n';
+  const read = () => readFileSync(file, 'utf8');
+  let lines: string[];
+
+  beforeEach(() => {
+    writeFileSync(join(directory, 'Pulumi.yaml'), 'name: branchloans\nbackend: { url: "file://." }\n');
+    writeFileSync(file, text);
+    ledger = [entry('aa1'), entry('bb2', 'active', { commit: 'bad0bad' })];
+    lines = [];
+    for (const stream of ['log', 'error'] as const) {
+      jest.spyOn(console, stream).mockImplementation((...given: unknown[]) => void lines.push(given.join(' ')));
+    }
+  });
+  afterAll(() => {
+    jest.restoreAllMocks();
+    rmSync(directory, { recursive: true });
+  });
+  const fails = (happens: () => void) => () => {
+    happens();
+    return Promise.reject(new Error('exit code 255'));
+  };
+
+  it.each([
+    ['c0ffee', '  branchloans:commit: c0ffee\n'],
+    ['unknown', ''],
+    ['', '  branchloans:commit: 0ff1ce\n'],
+  ])('names image and commit of its target (%s)', async (commit, line) => {
+    ledger[0] = entry('aa1', 'active', { commit });
+    deploy = () => Promise.resolve();
+    await rollback('staging', []);
+    expect(read()).toBe(`config:\n  branchloans:image: branchloans-staging-api:aa1\n${line}`);
+  });
+
+  it('that fails before the switch leaves the settings as they were', async () => {
+    deploy = fails(() => ledger.push(entry('aa1', 'refused')));
+    await expect(rollback('staging', [])).rejects.toThrow('exit code 255');
+    expect(read()).toBe(text);
+    expect(lines.at(-1)).toMatch(/Pulumi\.staging\.yaml is again what it was before/);
+  });
+
+  it('that fails after the switch goes on naming the image that serves', async () => {
+    deploy = fails(() => ledger.push(entry('aa1')));
+    await expect(rollback('staging', [])).rejects.toThrow('exit code 255');
+    expect(read()).toContain('branchloans-staging-api:aa1');
+    expect(lines.at(-1)).toMatch(/stays as it was changed: aa1 has the traffic.*make up STACK=staging finishes it/);
+  });
+});
+
+it('the commit of a release is that of its image where no setting named one', async () => {
+  ledger = [entry('aa1', 'active', { commit: '' }), entry('bb2', 'active', { commit: '' }), entry('cc3')];
+  expect((await ledgerOf('staging')).map(({ commit }) => commit)).toEqual(['0ff1ce', '', 'c0ffee']);
 });
 
 it('the table of releases marks what has the traffic, and says why others have not', () => {

@@ -1,7 +1,6 @@
 import { StepError, tryDocker } from '../deploy/engine';
 import type { Entry } from '../deploy/ledger';
-import { ROOT } from '../operator';
-import { changeSettings } from '../settings';
+import { inTurnOf, withSettings } from '../settings';
 import { activeOf, ledgerOf, table } from './releases';
 import { up } from './up';
 
@@ -10,7 +9,11 @@ import { up } from './up';
  * stay as they are: they are in version control, an image is not. Nothing is taken back in the database: a schema
  * only ever grows while an older release may need it.
  */
-export async function rollback(stack: string, [to]: readonly string[]): Promise<void> {
+export function rollback(stack: string, [to]: readonly string[]): Promise<void> {
+  return inTurnOf(stack, () => goBack(stack, to));
+}
+
+async function goBack(stack: string, to: string | undefined): Promise<void> {
   const entries = await ledgerOf(stack);
   const target = targetOf(stack, entries, to);
   if ((await tryDocker(['image', 'inspect', target.localImage])).code !== 0) {
@@ -28,29 +31,52 @@ export async function rollback(stack: string, [to]: readonly string[]): Promise<
       'Its settings were others than today; those of today are kept. To go back to them, use version control.',
     );
   }
-  const undo = changeSettings(ROOT, stack, [[['image'], target.localImage]]);
-  try {
-    await up(stack);
-  } catch (error) {
-    undo();
-    throw error;
-  }
+  const changes = [
+    [['image'], target.localImage],
+    // It would be that of the release that goes. Where the target's is not known, its image may know it.
+    [['commit'], ['', 'unknown'].includes(target.commit) ? undefined : target.commit],
+  ] as const;
+  await withSettings(
+    stack,
+    changes,
+    () => up(stack),
+    () => whyKept(stack, target),
+  );
   console.log(
     `Pulumi.${stack}.yaml now names this image (branchloans:image): the next make up keeps it until you change that.`,
   );
 }
 
-/** @throws StepError when there is no such release, or nothing to go back to */
+/** After the switch the target has the traffic, whatever failed then: the next `up` must not bring back the other one. */
+async function whyKept(stack: string, target: Entry): Promise<string | undefined> {
+  const finish = `make up STACK=${stack} finishes it`;
+  try {
+    const active = activeOf(await ledgerOf(stack));
+    if (active?.imageId !== target.imageId) return undefined;
+    return `${target.id} has the traffic, only what comes after that failed; ${finish}.`;
+  } catch (error) {
+    return `whether ${target.id} has the traffic is not known (${(error as Error).message}); ${finish}, or does it anew.`;
+  }
+}
+
+/**
+ * Releases of the active one's image differ from it in their settings only, which a rollback keeps.
+ * @throws StepError when there is no such release, or nothing to go back to
+ */
 export function targetOf(stack: string, entries: readonly Entry[], to: string | undefined): Entry {
   const active = activeOf(entries);
-  const good = entries.filter(({ outcome, id }) => outcome === 'active' && id !== active?.id);
-  const target = to === undefined ? good.at(-1) : good.findLast(({ id }) => id.startsWith(to));
+  const named = ({ id }: Entry) => to === undefined || (to !== '' && id.startsWith(to));
+  const were = entries.filter((entry) => entry.outcome === 'active' && named(entry));
+  const target = were.findLast(({ imageId }) => imageId !== active?.imageId);
   if (target !== undefined) return target;
+  const same = were.at(-1);
   const why =
     to === undefined
-      ? 'no other release was active before'
-      : to !== '' && active?.id.startsWith(to)
-        ? `${to} has the traffic already`
-        : `${to} is no release that was active`;
+      ? 'no release of another image was active before'
+      : same === undefined
+        ? `${to} is no release that was active`
+        : same.id === active?.id
+          ? `${to} has the traffic already`
+          : `${to} is of the image that runs already, only its settings were others: those are in version control`;
   throw new StepError(`${stack} cannot go back: ${why}. Nothing was changed. Known releases:\n${table(entries)}`);
 }

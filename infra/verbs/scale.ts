@@ -1,6 +1,6 @@
 import { StepError } from '../deploy/engine';
-import { environmentOf, list, missingFor, pulumiUp, requirePassphrase, ROOT, stackExists } from '../operator';
-import { changeSettings } from '../settings';
+import { environmentOf, list, missingFor, pulumiUp, requirePassphrase, stackExists } from '../operator';
+import { inTurnOf, withSettings } from '../settings';
 
 /** `make scale`: another number of API containers, by the setting and an ordinary `up`. Those that stay are not touched. */
 export async function scale(stack: string, args: readonly string[]): Promise<void> {
@@ -18,20 +18,14 @@ export async function scaleTo(stack: string, replicas: number): Promise<void> {
     throw new StepError(`${stack} cannot be scaled from here, nothing was changed:\n${list(missing)}`);
   requirePassphrase(stack);
   if (!stackExists(stack)) throw new StepError(`${stack} was never up here: make up STACK=${stack}`);
-  const before = environmentOf(stack).api.replicas;
-  const putBack = changeSettings(ROOT, stack, [[['api', 'replicas'], replicas]]);
-  // Ctrl-C reaches pulumi too: it ends in order, and then the setting is put back.
-  const wait = () => undefined;
-  process.on('SIGINT', wait);
-  try {
-    environmentOf(stack);
-    await pulumiUp(stack);
-  } catch (error) {
-    putBack();
-    console.error(`Pulumi.${stack}.yaml says replicas: ${before} again; the next up makes it so.`);
-    throw error;
-  } finally {
-    process.off('SIGINT', wait);
-  }
-  console.log(`${stack}: ${replicas} API containers (before: ${before}). Pulumi.${stack}.yaml says so too: commit it.`);
+  await inTurnOf(stack, async () => {
+    const before = environmentOf(stack).api.replicas;
+    await withSettings(stack, [[['api', 'replicas'], replicas]], async () => {
+      environmentOf(stack);
+      await pulumiUp(stack);
+    });
+    console.log(
+      `${stack}: ${replicas} API containers (before: ${before}). Pulumi.${stack}.yaml says so too: commit it.`,
+    );
+  });
 }
