@@ -63,6 +63,18 @@ export async function read(helper: Helper): Promise<Entry[]> {
     .map((line) => JSON.parse(line) as Entry);
 }
 
+/**
+ * Names of images that nobody needs to go back to any more. An image has a name for each settings that it ran with, and
+ * the stack's own settings may use any of them: they go together.
+ * @param kept how many images stay, that of the release among them
+ */
+export function namesToDrop(entries: readonly Entry[], release: Release, kept: number): string[] {
+  const active = entries.filter(({ outcome }) => outcome === 'active');
+  const newestFirst = [release, ...active.toReversed()].map(({ imageId }) => imageId);
+  const images = new Set([...new Set(newestFirst)].slice(0, kept));
+  return [...new Set(active.filter(({ imageId }) => !images.has(imageId)).map(({ localImage }) => localImage))];
+}
+
 export function withLedger<T>({ volume, helperImage }: Ledger, work: (helper: Helper) => Promise<T>): Promise<T> {
   return withVolumes(
     { purpose: `The release ledger in the volume ${volume}`, image: helperImage, mounts: { [volume]: LEDGER_MOUNT } },

@@ -1,6 +1,6 @@
 import { renderHandover, serversOf } from '../ops/nginx';
 import { docker, indent, lastLog, sleep, StepError, tryDocker } from './engine';
-import { append, type Attempt, LEDGER_MOUNT, read, type Release, RolledBack, withLedger } from './ledger';
+import { append, type Attempt, LEDGER_MOUNT, namesToDrop, read, type Release, RolledBack, withLedger } from './ledger';
 import { type FileVolume, isRunning, type PublishInput, type Reload, withFiles } from './publish';
 import { askByEntrance, type Entrance, type PassingKey, passingKey, type Smoke, smokeFault } from './smoke';
 import type { Helper } from './volume';
@@ -42,7 +42,7 @@ const ATTEMPTS = 3;
 /** So often a service is asked that says that it has too much to do: that is no fault of the release. */
 const OVERLOADED_ATTEMPTS = 20;
 const PAUSE_MS = 500;
-/** Images of so many releases that were active are kept on the engine. */
+/** So many images of releases that were active are kept on the engine. */
 const KEPT_IMAGES = 10;
 
 export async function switchOver(input: SwitchInput): Promise<SwitchOutput> {
@@ -168,12 +168,7 @@ async function recordActive(helper: Helper, { release }: Attempt): Promise<void>
     await append(helper, { ...release, at: new Date().toISOString(), outcome: 'active' });
   }
   await docker(`Keeping the image of release ${release.id}`, ['tag', release.imageId, release.localImage]);
-  const names = [
-    ...entries.filter(({ outcome }) => outcome === 'active').map((entry) => entry.localImage),
-    release.localImage,
-  ];
-  const newestFirst = [...new Set(names.reverse())];
-  for (const name of newestFirst.slice(KEPT_IMAGES)) await tryDocker(['rmi', name]);
+  for (const name of namesToDrop(entries, release, KEPT_IMAGES)) await tryDocker(['rmi', name]);
 }
 
 /**
