@@ -16,7 +16,9 @@ export async function ledgerOf(stack: string): Promise<Entry[]> {
   const ledger: Ledger = { volume: `${prefixOf(stack)}-releases`, helperImage: imageOf(stack, 'nginx') };
   // Naming a volume that is not there would make it.
   if ((await tryDocker(['volume', 'inspect', ledger.volume])).code !== 0) {
-    throw new StepError(`${stack} has no releases here: make up STACK=${stack}`);
+    throw new StepError(
+      `${stack} has no releases here: they are written where it runs in containers (make up STACK=${stack})`,
+    );
   }
   return withCommits(await withLedger(ledger, read));
 }
