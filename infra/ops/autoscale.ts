@@ -1,6 +1,6 @@
 import { METRICS } from '../../app/telemetry/names';
 import type { AutoscaleSpec } from '../environment';
-import { RUNTIME_METRICS } from './dashboards';
+import { RUNTIME_METRICS } from './exporters';
 import type { Track } from './prometheus';
 
 /**

@@ -1,5 +1,6 @@
 import { METRICS, type MetricDefinition } from '../../app/telemetry/names';
-import { RUNTIME_METRICS, renderDashboards } from './dashboards';
+import { renderDashboards } from './dashboards';
+import { RUNTIME_METRICS } from './exporters';
 
 // The rules of Grafana's dashboard linter and some that it lacks, over the JSON of every dashboard.
 interface Target {

@@ -7,18 +7,8 @@ import * as table from '@grafana/grafana-foundation-sdk/table';
 import * as timeseries from '@grafana/grafana-foundation-sdk/timeseries';
 import * as units from '@grafana/grafana-foundation-sdk/units';
 import { METRICS } from '../../app/telemetry/names';
+import { RUNTIME_METRICS } from './exporters';
 import { USER_ROUTES } from './prometheus';
-
-/** What prom-client measures of Node.js and the process by itself; their names are not ours to choose. */
-export const RUNTIME_METRICS = {
-  eventLoopLagP99: 'nodejs_eventloop_lag_p99_seconds',
-  heapUsed: 'nodejs_heap_size_used_bytes',
-  heapTotal: 'nodejs_heap_size_total_bytes',
-  garbageCollectionSum: 'nodejs_gc_duration_seconds_sum',
-  cpuSeconds: 'process_cpu_seconds_total',
-  openFiles: 'process_open_fds',
-  maxFiles: 'process_max_fds',
-} as const;
 
 interface PanelSpec {
   readonly kind?: 'timeseries' | 'stacked' | 'stat' | 'heatmap' | 'table';

@@ -1,0 +1,106 @@
+/**
+ * Seam between what the stack's exporters measure and what is built from it: jobs of Prometheus, and the names that
+ * dashboards, rules and commands ask for. What the API exports itself is in app/telemetry/names.ts. A test asks the
+ * real exporters whether every name is there.
+ */
+
+/** Values of the label `job`. */
+export const JOBS = {
+  api: 'api',
+  prometheus: 'prometheus',
+  alertmanager: 'alertmanager',
+  postgres: 'postgres',
+  /** nginx's own counters (stub_status). */
+  nginx: 'nginx',
+  /** What nginx answered, from its access log. */
+  accessLog: 'access-log',
+  /** The machine under the engine. */
+  host: 'host',
+  /** CPU, memory, network and restarts of each container against its limits. */
+  containers: 'containers',
+  /** Black-box checks through the public entrance; the label `probe` names the check. */
+  probe: 'probe',
+} as const;
+
+/** Of prom-client, by itself: their names are not ours to choose. */
+export const RUNTIME_METRICS = {
+  eventLoopLagP99: 'nodejs_eventloop_lag_p99_seconds',
+  heapUsed: 'nodejs_heap_size_used_bytes',
+  heapTotal: 'nodejs_heap_size_total_bytes',
+  garbageCollectionSum: 'nodejs_gc_duration_seconds_sum',
+  cpuSeconds: 'process_cpu_seconds_total',
+  openFiles: 'process_open_fds',
+  maxFiles: 'process_max_fds',
+} as const;
+
+/** postgres_exporter 0.11 and later; statements come from a query file of ours. */
+export const POSTGRES_METRICS = {
+  up: 'pg_up',
+  commits: 'pg_stat_database_xact_commit',
+  rollbacks: 'pg_stat_database_xact_rollback',
+  blocksHit: 'pg_stat_database_blks_hit',
+  blocksRead: 'pg_stat_database_blks_read',
+  tuplesFetched: 'pg_stat_database_tup_fetched',
+  tuplesInserted: 'pg_stat_database_tup_inserted',
+  tuplesUpdated: 'pg_stat_database_tup_updated',
+  tuplesDeleted: 'pg_stat_database_tup_deleted',
+  deadlocks: 'pg_stat_database_deadlocks',
+  databaseSize: 'pg_database_size_bytes',
+  activity: 'pg_stat_activity_count',
+  longestTransaction: 'pg_stat_activity_max_tx_duration',
+  locks: 'pg_locks_count',
+  maxConnections: 'pg_settings_max_connections',
+  reservedConnections: 'pg_settings_superuser_reserved_connections',
+  statementSeconds: 'pg_stat_statements_seconds_total',
+  statementCalls: 'pg_stat_statements_calls_total',
+  statementRows: 'pg_stat_statements_rows_total',
+  lastScrapeError: 'pg_exporter_last_scrape_error',
+} as const;
+
+export const NGINX_METRICS = {
+  up: 'nginx_up',
+  requests: 'nginx_http_requests_total',
+  accepted: 'nginx_connections_accepted',
+  handled: 'nginx_connections_handled',
+  active: 'nginx_connections_active',
+  reading: 'nginx_connections_reading',
+  writing: 'nginx_connections_writing',
+  waiting: 'nginx_connections_waiting',
+} as const;
+
+/** node_exporter. */
+export const HOST_METRICS = {
+  cpuSeconds: 'node_cpu_seconds_total',
+  load1: 'node_load1',
+  memoryAvailable: 'node_memory_MemAvailable_bytes',
+  memoryTotal: 'node_memory_MemTotal_bytes',
+  filesystemAvailable: 'node_filesystem_avail_bytes',
+  filesystemSize: 'node_filesystem_size_bytes',
+  diskBusySeconds: 'node_disk_io_time_seconds_total',
+  networkReceived: 'node_network_receive_bytes_total',
+  networkSent: 'node_network_transmit_bytes_total',
+  timeSynced: 'node_timex_sync_status',
+} as const;
+
+/** cAdvisor; the label `name` is the container's. */
+export const CONTAINER_METRICS = {
+  cpuSeconds: 'container_cpu_usage_seconds_total',
+  cpuQuota: 'container_spec_cpu_quota',
+  cpuPeriod: 'container_spec_cpu_period',
+  throttledPeriods: 'container_cpu_cfs_throttled_periods_total',
+  periods: 'container_cpu_cfs_periods_total',
+  workingSet: 'container_memory_working_set_bytes',
+  memoryLimit: 'container_spec_memory_limit_bytes',
+  oomEvents: 'container_oom_events_total',
+  networkReceived: 'container_network_receive_bytes_total',
+  networkSent: 'container_network_transmit_bytes_total',
+  startTime: 'container_start_time_seconds',
+} as const;
+
+/** blackbox_exporter. */
+export const PROBE_METRICS = {
+  success: 'probe_success',
+  duration: 'probe_duration_seconds',
+  phases: 'probe_http_duration_seconds',
+  certificateExpiry: 'probe_ssl_earliest_cert_expiry',
+} as const;
