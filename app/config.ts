@@ -62,6 +62,8 @@ const settings = {
   DATABASE_QUEUE_MS: milliseconds(500),
   /** What the database itself enforces on a statement; the client waits 500 ms longer. */
   DATABASE_STATEMENT_TIMEOUT_MS: milliseconds(1_500),
+  /** A statement that takes so long, or longer, is logged and counted as a slow one. */
+  SLOW_QUERY_MS: milliseconds(200),
   /** Upper limit of worker processes; never more than the host has cores. */
   PROCESSES: z.coerce.number().int().min(1).max(64).default(1),
   /** How long the service goes on serving after SIGTERM, so that nobody sends to it any more when it stops. */
@@ -146,6 +148,7 @@ export interface Config {
     readonly connectTimeoutMs: number;
     readonly queueMs: number;
     readonly statementTimeoutMs: number;
+    readonly slowQueryMs: number;
   };
   readonly processes: number;
   readonly drainMs: number;
@@ -228,6 +231,7 @@ export function readConfig(environment: Environment): { config: Config; secrets:
       connectTimeoutMs: s.DATABASE_CONNECT_TIMEOUT_MS,
       queueMs: s.DATABASE_QUEUE_MS,
       statementTimeoutMs: s.DATABASE_STATEMENT_TIMEOUT_MS,
+      slowQueryMs: s.SLOW_QUERY_MS,
     }),
     processes: s.PROCESSES,
     drainMs: s.DRAIN_MS,

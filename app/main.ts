@@ -6,7 +6,7 @@ import { type Config, ConfigError, readConfig, type Secrets } from './config';
 import { ApiKeyError, createApiKeys } from './db/api-keys';
 import { migrate } from './db/migrate';
 import { type Database, openDatabase } from './db/pool';
-import { recount } from './db/recount';
+import { recount, recountPrincipal } from './db/recount';
 import { generate, seed } from './db/samples';
 import { Problem } from './errors';
 import { applyRetention } from './retention';
@@ -22,7 +22,7 @@ const USAGE = `usage: main [command]
   generate --count N [--seed S]  insert N made-up loans; the same seed gives the same loans
   retention [--dry-run]          replace the borrowers of loans closed RETENTION_YEARS ago by pseudonyms, for good;
                                  the service does so daily by itself
-  recount [--dry-run]            compare the statistics with a count of all loans, and correct them
+  recount [--dry-run]            compare the statistics with a count of all loans and ledgers, and correct them
 ${API_KEY_USAGE}
 Settings come from the environment; see app/config.ts.
 `;
@@ -203,7 +203,11 @@ async function runOn(database: Database, command: Samples | Upkeep, config: Conf
     case 'retention':
       return applyRetention(database, config.retentionYears, { now, dryRun: command.dryRun });
     case 'recount':
-      return { dry_run: command.dryRun, corrections: await recount(database, command.dryRun) };
+      return {
+        dry_run: command.dryRun,
+        principal_corrected: await recountPrincipal(database, command.dryRun, now),
+        corrections: await recount(database, command.dryRun),
+      };
   }
 }
 

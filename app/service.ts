@@ -6,10 +6,11 @@ import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config, Secrets } from './config';
 import { createApiKeys } from './db/api-keys';
+import { readBook } from './db/book';
 import { createKeys, type Keys } from './db/idempotency';
 import { createLoans } from './db/loans';
 import { newestMigration } from './db/migrate';
-import { openDatabase } from './db/pool';
+import { type Database, openDatabase } from './db/pool';
 import { createLedger } from './db/quotas';
 import { createRepayments } from './db/repayments';
 import { createApp } from './http/app';
@@ -65,11 +66,15 @@ export interface Overrides {
   /** How long an API key is believed to be what it was when it was read. */
   readonly keyCacheMs?: number;
   readonly recordKeyUseEveryMs?: number;
+  /** How often the figures of the book are read for the metrics. */
+  readonly readBookEveryMs?: number;
 }
 
 /** Often enough that what has to go is a few batches, in whichever process is first. */
 const PRUNE_EVERY_MS = 60_000;
 const RECORD_KEY_USE_EVERY_MS = 60_000;
+/** As often as they are usually scraped. */
+const READ_BOOK_EVERY_MS = 15_000;
 /** Soon after the day begins, and after a start, but not while a release is being rolled out. */
 const RETENTION_EVERY_MS = 15 * 60_000;
 
@@ -143,7 +148,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     logger,
     metrics,
     async start() {
-      await database.warm();
+      const refreshBook = createBookRefresh({ database, metrics, logger, now });
+      // A new release has its figures from its first scrape on.
+      await Promise.all([database.warm(), refreshBook()]);
       for (const { server, port } of listeners) {
         server.listen(port, config.host);
         await once(server, 'listening');
@@ -153,9 +160,11 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
         pruneEveryMs = PRUNE_EVERY_MS,
         retentionEveryMs = RETENTION_EVERY_MS,
         recordKeyUseEveryMs = RECORD_KEY_USE_EVERY_MS,
+        readBookEveryMs = READ_BOOK_EVERY_MS,
       } = overrides;
       void repeat(() => retention(chores.signal), retentionEveryMs, chores.signal);
       void repeat(() => writeKeyUses(apiKeys, logger), recordKeyUseEveryMs, chores.signal);
+      void repeat(refreshBook, readBookEveryMs, chores.signal);
       const pruneAll = async () => {
         limiter?.prune();
         await prune('idempotency keys', keys, logger, chores.signal);
@@ -182,6 +191,32 @@ async function prune(what: string, from: Pick<Keys, 'prune'>, logger: Logger, si
       reason: error instanceof Error ? error.message : String(error),
     });
   }
+}
+
+interface BookParts {
+  readonly database: Pick<Database, 'probe'>;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  readonly now: () => Date;
+}
+
+/** Never rejects: what cannot be read stays as it is, and so does the time it is from. Says so once, not every time. */
+function createBookRefresh({ database, metrics, logger, now }: BookParts): () => Promise<void> {
+  let failing = false;
+  return async () => {
+    try {
+      metrics.showBook(await readBook(database), now());
+      if (failing) logger.log('info', 'metrics of the book are fresh again');
+      failing = false;
+    } catch (error) {
+      if (!failing) {
+        logger.log('warn', 'metrics of the book not refreshed', {
+          reason: error instanceof Error ? error.message : String(error),
+        });
+      }
+      failing = true;
+    }
+  };
 }
 
 async function writeKeyUses(apiKeys: KnownKeys, logger: Logger): Promise<void> {

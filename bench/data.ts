@@ -113,7 +113,7 @@ export async function prepareForeignLoans(
 }
 
 function connectionTo(port: number, name: string): Config['database'] {
-  const budgets = { poolSize: 1, connectTimeoutMs: 5_000, queueMs: 0, statementTimeoutMs: 0 };
+  const budgets = { poolSize: 1, connectTimeoutMs: 5_000, queueMs: 0, statementTimeoutMs: 0, slowQueryMs: 600_000 };
   return { host: '127.0.0.1', port, name, user: 'postgres', ...budgets };
 }
 

@@ -84,6 +84,8 @@ export interface EnvironmentSpec {
      */
     readonly retentionYears: number;
     readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
+    /** A statement of the database that takes so long is logged and counted as slow. A change rolls the API. */
+    readonly slowQueryMs: number;
     /** Whether a request must show an API key (make api-key). A change rolls the API. */
     readonly keys: 'required' | 'optional';
     /** Web sites whose pages may call the API. A change rolls the API. */
@@ -283,6 +285,10 @@ const schema = z.strictObject({
       .max(100, 'must be at most 100')
       .default(7),
     logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
+    slowQuery: z
+      .string()
+      .regex(/^\d{1,5}ms$/, 'must be milliseconds such as 200ms')
+      .default('200ms'),
     keys: z.enum(['required', 'optional']).default('required'),
     corsOrigins: z.array(origin).default([]),
   }),
@@ -469,6 +475,7 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       rateLimit: s.api.rateLimit === 'none' ? undefined : s.api.rateLimit,
       retentionYears: s.api.retentionYears,
       logLevel: s.api.logLevel,
+      slowQueryMs: Number.parseInt(s.api.slowQuery, 10),
       keys: s.api.keys,
       corsOrigins: s.api.corsOrigins,
       hosts: [...new Set([host, s.domain, 'localhost', '127.0.0.1'])],

@@ -416,6 +416,7 @@ const VARIABLES: Readonly<Record<string, Variable>> = {
   GF_SERVER_ROOT_URL: { setting: 'address' },
   DATABASE_POOL_SIZE: { setting: 'poolSize' },
   LOG_LEVEL: { setting: 'logLevel' },
+  SLOW_QUERY_MS: { setting: 'slowQuery', show: (value) => `${value} ms` },
   CORS_ORIGINS: { setting: 'corsOrigins', show: orNone },
   ALLOWED_HOSTS: { setting: 'names that it answers to', show: orNone },
   RATE_LIMIT: { setting: 'rateLimit', show: orNone },

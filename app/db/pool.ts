@@ -5,6 +5,7 @@ import type { Logger } from '../telemetry/logger';
 import { type Metrics, sqlstateClass } from '../telemetry/metrics';
 import { createBreaker } from './breaker';
 import { asProblem, breaksConnection, codeOf, isLostRace } from './faults';
+import { createQueryLog, type QueryLog } from './query-log';
 import { createQueue, type PoolState, type Queue } from './queue';
 
 /** One operation on the database. The name is that of the prepared statement, and its label on the metrics. */
@@ -102,11 +103,12 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
     telemetry.logger,
   );
   telemetry.metrics.watchPool(pool);
+  const queryLog = createQueryLog(telemetry, config.slowQueryMs);
 
   const run = async <T>(from: Connections, work: (connection: Queryable) => Promise<T>): Promise<T> => {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await withConnection(from, telemetry.metrics, work);
+        return await withConnection(from, telemetry.metrics, queryLog, work);
       } catch (error) {
         if (!isLostRace(error) || attempt === MAX_ATTEMPTS) throw asProblem(error);
         await sleep(Math.random() * 10 * 2 ** attempt);
@@ -139,6 +141,7 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
 async function withConnection<T>(
   { pool, queue }: Connections,
   metrics: Metrics,
+  queryLog: QueryLog,
   work: (connection: Queryable) => Promise<T>,
 ): Promise<T> {
   queue.enter();
@@ -151,7 +154,7 @@ async function withConnection<T>(
   const connection: Queryable = {
     async query<Row>(statement: Statement<Row>, values: readonly Value[] = []): Promise<Row[]> {
       try {
-        return await timedQuery<Row>(client, statement, values, metrics);
+        return await timedQuery<Row>(client, statement, values, queryLog);
       } catch (error) {
         broken ||= breaksConnection(error);
         throw error;
@@ -170,17 +173,16 @@ async function timedQuery<Row>(
   client: PoolClient,
   { name, text }: Statement<Row>,
   values: readonly Value[],
-  metrics: Metrics,
+  queryLog: QueryLog,
 ): Promise<Row[]> {
   const startedAt = performance.now();
   try {
     const { rows } = await client.query({ name, text, values: values as unknown[] });
+    queryLog.done(name, performance.now() - startedAt);
     return rows as Row[];
   } catch (error) {
-    metrics.dbQueryErrors.inc({ sqlstate_class: sqlstateClass(codeOf(error)) });
+    queryLog.failed(name, performance.now() - startedAt, error);
     throw error;
-  } finally {
-    metrics.observeQuery(name, (performance.now() - startedAt) / 1_000);
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Account, Booking, Entry } from '../domain/account';
 import type { LoanStatus } from '../domain/loan';
-import { formatAmount, parseAmount } from '../domain/money';
+import { formatAmount, fromMinor, parseAmount } from '../domain/money';
 import { eventValues, type Happening, type Origin, withEvent } from './audit';
 import { apply, type Recorded } from './idempotency';
 import { COLUMNS, type LoanRow, toLoan } from './loans';
@@ -67,9 +67,9 @@ const ACCOUNT: Statement<AccountRow> = {
 
 const RECORD = withEvent(
   'repayment_record',
-  `UPDATE loans SET status = $3, updated_at = $4, version = $5
+  `UPDATE loans SET status = $3, updated_at = $4, version = $5, principal_paid = $11
    WHERE id = $1 AND version = $2 AND EXISTS (SELECT FROM free) RETURNING *`,
-  10,
+  11,
   `INSERT INTO repayments (id, loan_id, version, amount, currency, date, reverses, reference, reason, actor, request_id, created_at)
    SELECT $6::uuid, loan_id, version, $7::numeric, currency, $8::date, $9::uuid, $10::text, reason, actor, request_id, at FROM event`,
 );
@@ -83,10 +83,11 @@ export function createRepayments(database: Database): Repayments {
       const entries = rows.flatMap((each) => (each.entry_id === null ? [] : [toRepayment(each)]));
       return { loan: toLoan(row), disbursedOn: row.disbursed_on, repaidFrom: row.repaid_from, entries };
     },
-    record({ loan }, { entry, after }, { reference, reason }, origin, answer) {
+    record({ loan }, { entry, after, balance }, { reference, reason }, origin, answer) {
       const values = [
         ...[loan.id, loan.version, after.status, after.updatedAt, after.version],
         ...[entry.id, formatAmount(entry.amount), entry.date, entry.reverses, reference],
+        formatAmount(fromMinor(balance.paid.principal, loan.currency)),
       ];
       const event = eventValues({ action: actionOf(entry, after.status), from: loan.status, reason }, origin);
       return apply(database, RECORD, [...values, ...event], answer);

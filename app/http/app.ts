@@ -70,6 +70,10 @@ const wellFormedTarget: Step = function wellFormedTarget(ctx, next) {
   return next();
 };
 
+/** Of the paths of an operation, the first stands for all. */
+const PATTERNS = new Map(OPERATIONS.flatMap(({ paths }) => paths.map((path) => [path, paths[0] ?? path] as const)));
+const patternOf = (path: string): string => PATTERNS.get(path) ?? path;
+
 /** Every operation is reached by way of its guards: nobody can forget them. */
 function routes({ authorize, limit, handlers }: Parts) {
   const admit = async (ctx: Context, access: Scope) => {
@@ -89,7 +93,7 @@ function routes({ authorize, limit, handlers }: Parts) {
           await next();
           return;
         }
-        ctx.state.route = path;
+        ctx.state.route = patternOf(path);
         if (access !== 'public') await admit(ctx, access);
         await handlers[id](ctx);
       });
@@ -112,10 +116,10 @@ function firstPath(ctx: Context & Routed): string | undefined {
 const noSuchOperation: Step = function noSuchOperation(ctx: Context & Routed) {
   const path = firstPath(ctx);
   if (path === undefined) throw new Problem('not-found', 'There is no such path.');
-  ctx.state.route = path;
   const layers = (ctx.matched ?? []).filter((layer) => String(layer.path) === path);
   const allow = [...new Set(layers.flatMap(({ methods }) => methods))].sort().join(', ');
   if (ctx.method !== 'OPTIONS') {
+    ctx.state.route = patternOf(path);
     throw new Problem('method-not-allowed', `Use ${allow}.`, { headers: { Allow: allow } });
   }
   ctx.set('Allow', allow);

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Problem } from '../errors';
 import type { Logger, LogLevel } from '../telemetry/logger';
 import type { Metrics } from '../telemetry/metrics';
+import { onBehalfOf } from '../telemetry/requests';
 import type { Context, Step } from './context';
 import { logFailure } from './problem';
 
@@ -11,7 +12,7 @@ export const UNMATCHED = 'unmatched';
 /** A name that anybody could claim would be worth nothing in an audit trail. */
 export const UNAUTHENTICATED = 'unauthenticated';
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
-const METHODS = new Set(['GET', 'HEAD', 'POST', 'OPTIONS', 'PUT', 'PATCH', 'DELETE']);
+const METHODS = new Set(['GET', 'POST', 'OPTIONS', 'PUT', 'PATCH', 'DELETE']);
 /** Asked every few seconds by machines: their success is no news. */
 export const PROBE_ROUTES: ReadonlySet<string> = new Set([
   '/health',
@@ -32,7 +33,7 @@ export const requestContext: Step = function requestContext(ctx, next) {
   ctx.state.startedAt = performance.now();
   ctx.state.route = UNMATCHED;
   ctx.res.setHeader('X-Request-ID', ctx.state.requestId);
-  return next();
+  return onBehalfOf([ctx.state.requestId], next);
 };
 
 /** Counts, times and logs every request once its answer has left, or its client has. */
@@ -45,7 +46,7 @@ export function observe(metrics: Metrics, logger: Logger): Step {
       const failure = brokenOff(ctx);
       if (failure !== undefined) logFailure(logger, ctx.state.requestId, failure);
       const status = ctx.res.writableFinished ? ctx.res.statusCode : (failure?.status ?? CLIENT_CLOSED);
-      const method = METHODS.has(ctx.method) ? ctx.method : 'other';
+      const method = ctx.method === 'HEAD' ? 'GET' : METHODS.has(ctx.method) ? ctx.method : 'other';
       metrics.observeRequest(method, ctx.state.route, status, milliseconds / 1_000);
       logAccess(logger, ctx, status, milliseconds);
     });

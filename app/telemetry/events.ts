@@ -23,6 +23,10 @@ export interface Events {
 export function createEvents(metrics: Metrics, logger: Logger): Events {
   function loanMoved(before: Loan, after: Loan, requestId: string): void {
     metrics.countTransition(before.status, after.status);
+    // Both as they are in the database. A pending loan goes nowhere but to its decision.
+    if (before.status === 'pending') {
+      metrics.observeDecision((Date.parse(after.updatedAt) - Date.parse(before.createdAt)) / 1_000);
+    }
     logger.log('info', 'loan moved', {
       request_id: requestId,
       loan_id: after.id,
@@ -33,7 +37,7 @@ export function createEvents(metrics: Metrics, logger: Logger): Events {
 
   return {
     loanCreated(loan, requestId) {
-      metrics.countLoan(loan.currency);
+      metrics.countLoan(loan);
       logger.log('info', 'loan created', {
         request_id: requestId,
         loan_id: loan.id,
@@ -42,7 +46,7 @@ export function createEvents(metrics: Metrics, logger: Logger): Events {
       });
     },
     loansCreated(loans, requestId) {
-      for (const { currency } of loans) metrics.countLoan(currency);
+      for (const loan of loans) metrics.countLoan(loan);
       logger.log('info', 'loans created', { request_id: requestId, loans: loans.length });
     },
     loanMoved,

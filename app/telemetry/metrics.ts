@@ -1,5 +1,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { allowedMoves, LOAN_STATUSES, type LoanStatus } from '../domain/loan';
+import { isLendable } from '../domain/currency';
+import { allowedMoves, type Loan, LOAN_STATUSES, type LoanStatus } from '../domain/loan';
+import { type Amount, formatAmount } from '../domain/money';
 import { METRICS, type MetricDefinition } from './names';
 
 /** The service's own registry and the typed handles of every metric in METRICS. */
@@ -15,14 +17,20 @@ export interface Metrics {
   /** The state of the breaker before the database, likewise. */
   watchCircuit(isOpen: () => boolean): void;
   readonly requestsShed: Counter<'reason'>;
-  /** Seconds. The route is a pattern of ours, never a path that a client made up. */
+  /**
+   * Seconds. The route is a pattern of ours, never a path that a client made up. A refusal (4xx) is counted by its route,
+   * and timed as one of all refusals: how long they take says nothing about a route, and would be most of the series.
+   */
   observeRequest(method: string, route: string, status: number, seconds: number): void;
-  observeQuery(operation: string, seconds: number): void;
-  /** Money is lent only in the currencies of ISO 4217, so that the values of this label are bounded. */
-  countLoan(currency: string): void;
+  observeQuery(operation: string, seconds: number, slow: boolean): void;
+  countLoan(loan: Pick<Loan, 'currency' | 'amount'>): void;
   countRepayment(currency: string): void;
   countReversal(currency: string): void;
   countTransition(from: LoanStatus, to: LoanStatus): void;
+  /** Seconds from the request for a loan to its approval or rejection. */
+  observeDecision(seconds: number): void;
+  /** The figures of the book as they were read at this time. */
+  showBook(book: Book, readAt: Date): void;
   countAuthFailure(reason: AuthFailure): void;
   countPurchase(result: 'done' | 'failed'): void;
 }
@@ -43,6 +51,16 @@ const AUTH_FAILURES = [
 ] as const;
 export type AuthFailure = (typeof AUTH_FAILURES)[number];
 
+/** Kept figures of all loans, one group for each currency and status that there is; see loan_totals in the database. */
+export type Book = readonly {
+  readonly currency: string;
+  readonly status: LoanStatus;
+  readonly loans: bigint;
+  readonly total: Amount;
+  /** Of the total, what was paid back as principal. */
+  readonly principalPaid: Amount;
+}[];
+
 interface PoolState {
   readonly totalCount: number;
   readonly idleCount: number;
@@ -59,12 +77,28 @@ interface BuildInformation {
 const SQLSTATE_CLASSES = ['connection', '08', '22', '23', '40', '42', '53', '55', '57', 'other'] as const;
 const SHED_REASONS = ['circuit_open', 'queue'] as const;
 const KNOWN_CURRENCIES = ['INR', 'KES', 'NGN', 'PHP', 'VND'] as const;
+/**
+ * ISO 4217 has some 160 codes, and each has dozens of series: as many as lenders use have their own, in a process. What
+ * is beyond them is counted together, and its amounts are not told, since those of several currencies have no sum.
+ */
+const MOST_CURRENCIES = 12;
+const OTHER = 'other';
+/** Label of a request that was answered with 4xx, see observeRequest. */
+const REFUSED = 'refused';
+/** Whatever the method was: that of a refusal is the client's. */
+const ANY = 'any';
+/** In these a loan's principal is with the borrower. */
+const WITH_BORROWER: readonly LoanStatus[] = ['disbursed', 'defaulted'];
 
 export function createMetrics({ version, commit, environment }: BuildInformation): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const requestDuration = histogram(registry, METRICS.httpRequestDuration);
+  const refusals = counter(registry, METRICS.httpRequestsRefused);
   const queryDuration = histogram(registry, METRICS.dbQueryDuration);
+  const slowQueries = counter(registry, METRICS.dbSlowQueries);
+  const amountRequested = histogram(registry, METRICS.loanAmountRequested);
+  const decisionDuration = histogram(registry, METRICS.loanDecisionDuration);
   const loansCreated = new Counter({ ...METRICS.loansCreated, ...own(registry, METRICS.loansCreated) });
   const dbQueryErrors = new Counter({ ...METRICS.dbQueryErrors, ...own(registry, METRICS.dbQueryErrors) });
   for (const sqlstate_class of SQLSTATE_CLASSES) dbQueryErrors.inc({ sqlstate_class }, 0);
@@ -73,6 +107,7 @@ export function createMetrics({ version, commit, environment }: BuildInformation
   for (const counter of [loansCreated, repayments, reversals]) {
     for (const currency of KNOWN_CURRENCIES) counter.inc({ currency }, 0);
   }
+  for (const currency of KNOWN_CURRENCIES) amountRequested.zero({ currency });
   const requestsShed = new Counter({ ...METRICS.requestsShed, ...own(registry, METRICS.requestsShed) });
   for (const reason of SHED_REASONS) requestsShed.inc({ reason }, 0);
   const transitions = new Counter({ ...METRICS.loanTransitions, ...own(registry, METRICS.loanTransitions) });
@@ -93,6 +128,8 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     1,
   );
 
+  const labelOf = createCurrencyLabels();
+  const showBook = createBookGauges(registry, labelOf);
   const observers = new Map<string, { observe(seconds: number): void }>();
   return {
     registry,
@@ -111,25 +148,37 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     },
     requestsShed,
     observeRequest(method, route, status, seconds) {
-      const key = `${method} ${route} ${status}`;
+      const refused = status >= 400 && status < 500;
+      const key = refused ? String(status) : `${method} ${route} ${status}`;
+      if (refused) refusals.inc({ route, status_code: status });
       let observer = observers.get(key);
       if (observer === undefined) {
-        observer = requestDuration.labels(method, route, String(status));
+        observer = refused
+          ? requestDuration.labels(ANY, REFUSED, String(status))
+          : requestDuration.labels(method, route, String(status));
         observers.set(key, observer);
       }
       observer.observe(seconds);
     },
-    observeQuery(operation, seconds) {
+    observeQuery(operation, seconds, slow) {
       let observer = observers.get(operation);
       if (observer === undefined) {
         observer = queryDuration.labels(operation);
         observers.set(operation, observer);
+        slowQueries.inc({ operation }, 0);
       }
       observer.observe(seconds);
+      if (slow) slowQueries.inc({ operation });
     },
-    countLoan: (currency) => loansCreated.inc({ currency }),
-    countRepayment: (currency) => repayments.inc({ currency }),
-    countReversal: (currency) => reversals.inc({ currency }),
+    countLoan({ currency: code, amount }) {
+      const currency = labelOf(code);
+      loansCreated.inc({ currency });
+      if (currency !== OTHER) amountRequested.observe({ currency }, unitsOf(amount));
+    },
+    countRepayment: (currency) => repayments.inc({ currency: labelOf(currency) }),
+    countReversal: (currency) => reversals.inc({ currency: labelOf(currency) }),
+    observeDecision: (seconds) => decisionDuration.observe(seconds),
+    showBook,
     countTransition: (from, to) => transitions.inc({ from, to }),
     countAuthFailure: (reason) => authFailures.inc({ reason }),
     countPurchase: (result) => purchases.inc({ result }),
@@ -143,12 +192,73 @@ export function sqlstateClass(code: string | undefined): string {
   return known.includes(code.slice(0, 2)) ? code.slice(0, 2) : 'other';
 }
 
+/** The first that are asked for have a label of their own, those that are known to come before all others. */
+function createCurrencyLabels(): (code: string) => string {
+  const labels = new Set<string>(KNOWN_CURRENCIES);
+  return (code) => {
+    if (labels.has(code)) return code;
+    if (labels.size >= MOST_CURRENCIES || !isLendable(code)) return OTHER;
+    labels.add(code);
+    return code;
+  };
+}
+
+/**
+ * Nothing is shown before the first time: a process that has just started would show an empty book. All processes of a
+ * cluster read the same book, so that one of them tells for all.
+ */
+function createBookGauges(registry: Registry, labelOf: (code: string) => string): Metrics['showBook'] {
+  const ofBook = (definition: MetricDefinition) => gauge(registry, definition, undefined, 'first');
+  const current = ofBook(METRICS.loansCurrent);
+  const amounts = ofBook(METRICS.loansAmount);
+  const outstanding = ofBook(METRICS.loansOutstanding);
+  const refreshed = gauge(registry, METRICS.loansRefreshed, undefined, 'max');
+  return (book, readAt) => {
+    const loansOf = new Map<string, bigint>();
+    for (const { currency, loans } of book) loansOf.set(currency, (loansOf.get(currency) ?? 0n) + loans);
+    const byLoans = [...loansOf].sort(([a, m], [b, n]) => Number(n - m) || (a < b ? -1 : 1)).map(([code]) => code);
+    const shown = [...new Set<string>([...KNOWN_CURRENCIES, ...byLoans.map(labelOf)])];
+    for (const each of [current, amounts, outstanding]) each.reset();
+    for (const currency of shown) {
+      // A status that has no loan any more is at 0, not gone.
+      for (const status of LOAN_STATUSES) current.set({ status, currency }, 0);
+      if (currency === OTHER) continue;
+      for (const status of LOAN_STATUSES) amounts.set({ status, currency }, 0);
+      outstanding.set({ currency }, 0);
+    }
+    for (const { currency: code, status, loans, total, principalPaid } of book) {
+      const currency = labelOf(code);
+      current.inc({ status, currency }, Number(loans));
+      if (currency === OTHER) continue;
+      amounts.inc({ status, currency }, unitsOf(total));
+      if (WITH_BORROWER.includes(status)) outstanding.inc({ currency }, unitsOf(total) - unitsOf(principalPaid));
+    }
+    refreshed.set(readAt.getTime() / 1_000);
+  };
+}
+
+/** For a graph, which is no place for exact money. */
+function unitsOf(amount: Amount): number {
+  return Number(formatAmount(amount));
+}
+
 function own(registry: Registry, definition: MetricDefinition) {
   return { labelNames: definition.labels, registers: [registry] };
 }
 
-function gauge(registry: Registry, definition: MetricDefinition, read?: () => number): Gauge {
+function counter(registry: Registry, definition: MetricDefinition): Counter {
+  return new Counter({ name: definition.name, help: definition.help, ...own(registry, definition) });
+}
+
+/** @param aggregator how the values of several processes make one; by default they are added up */
+function gauge(
+  registry: Registry,
+  definition: MetricDefinition,
+  read?: () => number,
+  aggregator: 'sum' | 'first' | 'max' = 'sum',
+): Gauge {
   return new Gauge({
+    aggregator,
     name: definition.name,
     help: definition.help,
     ...own(registry, definition),

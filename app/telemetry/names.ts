@@ -19,9 +19,15 @@ export const METRICS = {
   httpRequestDuration: {
     name: 'http_request_duration_seconds',
     type: 'histogram',
-    help: 'Time from request to finished response, by route pattern',
+    help: 'Time from request to finished response, by route pattern; route "refused" for what is answered with 4xx, see http_requests_refused_total',
     labels: ['method', 'route', 'status_code'],
     buckets: latencyBuckets,
+  },
+  httpRequestsRefused: {
+    name: 'http_requests_refused_total',
+    type: 'counter',
+    help: 'Requests that were answered with a status of 4xx, by route pattern',
+    labels: ['route', 'status_code'],
   },
   httpRequestsInFlight: {
     name: 'http_requests_in_flight',
@@ -34,7 +40,7 @@ export const METRICS = {
     type: 'histogram',
     help: 'Time of one database query, by the name of the operation',
     labels: ['operation'],
-    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.2, 0.5, 2],
   },
   dbQueryErrors: {
     name: 'db_query_errors_total',
@@ -75,7 +81,7 @@ export const METRICS = {
   loansCurrent: {
     name: 'loans_current',
     type: 'gauge',
-    help: 'Loans of the book, the same in every process, as it was at loans_metrics_refreshed_timestamp_seconds',
+    help: 'Loans of the book, the same in every process, as it was at loans_metrics_refreshed_timestamp_seconds; currency "other" for those beyond the first dozen',
     labels: ['status', 'currency'],
   },
   loansAmount: {
@@ -87,19 +93,19 @@ export const METRICS = {
   loansOutstanding: {
     name: 'loans_principal_outstanding',
     type: 'gauge',
-    help: 'What borrowers still owe of the principal in units of the currency',
+    help: 'What borrowers of disbursed and defaulted loans still owe of the principal in units of the currency',
     labels: ['currency'],
   },
   loansRefreshed: {
     name: 'loans_metrics_refreshed_timestamp_seconds',
     type: 'gauge',
-    help: 'When the figures of the book were last read from the database (Unix time)',
+    help: 'When the figures of the book were last read from the database (Unix time); 0 before the first time',
     labels: [],
   },
   loanAmountRequested: {
     name: 'loan_amount_requested',
     type: 'histogram',
-    help: 'Amounts asked for, in units of the currency',
+    help: 'Amounts of the loans created, in units of the currency',
     labels: ['currency'],
     buckets: [100, 1_000, 5_000, 10_000, 20_000, 50_000, 100_000, 1_000_000],
   },

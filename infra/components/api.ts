@@ -171,6 +171,7 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     DATABASE_CONNECT_TIMEOUT_MS: '2000',
     DATABASE_QUEUE_MS: '500',
     DATABASE_STATEMENT_TIMEOUT_MS: '1500',
+    SLOW_QUERY_MS: String(spec.api.slowQueryMs),
     PROCESSES: String(processes(spec)),
     DRAIN_MS: String(spec.api.drainSeconds * 1000),
     SHUTDOWN_TIMEOUT_MS: String(spec.api.shutdownSeconds * 1000),

@@ -39,6 +39,7 @@ export function settingsFor(options: {
     DATABASE_CONNECT_TIMEOUT_MS: '',
     DATABASE_QUEUE_MS: '',
     DATABASE_STATEMENT_TIMEOUT_MS: '',
+    SLOW_QUERY_MS: '',
     PROCESSES: '1',
     DRAIN_MS: '0',
     SHUTDOWN_TIMEOUT_MS: String(SHUTDOWN_TIMEOUT_MS),

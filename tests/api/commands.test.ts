@@ -84,7 +84,7 @@ it('recount says what the statistics lack, and adds it', async () => {
   await run(['migrate'], environment);
   await run(['seed'], environment);
   await database.sql("DELETE FROM loan_totals WHERE currency = 'KES'");
-  const lacking = [{ currency: 'KES', status: 'pending', loans: 1, amount: '12500.0000' }];
+  const lacking = [{ currency: 'KES', status: 'pending', loans: 1, amount: '12500.0000', principal_paid: '0.0000' }];
   const recount = async (...args: string[]) => resultOf((await run(['recount', ...args], environment)).stdout);
   expect(await recount('--dry-run')).toMatchObject({ dry_run: true, corrections: lacking });
   expect(await recount()).toMatchObject({ message: 'recount done', dry_run: false, corrections: lacking });

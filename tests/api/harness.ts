@@ -51,6 +51,7 @@ export const CONFIG: Config = {
     connectTimeoutMs: 1_000,
     queueMs: 500,
     statementTimeoutMs: 1_500,
+    slowQueryMs: 200,
   },
   processes: 1,
   drainMs: 0,

@@ -232,9 +232,9 @@ describe('recount', () => {
       "SET session_replication_role = replica; UPDATE loans SET status = 'approved' WHERE amount = 12500",
     );
     const wrong = [
-      { currency: 'KES', status: 'approved', loans: 1, amount: '12500.0000' },
-      { currency: 'KES', status: 'pending', loans: 0, amount: '-12497.5000' },
-      { currency: 'VND', status: 'repaid', loans: 1, amount: '1.0000' },
+      { currency: 'KES', status: 'approved', loans: 1, amount: '12500.0000', principal_paid: '0.0000' },
+      { currency: 'KES', status: 'pending', loans: 0, amount: '-12497.5000', principal_paid: '0.0000' },
+      { currency: 'VND', status: 'repaid', loans: 1, amount: '1.0000', principal_paid: '0.0000' },
     ];
     await withDatabase(async (database) => {
       expect(await recount(database, true)).toEqual(wrong);

@@ -32,7 +32,7 @@ export async function createDatabase({ migrated = true } = {}): Promise<TestData
 }
 
 export function connectionTo(port: number, name: string): Connection {
-  const budgets = { poolSize: 10, connectTimeoutMs: 1_000, queueMs: 500, statementTimeoutMs: 1_500 };
+  const budgets = { poolSize: 10, connectTimeoutMs: 1_000, queueMs: 500, statementTimeoutMs: 1_500, slowQueryMs: 200 };
   return { host: '127.0.0.1', port, name, user: 'postgres', ...budgets };
 }
 

@@ -1,0 +1,125 @@
+import { randomUUID } from 'node:crypto';
+import { METRICS } from '../../app/telemetry/names';
+import { CONFIG, LOAN, startService, type TestService, until } from './harness';
+import { createDatabase, type TestDatabase } from '../postgres/database';
+
+/** Slow and failed statements in the log: what, how long, for whom, and nothing of what was in them. */
+
+let behind: TestDatabase;
+let api: TestService;
+beforeAll(async () => {
+  behind = await createDatabase();
+  api = await startService({ database: { ...behind.connection, slowQueryMs: 150, statementTimeoutMs: 600 } });
+});
+afterAll(async () => {
+  await api.stop();
+  await behind.drop();
+});
+
+type Line = Record<string, unknown>;
+const lines = (message: string, operation: string): Line[] =>
+  api.logs().filter((line) => line.message === message && line.operation === operation);
+
+/** Nobody else writes loans while the requests are sent, for so long. */
+async function whileLocked<T>(seconds: number, work: () => Promise<T>): Promise<T> {
+  const locked = behind.sql(`BEGIN; LOCK TABLE loans; SELECT pg_sleep(${seconds})`);
+  await until(async () => {
+    const held = await behind.sql(
+      `SELECT FROM pg_locks WHERE relation = 'loans'::regclass AND mode = 'AccessExclusiveLock' AND granted`,
+    );
+    return held.length > 0;
+  });
+  const result = await work();
+  await locked;
+  return result;
+}
+
+it('a slow statement is a line with the id of its request, and a count', async () => {
+  const answer = await whileLocked(0.4, () => api.post(LOAN, { 'x-request-id': 'a-slow-one' }));
+  expect(answer.status).toBe(201);
+  await until(() => lines('slow query', 'loan_insert').length === 1);
+  const [line] = lines('slow query', 'loan_insert');
+  expect(line).toEqual({
+    timestamp: expect.any(String),
+    level: 'warn',
+    message: 'slow query',
+    request_id: 'a-slow-one',
+    operation: 'loan_insert',
+    duration_ms: expect.any(Number),
+  });
+  expect(line!.duration_ms).toBeGreaterThanOrEqual(150);
+  const { text } = await api.ask('GET', '/metrics');
+  expect(text).toContain(`${METRICS.dbSlowQueries.name}{operation="loan_insert"} 1\n`);
+  expect(text).toContain(`${METRICS.dbSlowQueries.name}{operation="loan_book"} 0\n`);
+});
+
+it('one that is for many requests names them all, those too that only share its answer', async () => {
+  const path = (await api.post(LOAN)).headers.location!;
+  const ids = Array.from({ length: 6 }, (_, index) => `together-${index}`);
+  await whileLocked(0.4, () =>
+    Promise.all([
+      ...ids.map((id) => api.ask('GET', path, { headers: { 'x-request-id': id } })),
+      ...ids.map((id) => api.ask('GET', '/api/v1/loans?limit=3', { headers: { 'x-request-id': `list-${id}` } })),
+    ]),
+  );
+  const named = (operation: string) =>
+    new Set(
+      lines('slow query', operation).flatMap((line) => (line.request_ids as string[] | undefined) ?? [line.request_id]),
+    );
+  await until(() => named('loan_by_id').size === ids.length && named('loan_list').size === ids.length);
+  expect([...named('loan_by_id')].sort()).toEqual(ids);
+  expect([...named('loan_list')].sort()).toEqual(ids.map((id) => `list-${id}`));
+});
+
+it('a failed statement is a line with its SQLSTATE', async () => {
+  const answer = await whileLocked(1, () => api.post(LOAN, { 'x-request-id': 'a-failed-one' }));
+  expect(answer.status).toBe(503);
+  const [line] = lines('query failed', 'loan_insert');
+  expect(line).toMatchObject({ level: 'warn', request_id: 'a-failed-one', code: '57014' });
+  expect(line!.duration_ms).toBeGreaterThanOrEqual(500);
+});
+
+it('what the service does by itself names no request', async () => {
+  const own = await startService({ database: { ...behind.connection, slowQueryMs: 0 } }, { readBookEveryMs: 30 });
+  await until(() => own.logs().some((line) => line.operation === 'loan_book'));
+  expect(own.logs().find((line) => line.operation === 'loan_book')).not.toHaveProperty('request_id');
+  await own.stop();
+});
+
+it('no line, and no metric, has what was sent', async () => {
+  const canaries = {
+    borrower: `borrower-canary-${randomUUID()}`,
+    amount: '31415.92',
+    key: `idempotency-canary-${randomUUID()}`,
+    secret: `bl_test_0123456789ab_${randomUUID().replaceAll('-', '')}${randomUUID().replaceAll('-', '')}`,
+    reference: `reference-canary-${randomUUID()}`,
+    query: `query-canary-${randomUUID()}`,
+    cookie: `cookie-canary-${randomUUID()}`,
+  };
+  const id = randomUUID();
+  // Every statement is logged, the one that fails as well.
+  const loud = await startService(
+    { ...CONFIG, database: { ...behind.connection, slowQueryMs: 0 } },
+    { newId: () => id },
+  );
+  const loan = { ...LOAN, borrower_id: canaries.borrower };
+  const headers = { 'idempotency-key': canaries.key, cookie: `session=${canaries.cookie}` };
+  expect((await loud.post(loan, headers)).status).toBe(201);
+  expect((await loud.post(loan, headers)).status).toBe(201);
+  expect((await loud.post(loan)).status).toBe(500); // Its id is taken.
+  expect((await loud.post({ ...loan, amount: canaries.amount, currency: canaries.query })).status).toBe(422);
+  const bearer = { authorization: `Bearer ${canaries.secret}` };
+  expect((await loud.ask('GET', `/api/v1/loans?borrower_id=${canaries.query}`, { headers: bearer })).status).toBe(401);
+  expect((await loud.ask('GET', `/api/v1/loans?borrower_id=${canaries.borrower}`)).status).toBe(200);
+  await loud.ask('POST', `/api/v1/loans/${id}/repayments`, {
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ amount: '1.00', reference: canaries.reference }),
+  });
+  const { text } = await loud.ask('GET', '/metrics');
+  await loud.stop();
+  const written = JSON.stringify(loud.logs());
+  expect(written).toContain('"message":"query failed","operation":"loan_insert"'.slice(0, 25));
+  expect(loud.logs()).toContainEqual(expect.objectContaining({ message: 'query failed', code: '23505' }));
+  const leaked = Object.entries(canaries).filter(([, canary]) => `${written}${text}`.includes(canary));
+  expect(leaked).toEqual([]);
+});
