@@ -36,8 +36,9 @@ smoke: node_modules/.package-lock.json ## Does it answer its users? Asked from t
 drift: node_modules/.package-lock.json ## What is not as it was deployed, and the remedy (JSON=1); exit code 1 when there is any
 	@$(TS) infra/main.ts drift $(STACK) $(if $(JSON),--json)
 
-logs: node_modules/.package-lock.json ## Follow the logs of all containers
-	@$(TS) infra/main.ts logs $(STACK)
+logs: node_modules/.package-lock.json ## All logs as one, in order: [REQUEST=id] [LEVEL=warn] [CONTAINER=api] [SINCE=15m] [FOLLOW=1] [JSON=1]
+	@$(TS) infra/main.ts logs $(STACK) $(if $(REQUEST),--request '$(REQUEST)') $(if $(LEVEL),--level '$(LEVEL)') \
+	  $(if $(CONTAINER),--container '$(CONTAINER)') $(if $(SINCE),--since '$(SINCE)') $(if $(FOLLOW),--follow) $(if $(JSON),--json)
 
 releases: node_modules/.package-lock.json ## What was deployed, when, and what became of it
 	@$(TS) infra/main.ts releases $(STACK)

@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { docker, StepError } from './deploy/engine';
@@ -19,6 +19,7 @@ import { autoscale } from './verbs/autoscale';
 import { canary } from './verbs/canary';
 import { drift } from './verbs/drift';
 import { keep } from './verbs/keep';
+import { logs } from './verbs/logs';
 import { maintenance, remindOfMaintenance } from './verbs/maintenance';
 import { preview } from './verbs/preview';
 import { releases } from './verbs/releases';
@@ -78,34 +79,6 @@ async function status(stack: string): Promise<void> {
   } else {
     throw new StepError(`${stack} is not running here`);
   }
-}
-
-/** All containers of the stack, each line with its container's name; follows until interrupted. */
-async function logs(stack: string): Promise<void> {
-  const names = (await ourContainers(stack, ['--format', '{{.Names}}'])).split('\n').filter(Boolean);
-  if (names.length === 0) {
-    if (stack !== 'development') throw new StepError(`${stack} is not running here: make up STACK=${stack}`);
-    await embedded('logs', '--follow');
-    return;
-  }
-  const width = Math.max(...names.map((name) => name.length));
-  await Promise.all(
-    names.map(
-      (name) =>
-        new Promise<void>((done) => {
-          const child = spawn('docker', ['logs', '--tail', '50', '--follow', name], {
-            stdio: ['ignore', 'pipe', 'pipe'],
-          });
-          for (const stream of [child.stdout, child.stderr]) {
-            stream.on('data', (chunk: Buffer) => {
-              for (const line of chunk.toString('utf8').trimEnd().split('\n'))
-                console.log(`${name.padEnd(width)} | ${line}`);
-            });
-          }
-          child.on('close', () => done());
-        }),
-    ),
-  );
 }
 
 async function seed(stack: string): Promise<void> {

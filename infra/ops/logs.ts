@@ -51,7 +51,6 @@ const ENGINE_TIME = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z) /;
 const POSTGRES = /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC \[\d+\] (?:\S+ )?([A-Z]+[0-9]?): +/;
 const NGINX_ERROR = /^(\d{4})\/(\d\d)\/(\d\d) (\d\d:\d\d:\d\d) \[(\w+)\] /;
 const LOGFMT_LEVEL = /(?:^|\s)(?:level|lvl)=(\w+)/;
-const LOGFMT_MESSAGE = /(?:^|\s)msg=(?:"((?:[^"\\]|\\.)*)"|(\S+))/;
 /** Lines that belong to the one before: further words of Postgres, and what is indented, as a stack trace. */
 const CONTINUES = /^(?:DETAIL|HINT|STATEMENT|CONTEXT|QUERY|LOCATION)$/;
 
@@ -130,9 +129,7 @@ function parseNginxError(text: string): Parsed | undefined {
 
 /** What says its level, as logfmt does, or nothing. */
 function parseText(text: string): Parsed {
-  const message = LOGFMT_MESSAGE.exec(text);
-  const level = levelNamed(LOGFMT_LEVEL.exec(text)?.[1]);
-  return { level, message: level !== undefined && message !== null ? text.trim() : text, fields: {} };
+  return { level: levelNamed(LOGFMT_LEVEL.exec(text)?.[1]), message: text, fields: {} };
 }
 
 function firstWord(text: string): string {
@@ -164,11 +161,11 @@ export function createFilter({ request, level = 'debug' }: Query): (entry: Entry
 
 /** Whether the line names it and not only a longer one that begins so; some lines name several requests. */
 function asWord(id: string): (text: string) => boolean {
-  const word = new RegExp(`(?<![A-Za-z0-9._-])${RegExp.escape?.(id) ?? escape(id)}(?![A-Za-z0-9._-])`);
+  const word = new RegExp(`(?<![A-Za-z0-9._-])${escaped(id)}(?![A-Za-z0-9._-])`);
   return (text) => text.includes(id) && word.test(text);
 }
 
-function escape(text: string): string {
+function escaped(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\-]/g, '\\$&');
 }
 
@@ -232,12 +229,14 @@ export function toJson({ time, container, component, level, message, fields }: E
 
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
 
-/** `15m`, `2h`, `1d` before now, or an ISO 8601 time, as one in UTC; undefined where it is none. */
+/** `15m`, `2h`, `1d` before now, or an ISO 8601 time, as the time of an entry; undefined where it is none. */
 export function sinceWhen(text: string, now: Date): string | undefined {
   const [, number, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
-  if (number !== undefined && unit !== undefined) {
-    return new Date(now.getTime() - Number(number) * (UNITS[unit] ?? 1) * 1_000).toISOString();
-  }
-  const moment = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : NaN;
-  return Number.isNaN(moment) ? undefined : new Date(moment).toISOString();
+  const moment =
+    number !== undefined && unit !== undefined
+      ? now.getTime() - Number(number) * (UNITS[unit] ?? 1) * 1_000
+      : /^\d{4}-\d\d-\d\d/.test(text)
+        ? Date.parse(text)
+        : NaN;
+  return Number.isNaN(moment) ? undefined : nineDigits(new Date(moment).toISOString());
 }
