@@ -1,6 +1,7 @@
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import { createContainer } from '../container';
+import { POSTGRES_LOG } from '../ops/postgres';
 import { createSecret, createStep } from '../step';
 import type { Context } from './context';
 import type { Images } from './images';
@@ -146,8 +147,7 @@ function serverSettings(memoryMib: number, maxConnections: number): string[] {
     shared_buffers: `${Math.floor(memoryMib / 4)}MB`,
     effective_cache_size: `${Math.floor((memoryMib * 3) / 4)}MB`,
     password_encryption: 'scram-sha-256',
-    log_min_duration_statement: '500ms',
-    log_timezone: 'UTC',
+    ...POSTGRES_LOG,
     timezone: 'UTC',
   };
   return Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]);

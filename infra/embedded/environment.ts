@@ -7,6 +7,7 @@ import { ensureCertificate } from '../../ssl/certificates';
 import { isHealthy, ROOT, runApiKey, runOnce, settingsFor, sizeOf, startApi, stopApi, untilHealthy } from './api';
 import { EmbeddedError } from './fault';
 import { freePort, portFault } from './ports';
+import { POSTGRES_LOG } from '../ops/postgres';
 import { findPostgres, isOpenToAll, openDirectory, type PostgresServer, startPostgres } from './postgres';
 import { isRunning, type ProcessReference } from './processes';
 
@@ -178,6 +179,7 @@ async function startDatabase(place: Place, directory: string, lastPort: number |
     directory,
     port: isFree ? lastPort : await freePort(),
     password: readSecret(file),
+    settings: POSTGRES_LOG,
     detachedLogFile: place.postgresLog,
   });
 }

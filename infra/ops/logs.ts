@@ -173,8 +173,8 @@ function escaped(text: string): string {
 export async function* merge(sources: readonly AsyncIterator<Entry>[]): AsyncGenerator<Entry, void> {
   const heads: { readonly source: AsyncIterator<Entry>; readonly entry: Entry }[] = [];
   const advance = async (source: AsyncIterator<Entry>) => {
-    const { done, value } = await source.next();
-    if (done !== true) heads.push({ source, entry: value });
+    const next: IteratorResult<Entry, unknown> = await source.next();
+    if (next.done !== true) heads.push({ source, entry: next.value });
   };
   await Promise.all(sources.map(advance));
   for (;;) {
@@ -218,7 +218,6 @@ export function describe(entry: Entry, prefix: string): string {
 
 /** A line stays a line, and commands to the terminal stay text. */
 function printable(text: string): string {
-  // eslint-disable-next-line no-control-regex -- these are what is looked for
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (one) => JSON.stringify(one).slice(1, -1));
 }
 

@@ -167,14 +167,14 @@ async function* linesOf(stream: NodeJS.ReadableStream): AsyncGenerator<string, v
 /** For as long as any of them writes. A quiet one holds up nobody, so that order holds within SETTLE_MS. */
 async function* settled(sources: readonly Source[]): AsyncGenerator<Entry, void> {
   let waiting: { readonly entry: Entry; readonly cameAt: number }[] = [];
-  let failure: unknown;
+  const failures: unknown[] = [];
   let reading = sources.length;
   for (const source of sources) {
     void (async () => {
       for await (const entry of entriesOf(source)) waiting.push({ entry, cameAt: performance.now() });
     })()
       // A container that is gone, as after a deploy, ends its own log and no other.
-      .catch((error: unknown) => (failure ??= error))
+      .catch((error: unknown) => failures.push(error))
       .finally(() => reading--);
   }
   for (;;) {
@@ -185,5 +185,6 @@ async function* settled(sources: readonly Source[]): AsyncGenerator<Entry, void>
     if (over) break;
     await new Promise((resolve) => setTimeout(resolve, SETTLE_MS / 3));
   }
-  if (failure !== undefined) throw failure;
+  const [failure] = failures;
+  if (failure instanceof Error) throw failure;
 }

@@ -55,20 +55,29 @@ it('a slow statement is a line with the id of its request, and a count', async (
 
 it('one that is for many requests names them all, those too that only share its answer', async () => {
   const path = (await api.post(LOAN)).headers.location!;
+  const own = await startService({ database: { ...behind.connection, slowQueryMs: 0 } });
   const ids = Array.from({ length: 6 }, (_, index) => `together-${index}`);
+  // The first ones wait for the lock, and the others for them.
   await whileLocked(0.4, () =>
     Promise.all([
-      ...ids.map((id) => api.ask('GET', path, { headers: { 'x-request-id': id } })),
-      ...ids.map((id) => api.ask('GET', '/api/v1/loans?limit=3', { headers: { 'x-request-id': `list-${id}` } })),
+      ...ids.map((id) => own.ask('GET', path, { headers: { 'x-request-id': id } })),
+      ...ids.map((id) => own.ask('GET', '/api/v1/loans?limit=3', { headers: { 'x-request-id': `list-${id}` } })),
     ]),
   );
-  const named = (operation: string) =>
-    new Set(
-      lines('slow query', operation).flatMap((line) => (line.request_ids as string[] | undefined) ?? [line.request_id]),
-    );
-  await until(() => named('loan_by_id').size === ids.length && named('loan_list').size === ids.length);
-  expect([...named('loan_by_id')].sort()).toEqual(ids);
-  expect([...named('loan_list')].sort()).toEqual(ids.map((id) => `list-${id}`));
+  await own.stop();
+  const served = (operation: string) =>
+    own
+      .logs()
+      .filter((line) => line.message === 'slow query' && line.operation === operation)
+      .map((line) => (line.request_ids as string[] | undefined) ?? [line.request_id]);
+  for (const [operation, wanted] of [
+    ['loan_by_id', ids],
+    ['loan_list', ids.map((id) => `list-${id}`)],
+  ] as const) {
+    const statements = served(operation);
+    expect(statements.flat().sort()).toEqual(wanted);
+    expect(statements.length).toBeLessThan(wanted.length);
+  }
 });
 
 it('a failed statement is a line with its SQLSTATE', async () => {
@@ -118,7 +127,6 @@ it('no line, and no metric, has what was sent', async () => {
   const { text } = await loud.ask('GET', '/metrics');
   await loud.stop();
   const written = JSON.stringify(loud.logs());
-  expect(written).toContain('"message":"query failed","operation":"loan_insert"'.slice(0, 25));
   expect(loud.logs()).toContainEqual(expect.objectContaining({ message: 'query failed', code: '23505' }));
   const leaked = Object.entries(canaries).filter(([, canary]) => `${written}${text}`.includes(canary));
   expect(leaked).toEqual([]);

@@ -28,7 +28,7 @@ let text: string;
 /** So that requests get further than to a loan that is not there. */
 const loans: string[] = [];
 
-jest.setTimeout(180_000);
+jest.setTimeout(300_000);
 
 beforeAll(async () => {
   api = await startService({
@@ -110,7 +110,7 @@ function arbitrary(): fc.Arbitrary<Send> {
         const sent = shown === undefined ? given : { ...given, authorization: `Bearer ${shown}` };
         return ask(api.port, verb, `${where}${what}`, {
           agent,
-          headers: sent as Record<string, string>,
+          headers: sent,
           ...(content === undefined || verb === 'GET' || verb === 'HEAD'
             ? {}
             : { body: typeof content === 'string' ? content : JSON.stringify(content) }),
@@ -143,6 +143,8 @@ async function throwRequests(): Promise<void> {
       raw(api.port, `${randomBytes(3).toString('hex')}${n} /${n} HTTP/1.1\r\n\r\n`),
     ),
   );
+  const headers = { ...JSON_BODY, authorization: `Bearer ${keys[0]!}`, 'idempotency-key': randomUUID() };
+  for (let n = 0; n < 2; n++) await ask(api.port, 'POST', '/api/loans', { agent, headers, body: JSON.stringify(LOAN) });
   agent.destroy();
 }
 
@@ -156,13 +158,12 @@ it(`has less than ${MOST_SERIES} series after ${REQUESTS} random requests`, () =
     byMetric.set(name, (byMetric.get(name) ?? 0) + 1);
   }
   const largest = [...byMetric].sort(([, a], [, b]) => b - a).slice(0, 8);
-  expect({ seed, series: series.length, largest }).toMatchObject({ series: expect.any(Number) });
   if (series.length >= MOST_SERIES) throw new Error(JSON.stringify({ seed, series: series.length, largest }));
   // They did get somewhere, or this proves nothing.
-  const counted = (status: string) => new RegExp(`status_code="${status}"`).test(text);
+  const counted = (status: string) => text.includes(`status_code="${status}"`);
   expect(['200', '201', '400', '401', '403', '404', '405', '409', '422'].filter((each) => !counted(each))).toEqual([]);
-  expect(text).toMatch(/^loans_created_total\{currency="other"\} [1-9]/m);
-  expect(text).toMatch(/^idempotency_replays_total [1-9]/m);
+  const rose = [/^loans_created_total\{currency="other"\} [1-9]/, /^idempotency_replays_total [1-9]/];
+  expect(rose.map((one) => series.filter((line) => one.test(line)).length)).toEqual([1, 1]);
 });
 
 it('has every metric that the table names, and what Node tells of itself', () => {

@@ -195,7 +195,10 @@ for (const stack of ['development', 'staging', 'production'] as const) {
         state: environment.state(),
         preview: environment.pulumi(['preview', '--diff', '-s', environment.stack]).output,
         inspect: docker(['inspect', ...names]),
-        logs: names.map((name) => docker(['logs', name])).join(''),
+        // Both streams: Postgres and nginx write what went wrong to the other one.
+        logs: names
+          .map((name) => execFileSync('sh', ['-c', 'docker logs "$0" 2>&1', name], { maxBuffer: 2 ** 28 }).toString())
+          .join(''),
         processes:
           names.map((name) => docker(['top', name, '-eo', 'pid,args'])).join('') +
           execFileSync('ps', ['-eo', 'args']).toString(),
@@ -208,6 +211,7 @@ for (const stack of ['development', 'staging', 'production'] as const) {
         ]),
       };
       expect(places.metrics).toContain('app_info');
+      expect(places.logs).toContain('database system is ready to accept connections');
       for (const [place, text] of Object.entries(places)) {
         for (const [index, secret] of secrets.entries()) {
           expect(secret.length).toBeGreaterThan(20);
