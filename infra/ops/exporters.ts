@@ -12,7 +12,7 @@ export const JOBS = {
   postgres: 'postgres',
   /** nginx's own counters (stub_status). */
   nginx: 'nginx',
-  /** What nginx answered, from its access log. */
+  /** What nginx answered. */
   accessLog: 'access-log',
   /** The machine under the engine. */
   host: 'host',
@@ -57,8 +57,9 @@ export const POSTGRES_METRICS = {
   lastScrapeError: 'pg_exporter_last_scrape_error',
 } as const;
 
+/** The gateway tells them itself (infra/exporters/gateway.js), so it is up where Prometheus could ask it. */
 export const NGINX_METRICS = {
-  up: 'nginx_up',
+  up: 'up',
   requests: 'nginx_http_requests_total',
   accepted: 'nginx_connections_accepted',
   handled: 'nginx_connections_handled',
@@ -66,6 +67,16 @@ export const NGINX_METRICS = {
   reading: 'nginx_connections_reading',
   writing: 'nginx_connections_writing',
   waiting: 'nginx_connections_waiting',
+} as const;
+
+/**
+ * What users were answered, as the gateway saw it; without /grafana/ and the like. `method` is a known one or `other`,
+ * `status` of the counter the code, of the histogram its class (`5xx`).
+ */
+export const ACCESS_LOG_METRICS = {
+  responses: 'nginx_http_response_count_total',
+  /** A histogram: `_bucket`, `_sum`, `_count`; among its bounds 0.2 and 0.3. */
+  seconds: 'nginx_http_response_time_seconds_hist',
 } as const;
 
 /** node_exporter. */
@@ -82,7 +93,7 @@ export const HOST_METRICS = {
   timeSynced: 'node_timex_sync_status',
 } as const;
 
-/** cAdvisor; the label `name` is the container's. */
+/** What the engine measures (infra/exporters/containers.mjs); labels `name` of the container and `component`. */
 export const CONTAINER_METRICS = {
   cpuSeconds: 'container_cpu_usage_seconds_total',
   cpuQuota: 'container_spec_cpu_quota',
@@ -95,6 +106,8 @@ export const CONTAINER_METRICS = {
   networkReceived: 'container_network_receive_bytes_total',
   networkSent: 'container_network_transmit_bytes_total',
   startTime: 'container_start_time_seconds',
+  /** By the engine itself, after it ended or was killed. */
+  restarts: 'container_restarts_total',
 } as const;
 
 /** blackbox_exporter. */
