@@ -37,6 +37,20 @@ const set = (name: string, key: string, value: unknown) => (config: Settings) =>
   (config[`branchloans:${name}`] as Settings)[key] = value;
 };
 
+it('has all exporters unless the settings say otherwise', () => {
+  const { limits, database, probes, host, containers, socket } = read('production').exporters;
+  expect({ database, probes, host, containers, socket }).toEqual({
+    database: true,
+    probes: true,
+    host: true,
+    containers: true,
+    socket: '/var/run/docker.sock',
+  });
+  expect(limits).toEqual({ cpus: 0.25, memoryMib: 96 });
+  const without = read('staging', (config) => (config['branchloans:exporters'] = { host: false })).exporters;
+  expect([without.host, without.containers]).toEqual([false, true]);
+});
+
 describe('the environments that ship', () => {
   const numbers = {
     development: { cpus: 1, memoryMib: 512, healthcheck: [30, 5, 3], replicas: 1, https: 8443 },
@@ -196,6 +210,21 @@ describe('wrong settings', () => {
       'a password in clear',
       (c) => (c['branchloans:prometheusPassword'] = 'x'),
       /^prometheusPassword: must be secret: pulumi config set --secret/,
+    ],
+    [
+      'the role of the exporter as that of the service',
+      set('database', 'user', 'branchloans_monitor'),
+      /^database\.user: .*is the role that reads statistics/,
+    ],
+    [
+      'an exporter that there is not',
+      (c) => (c['branchloans:exporters'] = { redis: true }),
+      /^exporters\.redis: unknown setting; known here: cpus, memory, healthcheck, database, probes, host, containers, socket/,
+    ],
+    [
+      'a socket that is nowhere',
+      (c) => (c['branchloans:exporters'] = { socket: 'tcp://engine:2375' }),
+      /^exporters\.socket: .*must be an absolute path on the Docker host/,
     ],
     [
       'a health check of 0s',

@@ -155,11 +155,13 @@ export class Engine {
       if (!this.#closed) setTimeout(() => this.countOutOfMemory(), AGAIN_MS).unref();
     };
     this.#listening = request({ socketPath: this.socketPath, path }, (response) => {
-      createInterface({ input: response }).on('line', (line) => {
-        const { id } = JSON.parse(line);
-        this.#outOfMemory.set(id, (this.#outOfMemory.get(id) ?? 0) + 1);
-      });
-      response.on('close', again).on('error', () => undefined);
+      createInterface({ input: response })
+        .on('line', (line) => {
+          const { id } = JSON.parse(line);
+          this.#outOfMemory.set(id, (this.#outOfMemory.get(id) ?? 0) + 1);
+        })
+        .on('error', () => undefined);
+      response.on('error', () => undefined).on('close', again);
     });
     this.#listening.on('error', again).end();
   }

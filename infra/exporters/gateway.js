@@ -6,8 +6,8 @@
 const BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2.5, 5, 10];
 /** Any other word is `other`: clients must not make series. */
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
-/** What operators look at is not what users wait for, and may take minutes. */
-const OPERATORS = /^\/(?:grafana|prometheus|alertmanager)(?:[/?]|$)/;
+/** Probes and what operators look at are not what users wait for; the latter may take minutes. */
+const NOT_OF_USERS = /^\/(?:(?:grafana|prometheus|alertmanager)(?:[/?]|$)|health(?:-db|\/live|\/ready)?(?:\?|$))/;
 
 /**
  * Evaluated when nginx logs a request.
@@ -15,7 +15,7 @@ const OPERATORS = /^\/(?:grafana|prometheus|alertmanager)(?:[/?]|$)/;
  */
 function count(r) {
   // Not $uri: an error page has another one.
-  if (OPERATORS.test(r.variables.request_uri)) return '';
+  if (NOT_OF_USERS.test(r.variables.request_uri)) return '';
   const asked = r.variables.request_method;
   const method = METHODS.indexOf(asked) < 0 ? 'other' : asked;
   const status = r.variables.status;

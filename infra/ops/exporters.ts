@@ -22,6 +22,20 @@ export const JOBS = {
   probe: 'probe',
 } as const;
 
+/**
+ * Containers of the exporters by the setting that switches them: `name` is component, alias on the network and end of the
+ * container's name. The gateway needs none.
+ */
+export const EXPORTERS = {
+  database: { job: JOBS.postgres, name: 'postgres-exporter', port: 9187 },
+  probes: { job: JOBS.probe, name: 'blackbox-exporter', port: 9115 },
+  host: { job: JOBS.host, name: 'node-exporter', port: 9100 },
+  containers: { job: JOBS.containers, name: 'container-exporter', port: 9104 },
+} as const;
+
+/** Port of the gateway for Prometheus alone. */
+export const GATEWAY_METRICS_PORT = 9113;
+
 /** Of prom-client, by itself: their names are not ours to choose. */
 export const RUNTIME_METRICS = {
   eventLoopLagP99: 'nodejs_eventloop_lag_p99_seconds',
@@ -33,7 +47,7 @@ export const RUNTIME_METRICS = {
   maxFiles: 'process_max_fds',
 } as const;
 
-/** postgres_exporter 0.11 and later; statements come from a query file of ours. */
+/** postgres_exporter. */
 export const POSTGRES_METRICS = {
   up: 'pg_up',
   commits: 'pg_stat_database_xact_commit',
@@ -79,7 +93,7 @@ export const ACCESS_LOG_METRICS = {
   seconds: 'nginx_http_response_time_seconds_hist',
 } as const;
 
-/** node_exporter. */
+/** node_exporter; `mountpoint` is `engine` (where the engine keeps its files) or `database`. */
 export const HOST_METRICS = {
   cpuSeconds: 'node_cpu_seconds_total',
   load1: 'node_load1',
@@ -110,7 +124,7 @@ export const CONTAINER_METRICS = {
   restarts: 'container_restarts_total',
 } as const;
 
-/** blackbox_exporter. */
+/** blackbox_exporter, for each probe of probes.ts. */
 export const PROBE_METRICS = {
   success: 'probe_success',
   duration: 'probe_duration_seconds',
