@@ -37,6 +37,26 @@ const set = (name: string, key: string, value: unknown) => (config: Settings) =>
   (config[`branchloans:${name}`] as Settings)[key] = value;
 };
 
+it('takes as much memory as docs/LIMITS.md says', () => {
+  const rows = readFileSync(resolve(__dirname, '../docs/LIMITS.md'), 'utf8').split('\n');
+  for (const stack of ['development', 'staging', 'production']) {
+    const { api, database, gateway, prometheus, grafana, exporters } = read(stack);
+    const of = ({ limits }: { limits: { memoryMib: number } }) => limits.memoryMib;
+    const running = [exporters.database, exporters.probes, exporters.host, exporters.containers].filter(Boolean).length;
+    const parts = [
+      api.replicas * of(api),
+      of(database),
+      of(gateway),
+      of(prometheus),
+      of(grafana),
+      running * of(exporters),
+    ];
+    const row = rows.find((line) => line.startsWith(`| ${stack} `)) ?? '';
+    const written = row.split('|').slice(2, -1).map(Number);
+    expect([stack, ...written]).toEqual([stack, ...parts, parts.reduce((sum, part) => sum + part)]);
+  }
+});
+
 it('has all exporters unless the settings say otherwise', () => {
   const { limits, database, probes, host, containers, socket } = read('production').exporters;
   expect({ database, probes, host, containers, socket }).toEqual({
