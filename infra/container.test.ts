@@ -50,6 +50,18 @@ describe('guardrails', () => {
     ).toEqual([]);
   });
 
+  it('let the container exporter read the engine, and only that one', () => {
+    const mounts = [{ type: 'bind', source: '/var/run/docker.sock', target: '/s', readOnly: true }];
+    const labels = (value: string) => [{ label: 'org.branchloans.component', value }];
+    expect(violations({ ...GOOD, mounts, labels: labels('container-exporter') })).toEqual([]);
+    expect(violations({ ...GOOD, mounts, labels: labels('node-exporter') })).toEqual(['mounts the Docker socket']);
+    const writable = mounts.map((mount) => ({ ...mount, readOnly: false }));
+    expect(violations({ ...GOOD, mounts: writable, labels: labels('container-exporter') })).toEqual([
+      'mounts the Docker socket',
+    ]);
+    expect(violations({ ...GOOD, mounts, user: '0:0', labels: labels('container-exporter') })).toHaveLength(1);
+  });
+
   it('end the program before anything is asked of the engine, for what is known at once', () => {
     expect(() => guarded('x', { ...GOOD, privileged: true })).toThrow(/guardrail: container x is privileged/);
     expect(() =>

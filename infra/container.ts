@@ -18,12 +18,15 @@ export interface ContainerSpec {
    * How a new version takes over.
    * - `beside`: the new container starts next to the old one, which goes last. Needs no fixed name and no port.
    * - in place: the old container stops first. For what owns files or ports; a short outage, after a rehearsal.
+   * - `unrehearsed`: the same without the rehearsal. For what nobody waits for.
    */
-  readonly replacement: 'beside' | InPlace;
+  readonly replacement: 'beside' | 'unrehearsed' | InPlace;
   /** An id or digest. Changing it replaces the container. */
   readonly image: pulumi.Input<string>;
   /** Numeric `uid:gid`, never root. */
   readonly user: string;
+  /** Further groups by their numbers. */
+  readonly groups?: readonly pulumi.Input<string>[];
   readonly entrypoint: readonly string[];
   readonly command?: readonly pulumi.Input<string>[];
   /** Never secrets: they would be readable by `docker inspect`. Changing it replaces the container. */
@@ -67,11 +70,12 @@ export function createContainer(
   spec: ContainerSpec,
   opts: pulumi.CustomResourceOptions,
 ): docker.Container {
-  const inPlace = spec.replacement === 'beside' ? undefined : spec.replacement;
+  const { replacement } = spec;
   const args: docker.ContainerArgs = {
-    ...(inPlace === undefined ? {} : { name }),
+    ...(replacement === 'beside' ? {} : { name }),
     image: spec.image,
     user: spec.user,
+    ...(spec.groups === undefined ? {} : { groupAdds: [...spec.groups] }),
     entrypoints: [...spec.entrypoint],
     ...(spec.command ? { command: [...spec.command] } : {}),
     envs: Object.entries(spec.environment ?? {})
@@ -121,11 +125,13 @@ export function createContainer(
     mustRun: true,
   };
   const checked = guarded(name, args);
-  const rehearsal = inPlace && createRehearsal(name, environment, spec, inPlace, checked, opts);
+  const rehearsal =
+    typeof replacement === 'string' ? undefined : createRehearsal(name, environment, spec, replacement, checked, opts);
   return new docker.Container(name, checked, {
     ...opts,
-    // The provider deletes first unless told otherwise: then nothing is deleted before the rehearsal is over.
-    ...(rehearsal ? { deleteBeforeReplace: true, dependsOn: rehearsal } : { deleteBeforeReplace: false }),
+    deleteBeforeReplace: replacement !== 'beside',
+    // Nothing is deleted before the rehearsal is over.
+    ...(rehearsal ? { dependsOn: rehearsal } : {}),
     // The provider says that it updates these in place, but sends nothing to the engine: without `mounts` a database
     // that is to move to another volume would go on with the old one.
     replaceOnChanges: ['healthcheck', 'tmpfs', 'cpuPeriod', 'cpuQuota', 'init', 'mounts'],

@@ -37,6 +37,40 @@ const set = (name: string, key: string, value: unknown) => (config: Settings) =>
   (config[`branchloans:${name}`] as Settings)[key] = value;
 };
 
+it('takes as much memory as docs/LIMITS.md says', () => {
+  const rows = readFileSync(resolve(__dirname, '../docs/LIMITS.md'), 'utf8').split('\n');
+  for (const stack of ['development', 'staging', 'production']) {
+    const { api, database, gateway, prometheus, grafana, exporters } = read(stack);
+    const of = ({ limits }: { limits: { memoryMib: number } }) => limits.memoryMib;
+    const running = [exporters.database, exporters.probes, exporters.host, exporters.containers].filter(Boolean).length;
+    const parts = [
+      api.replicas * of(api),
+      of(database),
+      of(gateway),
+      of(prometheus),
+      of(grafana),
+      running * of(exporters),
+    ];
+    const row = rows.find((line) => line.startsWith(`| ${stack} `)) ?? '';
+    const written = row.split('|').slice(2, -1).map(Number);
+    expect([stack, ...written]).toEqual([stack, ...parts, parts.reduce((sum, part) => sum + part)]);
+  }
+});
+
+it('has all exporters unless the settings say otherwise', () => {
+  const { limits, database, probes, host, containers, socket } = read('production').exporters;
+  expect({ database, probes, host, containers, socket }).toEqual({
+    database: true,
+    probes: true,
+    host: true,
+    containers: true,
+    socket: '/var/run/docker.sock',
+  });
+  expect(limits).toEqual({ cpus: 0.25, memoryMib: 96 });
+  const without = read('staging', (config) => (config['branchloans:exporters'] = { host: false })).exporters;
+  expect([without.host, without.containers]).toEqual([false, true]);
+});
+
 describe('the environments that ship', () => {
   const numbers = {
     development: { cpus: 1, memoryMib: 512, healthcheck: [30, 5, 3], replicas: 1, https: 8443 },
@@ -196,6 +230,21 @@ describe('wrong settings', () => {
       'a password in clear',
       (c) => (c['branchloans:prometheusPassword'] = 'x'),
       /^prometheusPassword: must be secret: pulumi config set --secret/,
+    ],
+    [
+      'the role of the exporter as that of the service',
+      set('database', 'user', 'branchloans_monitor'),
+      /^database\.user: .*is the role that reads statistics/,
+    ],
+    [
+      'an exporter that there is not',
+      (c) => (c['branchloans:exporters'] = { redis: true }),
+      /^exporters\.redis: unknown setting; known here: cpus, memory, healthcheck, database, probes, host, containers, socket/,
+    ],
+    [
+      'a socket that is nowhere',
+      (c) => (c['branchloans:exporters'] = { socket: 'tcp://engine:2375' }),
+      /^exporters\.socket: .*must be an absolute path on the Docker host/,
     ],
     [
       'a health check of 0s',

@@ -121,9 +121,29 @@ export interface EnvironmentSpec {
   };
   readonly prometheus: Service & { readonly retentionDays: number; readonly retentionMib: number };
   readonly grafana: Service;
+  /**
+   * What Prometheus asks besides the API, Prometheus itself and the gateway. Each that is true has a container of its own
+   * with these limits; switched off, its container goes and its metrics end, while those collected stay. No request waits
+   * for any of them.
+   */
+  readonly exporters: Service & {
+    /** Of the database. Has a role of its own, which reads statistics and no data. */
+    readonly database: boolean;
+    /** Checks through the public entrance. */
+    readonly probes: boolean;
+    /** Of the machine under the engine: one stack on a machine is enough. It sees the machine's network counters. */
+    readonly host: boolean;
+    /** Of this environment's containers. It reads the engine's socket, and whoever gets into it has the engine. */
+    readonly containers: boolean;
+    /** Path of that socket on the Docker host. */
+    readonly socket: string;
+  };
 }
 
 export type ImageName = keyof typeof defaultImages;
+
+/** Role of the database's exporter. */
+export const MONITOR = 'branchloans_monitor';
 
 /** Secrets that a stack may set itself; what is not set is generated and kept encrypted in the state. */
 export const SECRET_KEYS = ['databasePassword', 'prometheusPassword', 'grafanaPassword'] as const;
@@ -301,7 +321,9 @@ const schema = z.strictObject({
         'must be ./name (a Docker volume) or an absolute path (a directory of the Docker host)',
       ),
     name: identifier,
-    user: identifier.refine((name) => name !== 'postgres', 'must not be the superuser'),
+    user: identifier
+      .refine((name) => name !== 'postgres', 'must not be the superuser')
+      .refine((name) => name !== MONITOR, 'is the role that reads statistics: choose another name'),
     maxConnections: z.int().min(10).max(2_000).default(200),
   }),
   gateway: z.strictObject({
@@ -319,6 +341,20 @@ const schema = z.strictObject({
     })
     .prefault({}),
   grafana: z.strictObject({ ...service({ cpus: 0.5, memory: '512m' }) }).prefault({}),
+  exporters: z
+    .strictObject({
+      ...service({ cpus: 0.25, memory: '96m' }),
+      healthcheck: healthcheck.prefault({ interval: '30s', timeout: '5s', retries: 3 }),
+      database: z.boolean().default(true),
+      probes: z.boolean().default(true),
+      host: z.boolean().default(true),
+      containers: z.boolean().default(true),
+      socket: z
+        .string()
+        .regex(/^(\/[\w.-]+)+$/, 'must be an absolute path on the Docker host')
+        .default('/var/run/docker.sock'),
+    })
+    .prefault({}),
 });
 
 type Settings = z.output<typeof schema>;
@@ -410,7 +446,7 @@ function unwrap(at: unknown): unknown {
 
 function crossFieldFaults(settings: Settings): string[] {
   const faults: string[] = [];
-  for (const name of ['api', 'database', 'gateway', 'prometheus', 'grafana'] as const) {
+  for (const name of ['api', 'database', 'gateway', 'prometheus', 'grafana', 'exporters'] as const) {
     const { interval, timeout } = settings[name].healthcheck;
     if (timeout > interval)
       faults.push(`${name}.healthcheck.timeout: ${timeout}s is longer than the interval of ${interval}s`);
@@ -502,6 +538,14 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       retentionMib: s.prometheus.retentionSize,
     },
     grafana: toService(s.grafana),
+    exporters: {
+      ...toService(s.exporters),
+      database: s.exporters.database,
+      probes: s.exporters.probes,
+      host: s.exporters.host,
+      containers: s.exporters.containers,
+      socket: s.exporters.socket,
+    },
   };
 }
 

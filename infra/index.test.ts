@@ -4,6 +4,7 @@ import * as pulumi from '@pulumi/pulumi';
 import { parse } from 'yaml';
 import type { RehearseInput } from './deploy/rehearse';
 import { violations } from './guardrails';
+import { EXPORTERS } from './ops/exporters';
 
 /** The whole program under mocks: what it would ask the engine for. What the engine does is in tests/stack. */
 
@@ -78,8 +79,8 @@ async function run(): Promise<Record<string, unknown>> {
   });
   const outputs = await program();
   const resolved = await new Promise<Record<string, unknown>>((done) => pulumi.output(outputs).apply(done));
-  for (let waited = 0; containers().length < 6 && waited < 100; waited += 1) {
-    if (containersOf('grafana').length > 0 && containersOf('gateway').length > 0) break;
+  for (let waited = 0; waited < 100; waited += 1) {
+    if (['grafana', 'gateway', 'postgres-exporter'].every((part) => containersOf(part).length > 0)) break;
     await new Promise((done) => setTimeout(done, 20));
   }
   return resolved;
@@ -106,7 +107,8 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
 
   it('asks for one container of each part, and for as many of the API as the stack says', () => {
     expect(containersOf('api')).toHaveLength(stack === 'development' ? 1 : 2);
-    for (const part of ['database', 'gateway', 'prometheus', 'grafana']) expect(containersOf(part)).toHaveLength(1);
+    const parts = ['database', 'gateway', 'prometheus', 'grafana', ...Object.values(EXPORTERS).map(({ name }) => name)];
+    for (const part of parts) expect(containersOf(part)).toHaveLength(1);
   });
 
   it('breaks no guardrail', () => {
@@ -302,6 +304,33 @@ describe('the program', () => {
     const published = commands('publish').map(({ inputs }) => String(inputs['stdin']));
     expect(published.some((stdin) => stdin.includes('prometheus.yml') && stdin.includes('- api-canary'))).toBe(true);
     expect(outputs).toMatchObject({ canary: { image: expect.stringContaining('api-canary') } });
+  });
+
+  it('has the exporters that the settings leave on, and Prometheus asks those alone', async () => {
+    install(
+      'staging',
+      (config) => (config['branchloans:exporters'] = { host: false, containers: false, probes: false }),
+    );
+    await run();
+    const names = Object.values(EXPORTERS).map(({ name }) => name);
+    expect(names.filter((name) => containersOf(name).length > 0)).toEqual(['postgres-exporter']);
+    const [prometheus] = commands('publish').filter(({ inputs }) => String(inputs['stdin']).includes('prometheus.yml'));
+    expect(names.filter((name) => String(prometheus?.inputs['stdin']).includes(`${name}:`))).toEqual([
+      'postgres-exporter',
+    ]);
+    const pulled = registered
+      .filter(({ type }) => type === 'docker:index/remoteImage:RemoteImage')
+      .map(({ name }) => name);
+    expect(pulled.filter((name) => /-(node|node-exporter|blackbox-exporter)$/.test(name))).toEqual([]);
+  });
+
+  it('gives the exporter of the database a role of its own, after the service has its', async () => {
+    install('staging');
+    await run();
+    const index = (part: string) => registered.findIndex(({ name }) => name === `branchloans-staging-${part}`);
+    expect(index('postgres-exporter-role')).toBeGreaterThan(index('database-roles'));
+    const role = JSON.parse(String(registered[index('postgres-exporter-role')]?.inputs['stdin'])) as object;
+    expect(role).toMatchObject({ container: 'branchloans-staging-database', user: 'branchloans_monitor' });
   });
 
   it('takes a password that the stack sets itself', async () => {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
@@ -5,6 +6,7 @@ import { CertificateError, ensureCertificate, readCertificate } from '../ssl/cer
 import { Api } from './components/api';
 import type { Context } from './components/context';
 import { Database } from './components/database';
+import { Exporters } from './components/exporters';
 import { Gateway } from './components/gateway';
 import { Images } from './components/images';
 import { Monitoring } from './components/monitoring';
@@ -38,9 +40,11 @@ async function certificateOf({ domain, gateway, url }: EnvironmentSpec) {
   const root = resolve(__dirname, '..');
   const own = gateway.certificate;
   const files = own
-    ? { certificateFile: resolve(root, own.certificateFile), keyFile: resolve(root, own.keyFile) }
+    ? { certificateFile: resolve(root, own.certificateFile), keyFile: resolve(root, own.keyFile), caFile: undefined }
     : await ensureCertificate({ directory: resolve(root, 'ssl'), domain });
-  return readCertificate({ ...files, domain: own ? new URL(url).hostname : domain });
+  const pair = readCertificate({ ...files, domain: own ? new URL(url).hostname : domain });
+  // Where nothing is known of who issued it, it vouches for itself; its names and dates count all the same.
+  return { ...pair, authority: files.caFile === undefined ? pair.certificate : readFileSync(files.caFile, 'utf8') };
 }
 
 export = async () => {
@@ -68,6 +72,12 @@ export = async () => {
       { ...opts, dependsOn: api },
     );
   const monitoring = new Monitoring(named('monitoring'), context, { images, network }, opts);
+  new Exporters(
+    named('exporters'),
+    context,
+    { images, network, database: database.connection, authority: certificate.authority },
+    opts,
+  );
   const gateway = new Gateway(
     named('gateway'),
     context,

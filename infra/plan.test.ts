@@ -118,3 +118,26 @@ it.each([
     interrupted: [],
   });
 });
+
+/** Not recorded either: what switching an exporter or its image gives. */
+const exporter = (op: string, name: string, image?: [before: string, after: string]): PlannedStep => ({
+  op,
+  urn: `urn:pulumi:staging::branchloans::branchloans:infra:Exporters$docker:index/container:Container::bl-${name}`,
+  ...(op === 'create' ? {} : { oldState: { inputs: image ? { image: image[0] } : {} } }),
+  ...(op === 'delete' ? {} : { newState: { inputs: image ? { image: image[1] } : {} } }),
+});
+
+it.each<[string, PlannedStep, RegExp, string[]]>([
+  ['made', exporter('create', 'node-exporter'), /^Node exporter: its container is made\.$/, []],
+  ['removed', exporter('delete', 'container-exporter'), /^Container exporter: its container is removed\.$/, []],
+  [
+    'replaced',
+    exporter('replace', 'postgres-exporter', ['sha256:a', 'sha256:b']),
+    /^Postgres exporter: .*in place \(image sha256:a -> sha256:b\): some seconds without its metrics\.$/,
+    ['Postgres exporter'],
+  ],
+])('an exporter that is %s', (_, step, sentence, interrupted) => {
+  expect(inWords([stable, step])).toEqual(
+    expect.objectContaining({ changes: [expect.stringMatching(sentence)], warnings: [], interrupted }),
+  );
+});

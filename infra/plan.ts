@@ -27,7 +27,18 @@ export interface Words {
 /** Where Pulumi does not know a value before the update. */
 const UNKNOWN = '04da6b54-80e4-46f7-96ec-b56ff0331ba9';
 const SECRET = '[secret]';
-const PARTS = ['Images', 'Network', 'Database', 'Releases', 'API', 'Canary', 'Prometheus', 'Grafana', 'Gateway'];
+/** Part -> what the names of its resources hold, and the image that it runs. */
+const EXPORTERS: Readonly<Record<string, { readonly name: string; readonly image: string }>> = {
+  'Postgres exporter': { name: 'postgres-exporter', image: 'postgres-exporter' },
+  'Blackbox exporter': { name: 'blackbox-exporter', image: 'blackbox-exporter' },
+  'Node exporter': { name: 'node-exporter', image: 'node-exporter' },
+  'Container exporter': { name: 'container-exporter', image: 'node' },
+};
+const PARTS = [
+  ...['Images', 'Network', 'Database', 'Releases', 'API', 'Canary', 'Prometheus', 'Grafana'],
+  ...Object.keys(EXPORTERS),
+  'Gateway',
+];
 
 interface Resource {
   readonly op: string;
@@ -80,6 +91,10 @@ export function readUrn(urn: string): { readonly part: string; readonly type: st
 
 function partOf(component: string, name: string): string {
   if (component === 'Api') return name.includes('-api-canary') ? 'Canary' : 'API';
+  if (component === 'Exporters') {
+    const own = Object.entries(EXPORTERS).find(([, exporter]) => name.includes(`-${exporter.name}`));
+    return own?.[0] ?? component;
+  }
   if (component !== 'Monitoring') return component;
   return name.includes('-grafana') ? 'Grafana' : 'Prometheus';
 }
@@ -198,7 +213,7 @@ function stdinOf(inputs: Inputs | undefined): Inputs {
   }
 }
 
-/** Database, gateway, Prometheus, Grafana: one container each, which stops before the next one starts. */
+/** Database, gateway, Prometheus, Grafana, exporters: one container each, which stops before the next one starts. */
 function tellPart(part: string, changed: readonly Resource[], images: readonly Resource[], told: Telling): void {
   for (const container of changed.filter(({ kind }) => kind === 'container')) {
     if (container.op === 'update') {
@@ -238,7 +253,7 @@ function whileReplaced(part: string, { before, after }: Resource): string {
     case 'Grafana':
       return 'some seconds without Grafana. Sessions and what was made by hand in it are gone; dashboards come back.';
     default:
-      return 'some seconds without it.';
+      return part in EXPORTERS ? 'some seconds without its metrics.' : 'some seconds without it.';
   }
 }
 
@@ -270,13 +285,15 @@ function tellSteps(part: string, own: readonly Resource[], all: readonly Resourc
     } else if (name.endsWith('-roles')) {
       // After a new container it only confirms what is there.
       if (op === 'update') told.changes.push('Database: its role and password are set, and the database is made.');
+    } else if (name.endsWith('-role')) {
+      if (op === 'update' || op === 'create') told.changes.push('Database: the role that reads its statistics is set.');
     } else if (/-(password|key|token)$/.test(name)) {
       told.changes.push(
         after
           ? `${part}: a new secret is made (${name}).`
           : `${part}: the generated secret ${name} is dropped: the stack sets its own.`,
       );
-    } else if (!/-(gate|migrate|directory|rehearsal|open)$/.test(name)) {
+    } else if (!/-(gate|migrate|directory|rehearsal|open|socket)$/.test(name)) {
       told.changes.push(`${part}: the step ${name} ${after ? 'runs' : 'is no longer part of a deploy'}.`);
     }
   }
@@ -388,7 +405,11 @@ function imageWords({ part, before, after }: Resource, images: readonly Resource
   return part === 'API' ? `${release} ${to} (from ${from})` : `${release} ${from} -> ${to}`;
 }
 
-const IMAGES: Readonly<Record<string, string>> = { Database: 'postgres', Gateway: 'nginx' };
+const IMAGES: Readonly<Record<string, string>> = {
+  Database: 'postgres',
+  Gateway: 'nginx',
+  ...Object.fromEntries(Object.entries(EXPORTERS).map(([part, { image }]) => [part, image])),
+};
 
 function shortId(image: unknown): string {
   if (typeof image !== 'string' || image === SECRET || image === UNKNOWN) return 'another one';

@@ -16,6 +16,8 @@ export interface Connection {
   readonly password: pulumi.Output<string>;
   /** Where its files lie: others hold another database, or none yet. */
   readonly files: pulumi.Output<string>;
+  /** Name and id of its container. */
+  readonly container: docker.Container;
   /** Resolves when role, password and database are as described. */
   readonly ready: pulumi.Resource;
 }
@@ -96,7 +98,16 @@ export class Database extends pulumi.ComponentResource {
       { parent: this, engine, triggers: [container.id] },
     );
     const { name: databaseName, user } = database;
-    this.connection = { host: 'database', port: 5432, name: databaseName, user, password, files: source, ready };
+    this.connection = {
+      host: 'database',
+      port: 5432,
+      name: databaseName,
+      user,
+      password,
+      files: source,
+      container,
+      ready,
+    };
     this.registerOutputs({ host: this.connection.host });
   }
 }
@@ -149,6 +160,10 @@ function serverSettings(memoryMib: number, maxConnections: number): string[] {
     password_encryption: 'scram-sha-256',
     ...POSTGRES_LOG,
     timezone: 'UTC',
+    // How often and how long, for the monitoring. Utility statements are left out: their texts may hold a password.
+    shared_preload_libraries: 'pg_stat_statements',
+    'pg_stat_statements.max': '1000',
+    'pg_stat_statements.track_utility': 'off',
   };
   return Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]);
 }

@@ -1,9 +1,12 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import * as pulumi from '@pulumi/pulumi';
 import { createContainer } from '../container';
 import type { Release } from '../deploy/ledger';
 import type { SwitchOutput } from '../deploy/switch';
 import { LABEL } from '../labels';
 import { withCanary } from '../ops/canary';
+import { GATEWAY_METRICS_PORT } from '../ops/exporters';
 import { MAINTENANCE_FLAG, renderOperators } from '../ops/maintenance';
 import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT, WIND_DOWN } from '../ops/nginx';
 import { createSecret, createStep } from '../step';
@@ -72,6 +75,7 @@ export class Gateway extends pulumi.ComponentResource {
         maintenance: `${MOUNT}/${MAINTENANCE_FLAG}`,
         operators: `${CURRENT}/operators.conf`,
       },
+      metrics: { port: GATEWAY_METRICS_PORT, script: `${CURRENT}/gateway.js` },
       // As long as the old API containers, which are told to go only after the reload.
       workerShutdownTimeoutSeconds: Math.max(LEAST_FINISH_SECONDS, spec.api.drainSeconds + spec.api.shutdownSeconds),
     });
@@ -93,6 +97,7 @@ export class Gateway extends pulumi.ComponentResource {
       {
         files: {
           'nginx.conf': configuration,
+          'gateway.js': readFileSync(resolve(__dirname, '../exporters/gateway.js'), 'utf8'),
           'upstream.conf': pulumi
             .all([args.api.active, args.canary?.active])
             .apply(([{ containers }, canary]) =>

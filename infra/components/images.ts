@@ -14,6 +14,10 @@ export class Images extends pulumi.ComponentResource {
   readonly nginx: pulumi.Output<string>;
   readonly prometheus: pulumi.Output<string>;
   readonly grafana: pulumi.Output<string>;
+  /** @returns the image of an exporter, on the engine only where the stack has that exporter */
+  readonly exporter: (
+    image: 'postgres-exporter' | 'blackbox-exporter' | 'node-exporter' | 'node',
+  ) => pulumi.Output<string>;
   readonly api: pulumi.Output<string>;
   /** What the API's image is called outside this engine; its digest where it came from a registry. */
   readonly apiReference: pulumi.Output<string>;
@@ -29,6 +33,7 @@ export class Images extends pulumi.ComponentResource {
     this.nginx = pull('nginx', spec.images.nginx).imageId;
     this.prometheus = pull('prometheus', spec.images.prometheus).imageId;
     this.grafana = pull('grafana', spec.images.grafana).imageId;
+    this.exporter = (image) => pull(image, spec.images[image]).imageId;
 
     if (spec.api.image !== undefined) {
       const image = pull('api', spec.api.image);

@@ -56,7 +56,14 @@ function createPrometheus(
     `${name}-files`,
     context,
     {
-      files: { 'prometheus.yml': renderPrometheus({ environment: spec.stack, canary: spec.canary !== undefined }) },
+      files: {
+        'prometheus.yml': renderPrometheus({
+          environment: spec.stack,
+          url: spec.url,
+          exporters: spec.exporters,
+          canary: spec.canary !== undefined,
+        }),
+      },
       owner: { uid: 65_534, gid: 65_534 },
       helperImage: images.nginx,
       check: images.prometheus.apply((image) => ({

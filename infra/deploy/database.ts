@@ -35,21 +35,45 @@ export async function roles(input: RolesInput): Promise<void> {
   await refuseForeignOwner(input);
   const user = quoteIdentifier(input.user);
   const sql = [
-    // A failing statement is logged by the server with its text, and this text holds a password.
-    'SET log_min_error_statement = panic; SET log_min_duration_statement = -1; SET log_statement = none;',
+    QUIETLY,
     `SELECT 'CREATE ROLE ${user} LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${quote(input.user)}) \\gexec`,
     `ALTER ROLE ${user} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD ${quote(input.password)};`,
     `SELECT 'CREATE DATABASE ${quoteIdentifier(input.database)} OWNER ${user}'`,
     `  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = ${quote(input.database)}) \\gexec`,
     `REVOKE ALL ON DATABASE ${quoteIdentifier(input.database)} FROM PUBLIC;`,
   ].join('\n');
-  await docker(
-    `Setting up the role ${input.user} and the database ${input.database}`,
-    ['exec', '--interactive', input.container, 'psql', '--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1'].concat([
-      ...['--dbname', 'postgres', '--file', '-'],
-    ]),
-    sql,
-  );
+  await psql(`Setting up the role ${input.user} and the database ${input.database}`, input.container, sql);
+}
+
+/** A failing statement is logged by the server with its text, and a text that follows holds a password. */
+const QUIETLY = 'SET log_min_error_statement = panic; SET log_min_duration_statement = -1; SET log_statement = none;';
+
+async function psql(purpose: string, container: string, sql: string): Promise<void> {
+  const command = ['psql', '--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1', '--dbname', 'postgres', '--file', '-'];
+  await docker(purpose, ['exec', '--interactive', container, ...command], sql);
+}
+
+/** Makes a role that reads the server's statistics, and what it reads of statements; no data of the service. */
+export interface MonitorInput {
+  readonly container: string;
+  readonly user: string;
+  readonly password: string;
+}
+
+/** Its own connections and one that hangs; more would be taken from the service. */
+const MONITOR_CONNECTIONS = 5;
+
+export async function monitor({ container, user, password }: MonitorInput): Promise<void> {
+  const role = quoteIdentifier(user);
+  const sql = [
+    QUIETLY,
+    `SELECT 'CREATE ROLE ${role} LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${quote(user)}) \\gexec`,
+    `ALTER ROLE ${role} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE CONNECTION LIMIT ${MONITOR_CONNECTIONS} PASSWORD ${quote(password)};`,
+    `GRANT pg_monitor TO ${role};`,
+    // In the database that holds nothing else: what it shows is of the whole server.
+    'CREATE EXTENSION IF NOT EXISTS pg_stat_statements;',
+  ].join('\n');
+  await psql(`Setting up the role ${user}`, container, sql);
 }
 
 /** Tables belong to the role that made them: another role would find a database that it cannot use. */

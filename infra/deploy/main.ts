@@ -1,10 +1,11 @@
-import { own, roles, type OwnInput, type RolesInput } from './database';
+import { monitor, type MonitorInput, own, roles, type OwnInput, type RolesInput } from './database';
 import { StepError } from './engine';
 import { gate, type GateInput } from './gate';
 import { type Attempt, recordFailure } from './ledger';
 import { runOnce } from './oneshot';
 import { publish, type PublishInput } from './publish';
 import { rehearse, type RehearseInput } from './rehearse';
+import { socket, type SocketInput } from './socket';
 import { open, type OpenInput, switchOver, type SwitchInput } from './switch';
 import type { OneShot } from '../container';
 
@@ -16,6 +17,8 @@ export interface Steps {
   publish: PublishInput;
   own: OwnInput;
   roles: RolesInput;
+  monitor: MonitorInput;
+  socket: SocketInput;
   gate: GateInput;
   switch: SwitchInput;
   open: OpenInput;
@@ -28,6 +31,8 @@ const steps: { [Name in keyof Steps]: (input: Steps[Name]) => Promise<unknown> }
   publish,
   own,
   roles,
+  monitor,
+  socket,
   gate,
   switch: switchOver,
   open,

@@ -12,7 +12,7 @@ export const JOBS = {
   postgres: 'postgres',
   /** nginx's own counters (stub_status). */
   nginx: 'nginx',
-  /** What nginx answered, from its access log. */
+  /** What nginx answered. */
   accessLog: 'access-log',
   /** The machine under the engine. */
   host: 'host',
@@ -21,6 +21,20 @@ export const JOBS = {
   /** Black-box checks through the public entrance; the label `probe` names the check. */
   probe: 'probe',
 } as const;
+
+/**
+ * Containers of the exporters by the setting that switches them: `name` is component, alias on the network and end of the
+ * container's name. The gateway needs none.
+ */
+export const EXPORTERS = {
+  database: { job: JOBS.postgres, name: 'postgres-exporter', port: 9187 },
+  probes: { job: JOBS.probe, name: 'blackbox-exporter', port: 9115 },
+  host: { job: JOBS.host, name: 'node-exporter', port: 9100 },
+  containers: { job: JOBS.containers, name: 'container-exporter', port: 9104 },
+} as const;
+
+/** Port of the gateway for Prometheus alone. */
+export const GATEWAY_METRICS_PORT = 9113;
 
 /** Of prom-client, by itself: their names are not ours to choose. */
 export const RUNTIME_METRICS = {
@@ -33,7 +47,7 @@ export const RUNTIME_METRICS = {
   maxFiles: 'process_max_fds',
 } as const;
 
-/** postgres_exporter 0.11 and later; statements come from a query file of ours. */
+/** postgres_exporter. */
 export const POSTGRES_METRICS = {
   up: 'pg_up',
   commits: 'pg_stat_database_xact_commit',
@@ -57,8 +71,9 @@ export const POSTGRES_METRICS = {
   lastScrapeError: 'pg_exporter_last_scrape_error',
 } as const;
 
+/** The gateway tells them itself (infra/exporters/gateway.js), so it is up where Prometheus could ask it. */
 export const NGINX_METRICS = {
-  up: 'nginx_up',
+  up: 'up',
   requests: 'nginx_http_requests_total',
   accepted: 'nginx_connections_accepted',
   handled: 'nginx_connections_handled',
@@ -68,7 +83,17 @@ export const NGINX_METRICS = {
   waiting: 'nginx_connections_waiting',
 } as const;
 
-/** node_exporter. */
+/**
+ * What users were answered, as the gateway saw it; without /grafana/ and the like. `method` is a known one or `other`,
+ * `status` of the counter the code, of the histogram its class (`5xx`).
+ */
+export const ACCESS_LOG_METRICS = {
+  responses: 'nginx_http_response_count_total',
+  /** A histogram: `_bucket`, `_sum`, `_count`; among its bounds 0.2 and 0.3. */
+  seconds: 'nginx_http_response_time_seconds_hist',
+} as const;
+
+/** node_exporter; `mountpoint` is `engine` (where the engine keeps its files) or `database`. */
 export const HOST_METRICS = {
   cpuSeconds: 'node_cpu_seconds_total',
   load1: 'node_load1',
@@ -82,7 +107,7 @@ export const HOST_METRICS = {
   timeSynced: 'node_timex_sync_status',
 } as const;
 
-/** cAdvisor; the label `name` is the container's. */
+/** What the engine measures (infra/exporters/containers.mjs); labels `name` of the container and `component`. */
 export const CONTAINER_METRICS = {
   cpuSeconds: 'container_cpu_usage_seconds_total',
   cpuQuota: 'container_spec_cpu_quota',
@@ -95,9 +120,11 @@ export const CONTAINER_METRICS = {
   networkReceived: 'container_network_receive_bytes_total',
   networkSent: 'container_network_transmit_bytes_total',
   startTime: 'container_start_time_seconds',
+  /** By the engine itself, after it ended or was killed. */
+  restarts: 'container_restarts_total',
 } as const;
 
-/** blackbox_exporter. */
+/** blackbox_exporter, for each probe of probes.ts. */
 export const PROBE_METRICS = {
   success: 'probe_success',
   duration: 'probe_duration_seconds',

@@ -35,6 +35,8 @@ export interface GatewayOptions {
   readonly connectionsPerAddress?: number;
   /** nginx's `auto` counts the host's cores, not the container's share of them. */
   readonly workerProcesses?: number;
+  /** Where nginx tells its figures (exporters/gateway.js). Publish the port nowhere. */
+  readonly metrics?: { readonly port: number; readonly script: string };
 }
 
 /** What the gateway waits for, in seconds. The API gives up by itself after about 2 s, and a client's body after 30 s. */
@@ -65,7 +67,8 @@ export function renderGateway(options: GatewayOptions): string {
   // nginx warns of a name that stands there twice.
   const names = [...new Set([options.domain, 'localhost', '127.0.0.1', ...(options.names ?? [])])];
   const { listen, files } = options;
-  for (const value of [...names, ...Object.values(files)]) {
+  const { metrics } = options;
+  for (const value of [...names, ...Object.values(files), ...(metrics === undefined ? [] : [metrics.script])]) {
     if (!/^[A-Za-z0-9._/-]+$/.test(value)) throw new Error(`"${value}" cannot stand in the gateway's configuration`);
   }
   const servers = [
@@ -73,11 +76,12 @@ export function renderGateway(options: GatewayOptions): string {
     renderPublic(listen.https, names, options),
     renderClearText(listen.http, names, options),
     ...(listen.api === undefined ? [] : [renderApiListener(listen.api, options)]),
+    ...(metrics === undefined ? [] : [renderMetricsListener(metrics.port)]),
   ];
   return `# Generated. Change infra/ops/nginx.ts instead.
 ${renderProcess(options)}
 http {
-${indent([renderClients(options), renderTls(files), renderLog(), renderAnswers(), renderMaintenance(files), renderForwarding(files), ...servers].join('\n'))}
+${indent([renderClients(options), renderTls(files), renderLog(metrics), renderAnswers(), renderMaintenance(files), renderForwarding(files), ...servers].join('\n'))}
 }
 `;
 }
@@ -164,6 +168,9 @@ function weightedServersOf(upstream: string): Server[] {
   return [...lines].map(([, name = '', weight = '1']) => ({ name, weight: Number(weight) }));
 }
 
+/** On the port of `metrics`. */
+export const METRICS_PATHS = { connections: '/metrics/connections', responses: '/metrics/responses' } as const;
+
 /** Text of the file that names the version of all files; `{version}` is to be replaced. */
 export const VERSION_TEXT = 'map $server_port $files_version {\n    default "{version}";\n}\n';
 
@@ -180,8 +187,11 @@ export const WIND_DOWN =
   `echo 'keepalive_requests 1;' > ${WIND_DOWN_FILE} && kill -HUP 1 && ` +
   `{ (sleep ${WIND_DOWN_SECONDS}; rm -f ${WIND_DOWN_FILE}; kill -HUP 1) > /dev/null 2>&1 & } && sleep ${KEEPALIVE_MIN_SECONDS + 1}`;
 
-function renderProcess({ workerProcesses = 2, workerShutdownTimeoutSeconds }: GatewayOptions): string {
-  return `worker_processes ${workerProcesses};
+/** Where official images and Debian's have it. */
+const NJS = '/usr/lib/nginx/modules/ngx_http_js_module.so';
+
+function renderProcess({ workerProcesses = 2, workerShutdownTimeoutSeconds, metrics }: GatewayOptions): string {
+  return `${metrics === undefined ? '' : `load_module ${NJS};\n`}worker_processes ${workerProcesses};
 worker_shutdown_timeout ${workerShutdownTimeoutSeconds}s;
 pid /tmp/nginx.pid;
 error_log stderr warn;
@@ -239,7 +249,7 @@ ssl_session_tickets off;
 }
 
 /** One JSON line a request. Without the query and without header fields of the client: both may hold secrets. */
-function renderLog(): string {
+function renderLog(metrics: GatewayOptions['metrics']): string {
   const fields = {
     time: '$time_iso8601',
     request_id: '$edge_request_id',
@@ -262,7 +272,33 @@ function renderLog(): string {
 }
 log_format json escape=json '{${line.join(',')}}';
 access_log /dev/stdout json;
+${metrics === undefined ? '' : renderCounting(metrics.script)}`;
+}
+
+/** Whether a line is logged is asked when a request has ended, so that is where it is counted; the line itself is never logged. */
+function renderCounting(script: string): string {
+  return `js_import gateway from ${script};
+js_shared_dict_zone zone=figures:1m type=number;
+js_set $counted gateway.count;
+access_log /dev/null json if=$counted;
 `;
+}
+
+/** For Prometheus. A request to it counts among nginx's own, but not among the answers. */
+function renderMetricsListener(port: number): string {
+  return server(`listen ${port} default_server;
+server_name _;
+access_log off;
+location = ${METRICS_PATHS.connections} {
+    js_content gateway.connections;
+}
+location = ${METRICS_PATHS.responses} {
+    js_content gateway.responses;
+}
+location = /stub_status {
+    internal;
+    stub_status;
+}`);
 }
 
 /** How requests are passed on. One that may have had an effect is sent again only where its key makes that harmless. */

@@ -1,11 +1,16 @@
 import { parse } from 'yaml';
+import { EXPORTERS, JOBS } from './exporters';
 import { prometheusArguments, renderPrometheus } from './prometheus';
 
+const ALL = { database: true, probes: true, host: true, containers: true };
+const NEVER: string[] = [JOBS.alertmanager];
+
 test('finds every replica of the API, and marks every series with the environment', () => {
-  const { scrape_configs: jobs } = parse(renderPrometheus({ environment: 'production' })) as {
+  const { scrape_configs: jobs } = parse(renderPrometheus({ environment: 'production', exporters: ALL })) as {
     scrape_configs: { job_name: string; relabel_configs: unknown[] }[];
   };
-  expect(jobs.map(({ job_name }) => job_name)).toEqual(['api', 'prometheus']);
+  const expected = Object.values(JOBS).filter((job) => !NEVER.includes(job));
+  expect(jobs.map(({ job_name }) => job_name).sort()).toEqual([...expected].sort());
   expect(jobs[0]).toMatchObject({
     metrics_path: '/metrics',
     dns_sd_configs: [{ names: ['api'], type: 'A', port: 8000 }],
@@ -29,6 +34,65 @@ test.each([
   const rules = jobs[0]?.relabel_configs.filter(({ target_label }) => target_label === 'track') ?? [];
   expect(rules.every(({ source_labels }) => source_labels.join() === '__meta_dns_name')).toBe(true);
   expect(Object.fromEntries(rules.map(({ regex, replacement }) => [regex, replacement]))).toEqual(tracks);
+});
+
+interface Job {
+  readonly job_name: string;
+  readonly metrics_path?: string;
+  readonly static_configs?: readonly { readonly targets: string[]; readonly labels?: object }[];
+  readonly relabel_configs: readonly object[];
+  readonly metric_relabel_configs?: readonly object[];
+}
+
+function jobsOf(options: Partial<Parameters<typeof renderPrometheus>[0]>): Map<string, Job> {
+  const { scrape_configs: jobs } = parse(renderPrometheus({ environment: 'staging', ...options })) as {
+    scrape_configs: Job[];
+  };
+  return new Map(jobs.map((job) => [job.job_name, job]));
+}
+
+test.each(Object.entries(EXPORTERS))('asks the exporter of %s where there is one', (exporter, { job, name, port }) => {
+  expect(jobsOf({}).has(job)).toBe(false);
+  expect(jobsOf({ exporters: { ...ALL, [exporter]: false } }).has(job)).toBe(false);
+  expect(JSON.stringify(jobsOf({ exporters: { [exporter]: true } }).get(job))).toContain(`${name}:${port}`);
+});
+
+test('asks the gateway itself', () => {
+  const jobs = jobsOf({});
+  for (const [job, path] of [
+    [JOBS.nginx, '/metrics/connections'],
+    [JOBS.accessLog, '/metrics/responses'],
+  ] as const) {
+    expect(jobs.get(job)).toMatchObject({ metrics_path: path, static_configs: [{ targets: ['gateway:9113'] }] });
+  }
+});
+
+test('probes by the name on the network, and calls it by the address that users know', () => {
+  const job = jobsOf({ exporters: ALL, url: 'https://loans.example' }).get(JOBS.probe)!;
+  expect(job.static_configs).toEqual([
+    { targets: ['https://gateway:8443/health'], labels: { probe: 'api' } },
+    { targets: ['https://gateway:8443/health-db'], labels: { probe: 'database' } },
+    { targets: ['https://gateway:8443/grafana/api/health'], labels: { probe: 'grafana' } },
+  ]);
+  expect(job.relabel_configs).toContainEqual({
+    source_labels: ['__address__'],
+    regex: 'https://gateway:8443(.*)',
+    target_label: 'instance',
+    replacement: 'https://loans.example$1',
+  });
+  expect(job.relabel_configs.at(-1)).toEqual({ target_label: '__address__', replacement: 'blackbox-exporter:9115' });
+});
+
+test('has rules and an Alertmanager where it is told of them', () => {
+  expect(jobsOf({}).has(JOBS.alertmanager)).toBe(false);
+  const alerting = { ruleFiles: ['/etc/branchloans/current/slo.yml'], alertmanager: 'alertmanager:9093' };
+  expect(parse(renderPrometheus({ environment: 'staging', alerting }))).toMatchObject({
+    rule_files: alerting.ruleFiles,
+    alerting: {
+      alertmanagers: [{ path_prefix: '/alertmanager', static_configs: [{ targets: ['alertmanager:9093'] }] }],
+    },
+  });
+  expect(jobsOf({ alerting }).get(JOBS.alertmanager)).toMatchObject({ metrics_path: '/alertmanager/metrics' });
 });
 
 test('keeps what objectives over 30 days need, within its volume, and cannot be stopped over HTTP', () => {

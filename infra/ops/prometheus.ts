@@ -1,4 +1,7 @@
 import { stringify } from 'yaml';
+import { EXPORTERS, GATEWAY_METRICS_PORT, JOBS, POSTGRES_METRICS } from './exporters';
+import { METRICS_PATHS } from './nginx';
+import { ENTRANCE, PROBE_MODULE, PROBES } from './probes';
 
 export const SCRAPE_INTERVAL_SECONDS = 15;
 
@@ -9,22 +12,41 @@ export type Track = keyof typeof TRACK_NAMES;
 /** What users asked for: probes and scrapes would hide it. */
 export const USER_ROUTES = 'route!~"/health.*|/metrics"';
 
-/**
- * prometheus.yml for Prometheus 3.
- * @param environment value of the label `env` on every series; a target label, not an external one, so that queries
- * and dashboards can use it.
- * @param canary whether there is a canary to be found. The engine hands a name that it does not know on to the host's
- * resolver, so nobody asks for it in vain.
- */
-export function renderPrometheus({
-  environment,
-  canary = false,
-}: {
+/** What prometheus.yml depends on. */
+export interface PrometheusOptions {
+  /** Value of the label `env` on every series; a target label, not an external one, so that queries can use it. */
   readonly environment: string;
+  /** What users open: the label `instance` of the probes. */
+  readonly url?: string;
+  /** Which exporters there are; none if not given. */
+  readonly exporters?: Readonly<Partial<Record<keyof typeof EXPORTERS, boolean>>>;
+  /**
+   * Whether there is a canary to be found. The engine hands a name that it does not know on to the host's resolver, so
+   * nobody asks for it in vain.
+   */
   readonly canary?: boolean;
-}): string {
+  /** Rules, and who gets what fires. */
+  readonly alerting?: {
+    /** Paths inside the container. */
+    readonly ruleFiles: readonly string[];
+    /** `host:port` of an Alertmanager that is below /alertmanager. */
+    readonly alertmanager: string;
+  };
+}
+
+/** prometheus.yml for Prometheus 3. */
+export function renderPrometheus(options: PrometheusOptions): string {
+  const { environment, exporters = {}, alerting } = options;
   const env = { source_labels: [], target_label: 'env', replacement: environment };
-  const tracks = Object.entries(TRACK_NAMES).filter(([track]) => track === 'stable' || canary);
+  const job = (name: string, target: string, more: object = {}) => ({
+    job_name: name,
+    static_configs: [{ targets: [target] }],
+    relabel_configs: [env],
+    ...more,
+  });
+  const exporter = (which: keyof typeof EXPORTERS, more: object = {}) =>
+    exporters[which] ? [job(EXPORTERS[which].job, addressOf(which), { metric_relabel_configs: [OWN], ...more })] : [];
+  const gateway = `gateway:${GATEWAY_METRICS_PORT}`;
   return stringify(
     {
       global: {
@@ -35,33 +57,86 @@ export function renderPrometheus({
         sample_limit: 10_000,
         body_size_limit: '10MB',
       },
+      ...(alerting ? alertingOf(alerting) : {}),
       scrape_configs: [
-        {
-          job_name: 'api',
-          metrics_path: '/metrics',
-          // Docker answers the shared name with the address of every replica.
-          dns_sd_configs: [{ names: tracks.map(([, name]) => name), type: 'A', port: 8000, refresh_interval: '5s' }],
-          relabel_configs: [
-            env,
-            ...tracks.map(([track, regex]) => ({
-              source_labels: ['__meta_dns_name'],
-              regex,
-              target_label: 'track',
-              replacement: track,
-            })),
-          ],
-        },
-        {
-          job_name: 'prometheus',
-          metrics_path: '/prometheus/metrics',
-          static_configs: [{ targets: ['localhost:9090'] }],
-          relabel_configs: [env],
-        },
+        apiJob(options, env),
+        job(JOBS.prometheus, 'localhost:9090', { metrics_path: '/prometheus/metrics' }),
+        ...(alerting ? [job(JOBS.alertmanager, alerting.alertmanager, { metrics_path: '/alertmanager/metrics' })] : []),
+        job(JOBS.nginx, gateway, { metrics_path: METRICS_PATHS.connections }),
+        job(JOBS.accessLog, gateway, { metrics_path: METRICS_PATHS.responses }),
+        ...exporter('database', { metric_relabel_configs: [OWN, ...FEW_SETTINGS] }),
+        ...exporter('host', { metric_relabel_configs: [OWN, ...NAMED_FILE_SYSTEMS] }),
+        ...exporter('containers'),
+        ...(exporters.probes ? [probeJob(options, env)] : []),
       ],
     },
-    { lineWidth: 0 },
+    // No references from one job to another.
+    { lineWidth: 0, aliasDuplicateObjects: false },
   );
 }
+
+const addressOf = (which: keyof typeof EXPORTERS) => `${EXPORTERS[which].name}:${EXPORTERS[which].port}`;
+
+function apiJob({ canary = false }: PrometheusOptions, env: object): object {
+  const tracks = Object.entries(TRACK_NAMES).filter(([track]) => track === 'stable' || canary);
+  return {
+    job_name: JOBS.api,
+    metrics_path: '/metrics',
+    // Docker answers the shared name with the address of every replica.
+    dns_sd_configs: [{ names: tracks.map(([, name]) => name), type: 'A', port: 8000, refresh_interval: '5s' }],
+    relabel_configs: [
+      env,
+      ...tracks.map(([track, regex]) => ({
+        source_labels: ['__meta_dns_name'],
+        regex,
+        target_label: 'track',
+        replacement: track,
+      })),
+    ],
+  };
+}
+
+/** The exporter is asked to ask: what is probed becomes its parameter, and `instance` the address that users know. */
+function probeJob({ url = ENTRANCE }: PrometheusOptions, env: object): object {
+  return {
+    job_name: JOBS.probe,
+    metrics_path: '/probe',
+    params: { module: [PROBE_MODULE] },
+    static_configs: Object.entries(PROBES).map(([probe, path]) => ({ targets: [ENTRANCE + path], labels: { probe } })),
+    relabel_configs: [
+      env,
+      { source_labels: ['__address__'], target_label: '__param_target' },
+      { source_labels: ['__address__'], regex: `${ENTRANCE}(.*)`, target_label: 'instance', replacement: `${url}$1` },
+      { target_label: '__address__', replacement: addressOf('probes') },
+    ],
+  };
+}
+
+function alertingOf({ ruleFiles, alertmanager }: NonNullable<PrometheusOptions['alerting']>): object {
+  return {
+    rule_files: [...ruleFiles],
+    alerting: { alertmanagers: [{ path_prefix: '/alertmanager', static_configs: [{ targets: [alertmanager] }] }] },
+  };
+}
+
+/** What an exporter tells of its own process is asked for by nobody. */
+const OWN = { source_labels: ['__name__'], regex: '(go|process|promhttp)_.*', action: 'drop' };
+
+/** Each setting of the server is a metric, some three hundred. */
+const FEW_SETTINGS = [
+  {
+    source_labels: ['__name__'],
+    regex: `(${POSTGRES_METRICS.maxConnections}|${POSTGRES_METRICS.reservedConnections})`,
+    target_label: '__tmp_wanted',
+    replacement: 'yes',
+  },
+  { source_labels: ['__tmp_wanted', '__name__'], regex: ';pg_settings_.*', action: 'drop' },
+];
+
+const NAMED_FILE_SYSTEMS = [
+  { source_labels: ['mountpoint'], regex: '/etc/hosts', target_label: 'mountpoint', replacement: 'engine' },
+  { source_labels: ['mountpoint'], regex: '/database', target_label: 'mountpoint', replacement: 'database' },
+];
 
 export interface PrometheusArguments {
   /** Path inside the container. */

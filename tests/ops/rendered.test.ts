@@ -38,6 +38,7 @@ describeUnless(
       ['two servers', {}, ['a1b2-c3', 'other.name']],
       ['a canary', {}, withCanary(['a', 'b'], ['c'], 10)],
       ['no server', {}, []],
+      ['no figures', { metrics: undefined }, ['a']],
       ['no API listener, port 443', { listen: { https: 8443, http: 8080 }, publicHttpsPort: 443 }, ['api-1']],
       ['other limits', { connectionsPerAddress: 1, workerProcesses: 4, names: ['host.internal'] }, ['a']],
     ])('%s', async (_name, overrides, servers) => {
@@ -51,6 +52,7 @@ describeUnless(
         htpasswd: `${htpasswd('admin', 'x')}\n`,
         'upstream.conf': renderUpstream(servers),
         'operators.conf': renderOperators(OPERATOR_TOKEN),
+        'gateway.js': readFileSync(join(__dirname, '../../infra/exporters/gateway.js'), 'utf8'),
         'nginx.conf': renderGateway(gatewayOptions(directory, overrides)),
       });
       const { status, output } = nginx!.run(directory, ['-t', '-c', join(directory, 'nginx.conf')]);
@@ -64,8 +66,10 @@ describeUnless(
   promtool === undefined ? 'no image and no promtool >= 3' : undefined,
   `Prometheus' files, read by ${promtool?.label ?? 'promtool'}`,
   () => {
-    test.each([false, true])('its configuration, with a canary: %s', (canary) => {
-      write({ 'prometheus.yml': renderPrometheus({ environment: 'staging', canary }) });
+    test.each([false, true])('its configuration, with a canary and all exporters: %s', (all) => {
+      const exporters = { database: all, probes: all, host: all, containers: all };
+      const options = { environment: 'staging', url: 'https://localhost:8443', canary: all, exporters };
+      write({ 'prometheus.yml': renderPrometheus(options) });
       const { status, output } = promtool!.run(directory, [
         'check',
         'config',

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest, type Agent } from 'node:https';
 import { connect as connectTcp, type Socket } from 'node:net';
@@ -22,6 +22,7 @@ import { image, run } from './binaries';
 
 export const PASSWORD = 'correct-horse';
 export const DOMAIN = 'branchloans.test';
+export const METRICS_PORT = 9113;
 export const OPERATOR_TOKEN = 'the-Operators-token_of-a-test';
 
 export interface Answer {
@@ -58,6 +59,7 @@ export class Stage {
     this.#write('tls.key', certificate.key);
     this.#write('htpasswd', `${htpasswd('admin', PASSWORD)}\n`);
     this.#write('operators.conf', renderOperators(OPERATOR_TOKEN));
+    copyFileSync(join(__dirname, '../../infra/exporters/gateway.js'), join(this.#directory, 'gateway.js'));
     docker(['network', 'create', this.#id]);
   }
 
@@ -176,6 +178,13 @@ export class Stage {
       await sleep(50);
     }
     return [];
+  }
+
+  /** What it tells Prometheus at a path: `name{labels}` -> value. */
+  metrics(path: string): Record<string, number> {
+    const { output } = this.exec(['curl', '--silent', '--fail', `http://127.0.0.1:${METRICS_PORT}${path}`]);
+    const samples = output.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+    return Object.fromEntries(samples.map((line) => [line.replace(/ \S+$/, ''), Number(line.replace(/^.* /, ''))]));
   }
 
   isRunning(): boolean {
@@ -299,6 +308,7 @@ export function gatewayOptions(directory: string, overrides: Partial<GatewayOpti
       operators: `${directory}/operators.conf`,
     },
     workerShutdownTimeoutSeconds: 15,
+    metrics: { port: METRICS_PORT, script: `${directory}/gateway.js` },
     ...overrides,
   };
 }

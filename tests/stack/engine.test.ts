@@ -159,7 +159,8 @@ for (const stack of ['development', 'staging', 'production'] as const) {
         const targets = (JSON.parse(body) as { data: { activeTargets: { labels: { job: string }; health: string }[] } })
           .data.activeTargets;
         const up = targets.filter(({ health }) => health === 'up').map(({ labels }) => labels.job);
-        if (up.length === numbers.replicas + 1) break;
+        // Prometheus itself, and the gateway with its connections and its answers.
+        if (up.length === numbers.replicas + 3 && up.length === targets.length) break;
         if (Date.now() > deadline) throw new Error(body);
         await new Promise((done) => setTimeout(done, 1_000));
       }

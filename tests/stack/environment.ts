@@ -80,7 +80,10 @@ export class TestEnvironment {
     return readFileSync(join(this.directory, 'ssl/ca.pem'), 'utf8');
   }
 
-  /** @param change alters the settings that ship, after names, ports and volume were made free of collisions */
+  /**
+   * @param change alters the settings that ship, after names, ports and volume were made free of collisions. Exporters,
+   * which take time and which few tests need, are off: without `branchloans:exporters` they are on.
+   */
   static async create(stack: string, change: (settings: Settings) => void = () => undefined): Promise<TestEnvironment> {
     const directory = mkdtempSync(join(tmpdir(), `branchloans-${stack}-`));
     for (const entry of PROGRAM) {
@@ -114,6 +117,7 @@ export class TestEnvironment {
       ...database,
       volume: relative ? `./${this.volume}` : join(this.directory, 'postgres-data'),
     };
+    settings['branchloans:exporters'] = { database: false, probes: false, host: false, containers: false };
     change(settings);
     writeFileSync(this.settingsFile, stringify({ config: settings }));
   }
@@ -322,6 +326,7 @@ export interface Inspected {
     readonly Healthcheck?: { Test: string[]; Interval: number; Timeout: number; Retries: number };
   };
   readonly HostConfig: {
+    readonly GroupAdd: string[] | null;
     readonly Memory: number;
     readonly MemorySwap: number;
     readonly CpuQuota: number;
