@@ -78,7 +78,7 @@ async function run(): Promise<Record<string, unknown>> {
   });
   const outputs = await program();
   const resolved = await new Promise<Record<string, unknown>>((done) => pulumi.output(outputs).apply(done));
-  for (let waited = 0; containers().length < 6 && waited < 100; waited += 1) {
+  for (let waited = 0; containers().length < 7 && waited < 100; waited += 1) {
     if (containersOf('grafana').length > 0 && containersOf('gateway').length > 0) break;
     await new Promise((done) => setTimeout(done, 20));
   }
@@ -106,7 +106,7 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
 
   it('asks for one container of each part, and for as many of the API as the stack says', () => {
     expect(containersOf('api')).toHaveLength(stack === 'development' ? 1 : 2);
-    for (const part of ['database', 'gateway', 'prometheus', 'grafana']) expect(containersOf(part)).toHaveLength(1);
+    for (const part of ['database', 'gateway', 'prometheus', 'alertmanager', 'grafana']) expect(containersOf(part)).toHaveLength(1);
   });
 
   it('breaks no guardrail', () => {
@@ -121,6 +121,7 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
   it('rehearses what it replaces in place, and nothing else', () => {
     const rehearsed = commands('rehearse').map(({ inputs }) => JSON.parse(String(inputs['stdin'])) as RehearseInput);
     expect(rehearsed.map(({ component }) => component).sort()).toEqual([
+      'alertmanager',
       'database',
       'gateway',
       'grafana',

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import { CertificateError, ensureCertificate, readCertificate } from '../ssl/certificates';
+import { Alerting } from './components/alerting';
 import { Api } from './components/api';
 import type { Context } from './components/context';
 import { Database } from './components/database';
@@ -12,6 +13,7 @@ import { Network } from './components/network';
 import { Releases } from './components/releases';
 import { StepError } from './deploy/engine';
 import { EnvironmentError, readEnvironment, type EnvironmentSpec } from './environment';
+import { isHeard } from './ops/alertmanager';
 import { preflight } from './preflight';
 
 /** Everything is checked first; a fault ends the program before the first resource, with a message and no trace. */
@@ -43,9 +45,18 @@ async function certificateOf({ domain, gateway, url }: EnvironmentSpec) {
   return readCertificate({ ...files, domain: own ? new URL(url).hostname : domain });
 }
 
+/** Nobody wants to be paged for their own machine. */
+function unheard({ stack, alerts }: EnvironmentSpec): string[] {
+  if (stack === 'development' || isHeard(alerts.receivers)) return [];
+  return [
+    `Nobody is told of this stack's alerts: set alertWebhook, alerts.mail or alerts.pager (README, Alerts). ` +
+      `They can be seen with make alerts STACK=${stack}.`,
+  ];
+}
+
 export = async () => {
   const { spec, certificate, host } = await checked();
-  for (const warning of host.warnings) await pulumi.log.warn(warning);
+  for (const warning of [...host.warnings, ...unheard(spec)]) await pulumi.log.warn(warning);
 
   const config = new pulumi.Config();
   const context: Context = { spec, engine: host.engine, configuredSecret: (key) => config.getSecret(key) };
@@ -68,6 +79,7 @@ export = async () => {
       { ...opts, dependsOn: api },
     );
   const monitoring = new Monitoring(named('monitoring'), context, { images, network }, opts);
+  new Alerting(named('alerting'), context, { images, network }, opts);
   const gateway = new Gateway(
     named('gateway'),
     context,

@@ -14,6 +14,7 @@ export class Images extends pulumi.ComponentResource {
   readonly nginx: pulumi.Output<string>;
   readonly prometheus: pulumi.Output<string>;
   readonly grafana: pulumi.Output<string>;
+  readonly alertmanager: pulumi.Output<string>;
   readonly api: pulumi.Output<string>;
   /** What the API's image is called outside this engine; its digest where it came from a registry. */
   readonly apiReference: pulumi.Output<string>;
@@ -29,6 +30,7 @@ export class Images extends pulumi.ComponentResource {
     this.nginx = pull('nginx', spec.images.nginx).imageId;
     this.prometheus = pull('prometheus', spec.images.prometheus).imageId;
     this.grafana = pull('grafana', spec.images.grafana).imageId;
+    this.alertmanager = pull('alertmanager', spec.images.alertmanager).imageId;
 
     if (spec.api.image !== undefined) {
       const image = pull('api', spec.api.image);

@@ -1,10 +1,16 @@
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
+import { ALERTMANAGER_PATH, ALERTMANAGER_PORT } from './alertmanager';
+import { JOBS } from './exporters';
 
 export const SCRAPE_INTERVAL_SECONDS = 15;
 
 /** Names on the network that answer with the address of every container of the track; they become the label `track`. */
 export const TRACK_NAMES = { stable: 'api', canary: 'api-canary' } as const;
+const ALERTMANAGER = `alertmanager:${ALERTMANAGER_PORT}`;
 export type Track = keyof typeof TRACK_NAMES;
+
+/** Beside the configuration: what `renderRules` returned. */
+export const RULES_FILE = 'rules.yml';
 
 /** What users asked for: probes and scrapes would hide it. */
 export const USER_ROUTES = 'route!~"/health.*|/metrics"';
@@ -35,6 +41,10 @@ export function renderPrometheus({
         sample_limit: 10_000,
         body_size_limit: '10MB',
       },
+      rule_files: [RULES_FILE],
+      alerting: {
+        alertmanagers: [{ path_prefix: ALERTMANAGER_PATH, static_configs: [{ targets: [ALERTMANAGER] }] }],
+      },
       scrape_configs: [
         {
           job_name: 'api',
@@ -57,10 +67,22 @@ export function renderPrometheus({
           static_configs: [{ targets: ['localhost:9090'] }],
           relabel_configs: [env],
         },
+        {
+          job_name: JOBS.alertmanager,
+          metrics_path: `${ALERTMANAGER_PATH}/metrics`,
+          static_configs: [{ targets: [ALERTMANAGER] }],
+          relabel_configs: [env],
+        },
       ],
     },
     { lineWidth: 0 },
   );
+}
+
+/** Values of the label `job` in what `renderPrometheus` returned. */
+export function jobsOf(configuration: string): ReadonlySet<string> {
+  const { scrape_configs: jobs } = parse(configuration) as { scrape_configs: readonly { job_name: string }[] };
+  return new Set(jobs.map(({ job_name }) => job_name));
 }
 
 export interface PrometheusArguments {
