@@ -106,7 +106,8 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
 
   it('asks for one container of each part, and for as many of the API as the stack says', () => {
     expect(containersOf('api')).toHaveLength(stack === 'development' ? 1 : 2);
-    for (const part of ['database', 'gateway', 'prometheus', 'alertmanager', 'grafana']) expect(containersOf(part)).toHaveLength(1);
+    for (const part of ['database', 'gateway', 'prometheus', 'alertmanager', 'grafana'])
+      expect(containersOf(part)).toHaveLength(1);
   });
 
   it('breaks no guardrail', () => {

@@ -13,7 +13,6 @@ import { Network } from './components/network';
 import { Releases } from './components/releases';
 import { StepError } from './deploy/engine';
 import { EnvironmentError, readEnvironment, type EnvironmentSpec } from './environment';
-import { isHeard } from './ops/alertmanager';
 import { preflight } from './preflight';
 
 /** Everything is checked first; a fault ends the program before the first resource, with a message and no trace. */
@@ -45,18 +44,9 @@ async function certificateOf({ domain, gateway, url }: EnvironmentSpec) {
   return readCertificate({ ...files, domain: own ? new URL(url).hostname : domain });
 }
 
-/** Nobody wants to be paged for their own machine. */
-function unheard({ stack, alerts }: EnvironmentSpec): string[] {
-  if (stack === 'development' || isHeard(alerts.receivers)) return [];
-  return [
-    `Nobody is told of this stack's alerts: set alertWebhook, alerts.mail or alerts.pager (README, Alerts). ` +
-      `They can be seen with make alerts STACK=${stack}.`,
-  ];
-}
-
 export = async () => {
   const { spec, certificate, host } = await checked();
-  for (const warning of [...host.warnings, ...unheard(spec)]) await pulumi.log.warn(warning);
+  for (const warning of host.warnings) await pulumi.log.warn(warning);
 
   const config = new pulumi.Config();
   const context: Context = { spec, engine: host.engine, configuredSecret: (key) => config.getSecret(key) };

@@ -5,7 +5,7 @@ test('finds every replica of the API, and marks every series with the environmen
   const { scrape_configs: jobs } = parse(renderPrometheus({ environment: 'production' })) as {
     scrape_configs: { job_name: string; relabel_configs: unknown[] }[];
   };
-  expect(jobs.map(({ job_name }) => job_name)).toEqual(['api', 'prometheus']);
+  expect(jobs.map(({ job_name }) => job_name)).toEqual(['api', 'prometheus', 'alertmanager']);
   expect(jobs[0]).toMatchObject({
     metrics_path: '/metrics',
     dns_sd_configs: [{ names: ['api'], type: 'A', port: 8000 }],
