@@ -27,7 +27,18 @@ export interface Words {
 /** Where Pulumi does not know a value before the update. */
 const UNKNOWN = '04da6b54-80e4-46f7-96ec-b56ff0331ba9';
 const SECRET = '[secret]';
-const PARTS = ['Images', 'Network', 'Database', 'Releases', 'API', 'Canary', 'Prometheus', 'Grafana', 'Gateway'];
+const PARTS = [
+  'Images',
+  'Network',
+  'Database',
+  'Releases',
+  'API',
+  'Canary',
+  'Prometheus',
+  'Alerting',
+  'Grafana',
+  'Gateway',
+];
 
 interface Resource {
   readonly op: string;
@@ -237,6 +248,8 @@ function whileReplaced(part: string, { before, after }: Resource): string {
       return `some seconds without metrics. What it collected stays in ${mountOf(after, '/prometheus')}.`;
     case 'Grafana':
       return 'some seconds without Grafana. Sessions and what was made by hand in it are gone; dashboards come back.';
+    case 'Alerting':
+      return `some seconds in which nobody is told of anything. Silences stay in ${mountOf(after, '/alertmanager')}.`;
     default:
       return 'some seconds without it.';
   }
@@ -301,7 +314,8 @@ function publishing(part: string, own: readonly Resource[], all: readonly Resour
   }
   if (helperChanges) return `${again}; the same content changes nothing.`;
   if (part === 'API') return 'API: its database password is written anew, for the new containers.';
-  if (part === 'Prometheus') return 'Prometheus: new configuration, tested by its image, taken over by reload.';
+  if (part === 'Prometheus' || part === 'Alerting')
+    return `${part}: new configuration, tested by its image, taken over by reload.`;
   return `${part}: new files.`;
 }
 

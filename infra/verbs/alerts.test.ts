@@ -5,10 +5,12 @@ const alert = (alertname: string, severity: string, alertstate = 'firing', more:
   labels: { __name__: 'ALERTS', alertname, severity, alertstate, env: 'staging', ...more },
   value: 1,
 });
-const since = (of: ReturnType<typeof alert>, value: number) => {
-  const { alertstate: _, ...labels } = of.labels;
-  return { labels: { ...labels, __name__: 'ALERTS_FOR_STATE' }, value };
-};
+const since = ({ labels }: ReturnType<typeof alert>, value: number) => ({
+  labels: Object.fromEntries(
+    Object.entries({ ...labels, __name__: 'ALERTS_FOR_STATE' }).filter(([name]) => name !== 'alertstate'),
+  ),
+  value,
+});
 const WATCHDOG = alert('Watchdog', 'none');
 
 describe('make alerts', () => {
