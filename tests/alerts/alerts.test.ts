@@ -83,8 +83,10 @@ describe('every alert', () => {
     const wanted = [...new Set(alerts.map(({ alert }) => alert))].filter((alert) => !alert.startsWith('SLO'));
     expect(wanted.filter((alert) => !names(true).has(alert))).toEqual([]);
     expect(wanted.filter((alert) => !names(false).has(alert))).toEqual(NEVER_SILENT);
-    // Those of the objectives are in a file of their own.
-    const text = readFileSync(join(__dirname, 'slo.test.yml'), 'utf8');
+    // Those of the objectives are in files of their own.
+    const text = ['slo.test.yml', 'slo-success.test.yml']
+      .map((file) => readFileSync(join(__dirname, file), 'utf8'))
+      .join('');
     for (const alert of ['SLOErrorBudgetBurn', 'SLOErrorBudgetExhausted', 'SLOMetricAbsent']) {
       expect(text).toMatch(new RegExp(`alertname: ${alert}, exp_alerts: \\[\\]`));
       expect(text).toMatch(new RegExp(`alertname: ${alert}\\n +exp_alerts:\\n +- exp_labels`));
@@ -141,8 +143,15 @@ describeUnless(NO_PROMTOOL, `the rules, read by ${promtool?.label ?? 'promtool'}
     expect(() => runTests(['api'], 'test.yml', textOf(testFileOf('api', wrong)))).toThrow(/FAILED/);
   });
 
-  it('of the objectives record and fire what slo.test.yml says', () => {
-    const names = GROUPS.map(({ name }) => name).filter((name) => name.startsWith('slo-'));
-    runTests(names, 'slo.test.yml', readFileSync(join(__dirname, 'slo.test.yml'), 'utf8'));
-  }, 120_000);
+  it.each([
+    ['slo.test.yml', /^slo-/],
+    ['slo-success.test.yml', /^slo-success-/],
+  ])(
+    'of the objectives record and fire what %s says',
+    (file, groups) => {
+      const names = GROUPS.map(({ name }) => name).filter((name) => groups.test(name));
+      runTests(names, file, readFileSync(join(__dirname, file), 'utf8'));
+    },
+    120_000,
+  );
 });

@@ -413,7 +413,7 @@ export const CASES: readonly Case[] = [
     group: 'host',
     alert: 'HostClockSkew',
     series: { [host('node_timex_sync_status')]: '1x5 0x40' },
-    silentAt: '20m',
+    silentAt: '18m',
     firesAt: '22m',
     labels: [{ job: 'host', instance: 'a' }],
   },
@@ -467,7 +467,7 @@ export const CASES: readonly Case[] = [
     group: 'prometheus',
     alert: 'PrometheusConfigReloadFailed',
     series: { [itself('prometheus', 'prometheus_config_last_reload_successful')]: '1x5 0x40' },
-    silentAt: '20m',
+    silentAt: '18m',
     firesAt: '22m',
   },
   {
