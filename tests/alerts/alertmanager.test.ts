@@ -196,7 +196,7 @@ describeUnless(missingForContainers(['alertmanager']), 'a real Alertmanager', ()
     expect(run('docker', ['exec', name, 'sh', '-c', 'kill -s HUP 1']).status).toBe(0);
     await eventually(async () => {
       const { config } = (await (await get(`${base}/api/v2/status`)).json()) as { config: { original: string } };
-      return config.original.includes('pagerduty') ? undefined : true;
+      return config.original.includes('pagerduty_configs') ? undefined : true;
     });
   }, 60_000);
 });
