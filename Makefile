@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview down repair status smoke drift logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean \
+.PHONY: help up preview down repair status smoke alerts silence drift logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean \
   image scan sbom publish workflows pipeline repository-settings hooks
 
 help: ## List the verbs
@@ -32,6 +32,13 @@ status: node_modules/.package-lock.json ## What runs, and where
 
 smoke: node_modules/.package-lock.json ## Does it answer its users? Asked from this machine, by its name, through TLS
 	@$(TS) infra/main.ts smoke $(STACK)
+
+alerts: node_modules/.package-lock.json ## Which alerts fire, or will, worst first, with their runbooks
+	@$(TS) infra/main.ts alerts $(STACK)
+
+silence: node_modules/.package-lock.json ## Tell nobody of an alert: ALERT= FOR=2h WHY=; END=id; alone: what is silenced
+	@$(TS) infra/main.ts silence $(STACK) $(if $(ALERT),--alert '$(ALERT)') $(if $(FOR),--for '$(FOR)') \
+	  $(if $(WHY),--why '$(WHY)') $(if $(END),--end '$(END)')
 
 drift: node_modules/.package-lock.json ## What is not as it was deployed, and the remedy (JSON=1); exit code 1 when there is any
 	@$(TS) infra/main.ts drift $(STACK) $(if $(JSON),--json)

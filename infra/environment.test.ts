@@ -98,6 +98,29 @@ describe('the environments that ship', () => {
     expect(read('production').database.volume).toEqual({ kind: 'directory', path: '/var/lib/postgresql/data' });
   });
 
+  it('promise what operations wants, and tell nobody unless they are told whom', () => {
+    const { objectives, alerts } = read('production');
+    expect(objectives).toEqual({
+      periodDays: 30,
+      objectives: { availability: 0.999, success: 0.99, latency: 0.95, freshness: 0.995 },
+    });
+    expect(alerts.receivers).toEqual({ webhook: false, watchdog: false, pager: undefined, mail: undefined });
+    expect(alerts.thresholds).toMatchObject({ errorPercent: 5, errorsPerMinute: 5, p95Seconds: 1, healthPercent: 90 });
+  });
+
+  it('read who is told, and what is promised', () => {
+    const { objectives, alerts } = read('staging', (c) => {
+      c['branchloans:alertWebhook'] = 'https://hooks.example/x';
+      c['branchloans:alertPager'] = 'key';
+      c['branchloans:alertWatchdog'] = { secure: 'v1:abc' };
+      c['branchloans:alerts'] = { pager: 'pagerduty', thresholds: { p95: '500ms' } };
+      c['branchloans:slo'] = { period: '7d', availability: 99.5 };
+    });
+    expect(alerts.receivers).toEqual({ webhook: true, watchdog: true, pager: 'pagerduty', mail: undefined });
+    expect(alerts.thresholds.p95Seconds).toBe(0.5);
+    expect(objectives).toMatchObject({ periodDays: 7, objectives: { availability: 0.995 } });
+  });
+
   it('name the URL that a browser opens', () => {
     expect(read('development').url).toBe('https://localhost:8443');
     expect(read('staging').url).toBe('https://branchloans.com');
@@ -230,6 +253,62 @@ describe('wrong settings', () => {
       'a password in clear',
       (c) => (c['branchloans:prometheusPassword'] = 'x'),
       /^prometheusPassword: must be secret: pulumi config set --secret/,
+    ],
+    ...(
+      [
+        ['alertPager', {}, /^alertPager: is used by nobody: set alerts\.pager/],
+        ['alertMailPassword', {}, /^alertMailPassword: is used by nobody/],
+        [
+          undefined,
+          { pager: 'pagerduty' },
+          /^alerts\.pager: wants a routing key: pulumi config set --secret alertPager/,
+        ],
+        [
+          undefined,
+          { mail: { to: 'a@example.com', from: 'b@example.com', server: 'smtp.example.com:587', user: 'b' } },
+          /^alerts\.mail\.user: wants a password: pulumi config set --secret alertMailPassword/,
+        ],
+        [
+          undefined,
+          { mail: { to: 'us', from: 'b@example.com', server: 'smtp.example.com:587' } },
+          /^alerts\.mail\.to: "us" is not valid: must be a mail address/,
+        ],
+        [
+          undefined,
+          { mail: { to: 'a@example.com', from: 'b@example.com', server: 'smtp.example.com' } },
+          /^alerts\.mail\.server: .* host and port/,
+        ],
+        [undefined, { runbooks: 'https://wiki.example/runbooks' }, /^alerts\.runbooks: .* with a slash at the end/],
+        [undefined, { thresholds: { errorPercent: 0 } }, /^alerts\.thresholds\.errorPercent: 0 .* more than 0/],
+        [undefined, { thresholds: { p95: 1 } }, /^alerts\.thresholds\.p95: 1 .* a time such as 500ms/],
+      ] as const
+    ).map(([secret, alerts, fault]): [string, (config: Settings) => void, RegExp] => [
+      `alerts that could reach nobody: ${secret ?? ''} ${JSON.stringify(alerts)}`,
+      (c) => {
+        c['branchloans:alerts'] = alerts;
+        if (secret !== undefined) c[`branchloans:${secret}`] = 'x';
+      },
+      fault,
+    ]),
+    [
+      'an address that is none, without showing it',
+      (c) => (c['branchloans:alertWebhook'] = 'hooks.example/T0/secret'),
+      /^alertWebhook: must be an address that begins with https:\/\/ or http:\/\/$/,
+    ],
+    [
+      'an objective whose alert could never fire',
+      (c) => (c['branchloans:slo'] = { latency: 90 }),
+      /^slo\.latency: 90 must be at least 93\.06: its alert for a fast burn/,
+    ],
+    [
+      'a promise of perfection',
+      (c) => (c['branchloans:slo'] = { success: 100 }),
+      /^slo\.success: 100 must be more than 0 and less than 100/,
+    ],
+    [
+      'a period without factors',
+      (c) => (c['branchloans:slo'] = { period: '14d' }),
+      /^slo\.period: "14d" is not valid: must be 30d, 28d or 7d/,
     ],
     [
       'the role of the exporter as that of the service',

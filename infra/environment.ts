@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { isOrigin, maxAmountFault } from '../app/config';
 import defaultImages from './images.json';
+import type { Receivers } from './ops/alertmanager';
+import { DEFAULT_THRESHOLDS, type Thresholds } from './ops/alerts';
+import { DEFAULT_OBJECTIVES, objectiveFault, type Objectives, type Period, SLO_NAMES } from './ops/slo';
 
 /**
  * What an environment is: the settings of Pulumi.<stack>.yaml, checked as a whole before the first resource,
@@ -138,6 +141,16 @@ export interface EnvironmentSpec {
     /** Path of that socket on the Docker host. */
     readonly socket: string;
   };
+  /** What is promised to users, over which time. A change is taken over by a reload; what was recorded stays. */
+  readonly objectives: Objectives;
+  readonly alertmanager: Service;
+  readonly alerts: {
+    /** A change is taken over by a reload. */
+    readonly thresholds: Thresholds;
+    /** Where people read docs/runbooks, with a slash at the end: a path of the repository, or an address. */
+    readonly runbooks: string;
+    readonly receivers: Receivers;
+  };
 }
 
 export type ImageName = keyof typeof defaultImages;
@@ -145,8 +158,13 @@ export type ImageName = keyof typeof defaultImages;
 /** Role of the database's exporter. */
 export const MONITOR = 'branchloans_monitor';
 
-/** Secrets that a stack may set itself; what is not set is generated and kept encrypted in the state. */
-export const SECRET_KEYS = ['databasePassword', 'prometheusPassword', 'grafanaPassword'] as const;
+/** Secrets that a stack may set itself. A password that is not set is generated and kept encrypted in the state. */
+export const SECRET_KEYS = [
+  ...(['databasePassword', 'prometheusPassword', 'grafanaPassword'] as const),
+  ...(['alertWebhook', 'alertPager', 'alertMailPassword', 'alertWatchdog'] as const),
+] as const;
+
+type SecretKey = (typeof SECRET_KEYS)[number];
 
 /** Every fault of a stack's settings in one message that names key, stack and remedy. */
 export class EnvironmentError extends Error {
@@ -252,6 +270,69 @@ const origin = z
     'must be an origin such as https://desk.example: scheme, host and port, lower case, nothing after them',
   );
 
+const percent = (fallback: number) =>
+  z
+    .number('must be a percentage such as 5')
+    .positive('must be more than 0')
+    .max(100, 'must be at most 100')
+    .default(fallback);
+const mailAddress = z.email('must be a mail address');
+
+const alerts = z.strictObject({
+  mail: z
+    .strictObject({
+      to: mailAddress,
+      from: mailAddress,
+      server: z
+        .string()
+        .regex(
+          /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?:\d{1,5}$/,
+          'must be host and port of a mail server, such as smtp.example.com:587',
+        ),
+      user: z.string().min(1).optional(),
+    })
+    .optional(),
+  pager: z.enum(['pagerduty', 'webhook']).optional(),
+  runbooks: z
+    .string()
+    .regex(
+      /^[\w.:/~-]+\/$/,
+      'must be a path or an address with a slash at the end, such as https://wiki.example/runbooks/',
+    )
+    .default('docs/runbooks/'),
+  thresholds: z
+    .strictObject({
+      errorPercent: percent(DEFAULT_THRESHOLDS.errorPercent),
+      errorsPerMinute: z.number().positive('must be more than 0').default(DEFAULT_THRESHOLDS.errorsPerMinute),
+      p95: z
+        .string({ error: 'must be a time such as 500ms' })
+        .regex(/^[1-9]\d*(ms|s)$/, 'must be a time such as 500ms or 1s')
+        .transform((text) => Number.parseInt(text, 10) / (text.endsWith('ms') ? 1000 : 1))
+        .prefault(`${DEFAULT_THRESHOLDS.p95Seconds}s`),
+      healthPercent: percent(DEFAULT_THRESHOLDS.healthPercent),
+      connectionsPercent: percent(DEFAULT_THRESHOLDS.connectionsPercent),
+      certificateDays: z
+        .int('must be a whole number of days')
+        .min(1, 'must be at least 1')
+        .max(365, 'must be at most 365')
+        .default(DEFAULT_THRESHOLDS.certificateDays),
+    })
+    .prefault({}),
+});
+
+const objectivePercent = (fallback: number) =>
+  z.number('must be a percentage such as 99.9').default(Number((fallback * 100).toPrecision(10)));
+const slo = z.strictObject({
+  period: z
+    .enum(['30d', '28d', '7d'], 'must be 30d, 28d or 7d')
+    .transform((text) => Number.parseInt(text, 10) as Period)
+    .prefault(`${DEFAULT_OBJECTIVES.periodDays}d`),
+  availability: objectivePercent(DEFAULT_OBJECTIVES.objectives.availability),
+  success: objectivePercent(DEFAULT_OBJECTIVES.objectives.success),
+  latency: objectivePercent(DEFAULT_OBJECTIVES.objectives.latency),
+  freshness: objectivePercent(DEFAULT_OBJECTIVES.objectives.freshness),
+});
+
 const schema = z.strictObject({
   domain: hostName,
   sampleLoans: z.boolean().default(false),
@@ -355,6 +436,9 @@ const schema = z.strictObject({
         .default('/var/run/docker.sock'),
     })
     .prefault({}),
+  slo: slo.prefault({}),
+  alertmanager: z.strictObject({ ...service({ cpus: 0.25, memory: '128m' }) }).prefault({}),
+  alerts: alerts.prefault({}),
 });
 
 type Settings = z.output<typeof schema>;
@@ -373,11 +457,16 @@ export function readEnvironment(
 ): EnvironmentSpec {
   const faults: string[] = [];
   const settings: Record<string, unknown> = {};
+  const secrets = new Set<SecretKey>();
   for (const [key, text] of Object.entries(configuration)) {
     const [namespace, name] = splitKey(key);
     if (namespace === project) {
       if (!isSecretKey(name)) settings[name] = parseValue(text, name);
       else if (!isSecret(key)) faults.push(`${name}: must be secret: pulumi config set --secret ${name} -s ${stack}`);
+      else {
+        secrets.add(name);
+        faults.push(...addressFaults(name, text));
+      }
     } else if (namespace !== 'pulumi' && key !== 'docker:host') {
       faults.push(
         `${key}: not used here; the settings of this program begin with "${project}:", and docker:host names the engine`,
@@ -387,13 +476,40 @@ export function readEnvironment(
 
   const parsed = schema.safeParse(settings);
   if (!parsed.success) faults.push(...parsed.error.issues.flatMap((issue) => describe(issue, settings)));
-  else faults.push(...crossFieldFaults(parsed.data));
+  else faults.push(...crossFieldFaults(parsed.data), ...receiverFaults(parsed.data, secrets, stack));
   if (!parsed.success || faults.length > 0) throw new EnvironmentError(stack, faults);
-  return toSpec(project, stack, parsed.data);
+  return toSpec(project, stack, parsed.data, secrets);
 }
 
-function isSecretKey(name: string): boolean {
+function isSecretKey(name: string): name is SecretKey {
   return (SECRET_KEYS as readonly string[]).includes(name);
+}
+
+/** Of secrets that are addresses. Where they are still encrypted there is nothing to check. Never shows the value. */
+function addressFaults(name: SecretKey, text: string): string[] {
+  const address = ['alertWebhook', 'alertWatchdog'].includes(name);
+  if (!address || text.startsWith('{') || /^https?:\/\/[^\s/]+/.test(text)) return [];
+  return [`${name}: must be an address that begins with https:// or http://`];
+}
+
+/** A way to people that is half set up would be found out at the first alert. */
+function receiverFaults(settings: Settings, secrets: ReadonlySet<SecretKey>, stack: string): string[] {
+  const { mail, pager } = settings.alerts;
+  const set = (name: SecretKey) => `pulumi config set --secret ${name} -s ${stack}`;
+  return [
+    ...(pager !== undefined && !secrets.has('alertPager')
+      ? [`alerts.pager: wants ${pager === 'pagerduty' ? 'a routing key' : 'an address'}: ${set('alertPager')}`]
+      : []),
+    ...(pager === undefined && secrets.has('alertPager')
+      ? ['alertPager: is used by nobody: set alerts.pager to pagerduty or webhook']
+      : []),
+    ...(mail?.user !== undefined && !secrets.has('alertMailPassword')
+      ? [`alerts.mail.user: wants a password: ${set('alertMailPassword')}`]
+      : []),
+    ...(mail?.user === undefined && secrets.has('alertMailPassword')
+      ? ['alertMailPassword: is used by nobody: set alerts.mail with a user']
+      : []),
+  ];
 }
 
 function splitKey(key: string): [string, string] {
@@ -446,10 +562,14 @@ function unwrap(at: unknown): unknown {
 
 function crossFieldFaults(settings: Settings): string[] {
   const faults: string[] = [];
-  for (const name of ['api', 'database', 'gateway', 'prometheus', 'grafana', 'exporters'] as const) {
+  for (const name of ['api', 'database', 'gateway', 'prometheus', 'grafana', 'alertmanager', 'exporters'] as const) {
     const { interval, timeout } = settings[name].healthcheck;
     if (timeout > interval)
       faults.push(`${name}.healthcheck.timeout: ${timeout}s is longer than the interval of ${interval}s`);
+  }
+  for (const name of SLO_NAMES) {
+    const fault = objectiveFault(settings.slo[name] / 100, settings.slo.period);
+    if (fault !== undefined) faults.push(`slo.${name}: ${settings.slo[name]} ${fault}`);
   }
   const ports = Object.entries(settings.gateway.ports) as [string, number | undefined][];
   for (const [index, [name, value]] of ports.entries()) {
@@ -486,7 +606,7 @@ function crossFieldFaults(settings: Settings): string[] {
   return faults;
 }
 
-function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
+function toSpec(project: string, stack: string, s: Settings, secrets: ReadonlySet<SecretKey>): EnvironmentSpec {
   const { https, http, api: apiPort } = s.gateway.ports;
   const host = s.gateway.host ?? s.domain;
   return {
@@ -545,6 +665,33 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       host: s.exporters.host,
       containers: s.exporters.containers,
       socket: s.exporters.socket,
+    },
+    objectives: {
+      periodDays: s.slo.period,
+      objectives: {
+        availability: ratio(s.slo.availability),
+        success: ratio(s.slo.success),
+        latency: ratio(s.slo.latency),
+        freshness: ratio(s.slo.freshness),
+      },
+    },
+    alertmanager: toService(s.alertmanager),
+    alerts: toAlerts(s.alerts, secrets),
+  };
+}
+
+const ratio = (percentage: number) => Number((percentage / 100).toPrecision(10));
+
+function toAlerts({ mail, pager, runbooks, thresholds }: Settings['alerts'], secrets: ReadonlySet<SecretKey>) {
+  const { p95: p95Seconds, ...others } = thresholds;
+  return {
+    thresholds: { ...others, p95Seconds },
+    runbooks,
+    receivers: {
+      webhook: secrets.has('alertWebhook'),
+      watchdog: secrets.has('alertWatchdog'),
+      pager,
+      mail: mail && { ...mail, user: mail.user },
     },
   };
 }

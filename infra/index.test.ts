@@ -80,7 +80,8 @@ async function run(): Promise<Record<string, unknown>> {
   const outputs = await program();
   const resolved = await new Promise<Record<string, unknown>>((done) => pulumi.output(outputs).apply(done));
   for (let waited = 0; waited < 100; waited += 1) {
-    if (['grafana', 'gateway', 'postgres-exporter'].every((part) => containersOf(part).length > 0)) break;
+    if (['grafana', 'alertmanager', 'gateway', 'postgres-exporter'].every((part) => containersOf(part).length > 0))
+      break;
     await new Promise((done) => setTimeout(done, 20));
   }
   return resolved;
@@ -107,7 +108,10 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
 
   it('asks for one container of each part, and for as many of the API as the stack says', () => {
     expect(containersOf('api')).toHaveLength(stack === 'development' ? 1 : 2);
-    const parts = ['database', 'gateway', 'prometheus', 'grafana', ...Object.values(EXPORTERS).map(({ name }) => name)];
+    const parts = [
+      ...['database', 'gateway', 'prometheus', 'alertmanager', 'grafana'],
+      ...Object.values(EXPORTERS).map(({ name }) => name),
+    ];
     for (const part of parts) expect(containersOf(part)).toHaveLength(1);
   });
 
@@ -123,6 +127,7 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
   it('rehearses what it replaces in place, and nothing else', () => {
     const rehearsed = commands('rehearse').map(({ inputs }) => JSON.parse(String(inputs['stdin'])) as RehearseInput);
     expect(rehearsed.map(({ component }) => component).sort()).toEqual([
+      'alertmanager',
       'database',
       'gateway',
       'grafana',

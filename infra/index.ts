@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import { CertificateError, ensureCertificate, readCertificate } from '../ssl/certificates';
+import { Alerting } from './components/alerting';
 import { Api } from './components/api';
 import type { Context } from './components/context';
 import { Database } from './components/database';
@@ -78,6 +79,7 @@ export = async () => {
     { images, network, database: database.connection, authority: certificate.authority },
     opts,
   );
+  new Alerting(named('alerting'), context, { images, network }, opts);
   const gateway = new Gateway(
     named('gateway'),
     context,

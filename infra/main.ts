@@ -15,6 +15,7 @@ import {
   stackExists,
   stackNamed,
 } from './operator';
+import { alerts } from './verbs/alerts';
 import { autoscale } from './verbs/autoscale';
 import { canary } from './verbs/canary';
 import { drift } from './verbs/drift';
@@ -26,6 +27,7 @@ import { releases } from './verbs/releases';
 import { repair } from './verbs/repair';
 import { rollback } from './verbs/rollback';
 import { scale } from './verbs/scale';
+import { silence } from './verbs/silence';
 import { smoke } from './verbs/smoke';
 import { printAccess, up } from './verbs/up';
 
@@ -37,6 +39,8 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   repair,
   status,
   smoke,
+  alerts,
+  silence,
   drift,
   logs,
   seed,

@@ -35,7 +35,7 @@ const EXPORTERS: Readonly<Record<string, { readonly name: string; readonly image
   'Container exporter': { name: 'container-exporter', image: 'node' },
 };
 const PARTS = [
-  ...['Images', 'Network', 'Database', 'Releases', 'API', 'Canary', 'Prometheus', 'Grafana'],
+  ...['Images', 'Network', 'Database', 'Releases', 'API', 'Canary', 'Prometheus', 'Alerting', 'Grafana'],
   ...Object.keys(EXPORTERS),
   'Gateway',
 ];
@@ -252,6 +252,8 @@ function whileReplaced(part: string, { before, after }: Resource): string {
       return `some seconds without metrics. What it collected stays in ${mountOf(after, '/prometheus')}.`;
     case 'Grafana':
       return 'some seconds without Grafana. Sessions and what was made by hand in it are gone; dashboards come back.';
+    case 'Alerting':
+      return `some seconds in which nobody is told of anything. Silences stay in ${mountOf(after, '/alertmanager')}.`;
     default:
       return part in EXPORTERS ? 'some seconds without its metrics.' : 'some seconds without it.';
   }
@@ -318,7 +320,8 @@ function publishing(part: string, own: readonly Resource[], all: readonly Resour
   }
   if (helperChanges) return `${again}; the same content changes nothing.`;
   if (part === 'API') return 'API: its database password is written anew, for the new containers.';
-  if (part === 'Prometheus') return 'Prometheus: new configuration, tested by its image, taken over by reload.';
+  if (part === 'Prometheus' || part === 'Alerting')
+    return `${part}: new configuration, tested by its image, taken over by reload.`;
   return `${part}: new files.`;
 }
 

@@ -1,6 +1,7 @@
 import { createServer, connect } from 'node:net';
 import type { EnvironmentSpec } from './environment';
 import { StepError, tryDocker } from './deploy/engine';
+import { isHeard } from './ops/alertmanager';
 
 /** What must be right outside the settings before the first resource: the engine answers and the ports are free. */
 export interface Host {
@@ -27,7 +28,16 @@ export async function preflight(spec: EnvironmentSpec, configuredEngine: string 
           `The settings allow ${wanted} cores per container, the Docker host has ${cores}: it works, with less headroom.`,
         ]
       : [];
-  return { engine, warnings };
+  return { engine, warnings: [...warnings, ...unheard(spec)] };
+}
+
+/** Nobody wants to be paged for their own machine. */
+function unheard({ stack, alerts }: EnvironmentSpec): string[] {
+  if (stack === 'development' || isHeard(alerts.receivers)) return [];
+  return [
+    "Nobody is told of this stack's alerts: set alertWebhook, alerts.mail or alerts.pager (README, Alerts). " +
+      `make alerts STACK=${stack} shows them.`,
+  ];
 }
 
 /** The docker command line may talk to another engine than the default one; the provider does not know that. */

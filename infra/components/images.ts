@@ -18,6 +18,7 @@ export class Images extends pulumi.ComponentResource {
   readonly exporter: (
     image: 'postgres-exporter' | 'blackbox-exporter' | 'node-exporter' | 'node',
   ) => pulumi.Output<string>;
+  readonly alertmanager: pulumi.Output<string>;
   readonly api: pulumi.Output<string>;
   /** What the API's image is called outside this engine; its digest where it came from a registry. */
   readonly apiReference: pulumi.Output<string>;
@@ -34,6 +35,7 @@ export class Images extends pulumi.ComponentResource {
     this.prometheus = pull('prometheus', spec.images.prometheus).imageId;
     this.grafana = pull('grafana', spec.images.grafana).imageId;
     this.exporter = (image) => pull(image, spec.images[image]).imageId;
+    this.alertmanager = pull('alertmanager', spec.images.alertmanager).imageId;
 
     if (spec.api.image !== undefined) {
       const image = pull('api', spec.api.image);

@@ -3,7 +3,8 @@ import * as pulumi from '@pulumi/pulumi';
 import { createContainer } from '../container';
 import { renderDashboards } from '../ops/dashboards';
 import { grafanaEnvironment, renderProvisioning } from '../ops/grafana';
-import { prometheusArguments, renderPrometheus } from '../ops/prometheus';
+import { renderRules } from '../ops/alerts';
+import { jobsOf, prometheusArguments, renderPrometheus, RULES_FILE } from '../ops/prometheus';
 import { createSecret } from '../step';
 import type { Context } from './context';
 import { Files } from './files';
@@ -52,18 +53,28 @@ function createPrometheus(
   const { spec } = context;
   const mount = '/etc/branchloans';
   const configFile = `${mount}/current/prometheus.yml`;
+  const configuration = renderPrometheus({
+    environment: spec.stack,
+    url: spec.url,
+    exporters: spec.exporters,
+    canary: spec.canary !== undefined,
+  });
+  const rules = renderRules({
+    environment: spec.stack,
+    url: spec.url,
+    prefix: spec.prefix,
+    runbooks: spec.alerts.runbooks,
+    jobs: jobsOf(configuration),
+    replicas: spec.api.replicas,
+    thresholds: spec.alerts.thresholds,
+    objectives: spec.objectives,
+    busy: spec.stack === 'production',
+  });
   const files = new Files(
     `${name}-files`,
     context,
     {
-      files: {
-        'prometheus.yml': renderPrometheus({
-          environment: spec.stack,
-          url: spec.url,
-          exporters: spec.exporters,
-          canary: spec.canary !== undefined,
-        }),
-      },
+      files: { 'prometheus.yml': configuration, [RULES_FILE]: rules },
       owner: { uid: 65_534, gid: 65_534 },
       helperImage: images.nginx,
       check: images.prometheus.apply((image) => ({

@@ -47,7 +47,7 @@ const EXPORT_PAUSE_SECONDS = 60;
 /** A reload leaves an idle connection open this long, so that a POST which is on its way is not reset. */
 const KEEPALIVE_MIN_SECONDS = 5;
 
-/** Prometheus' page sets its paths in an inline script and sends no policy of its own. */
+/** The pages of Prometheus and Alertmanager set their paths in an inline script and send no policy of their own. */
 const PROMETHEUS_POLICY =
   "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
   "font-src 'self' data:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'";
@@ -57,7 +57,7 @@ const CONNECTIONS_PER_ADDRESS = 256;
 const BULK_REQUESTS = 16;
 
 /** Pages that a person types without https. Everything else may carry a key, which a redirect would not reveal. */
-const PAGES = '^/(?:docs|grafana|prometheus|status|sre/dashboard-ui)(?:/|$)';
+const PAGES = '^/(?:docs|grafana|prometheus|alertmanager|status|sre/dashboard-ui)(?:/|$)';
 
 /** However a router reads case and a final slash: it is not for the public. */
 const METRICS = '^/(?:grafana/)?metrics/?$';
@@ -303,7 +303,7 @@ location = /stub_status {
 
 /** How requests are passed on. One that may have had an effect is sent again only where its key makes that harmless. */
 function renderForwarding({ upstream, version }: GatewayOptions['files']): string {
-  const other = ['prometheus:9090', 'grafana:3000'].map((address) => {
+  const other = ['prometheus:9090', 'alertmanager:9093', 'grafana:3000'].map((address) => {
     const name = address.split(':')[0] ?? '';
     return `upstream ${name} {\n    zone ${name} 64k;\n    server ${address} resolve;\n    keepalive 4;\n    keepalive_timeout 30s;\n}`;
   });
@@ -374,6 +374,9 @@ location = /grafana {
 location = /prometheus {
     return 301 /prometheus/;
 }
+location = /alertmanager {
+    return 301 /alertmanager/;
+}
 # No address after the name of the upstream: with one, nginx would strip the prefix.
 location /grafana/ {
     client_max_body_size 1m;
@@ -382,16 +385,21 @@ ${indent(forwardedFields('$connection_upgrade', { Upgrade: '$http_upgrade' }))}
 ${indent(addAbsentHeaders({ 'Content-Security-Policy': undefined }))}
     proxy_pass http://grafana;
 }
-location /prometheus/ {
+${['prometheus', 'alertmanager'].map((name) => renderMonitor(name, files.htpasswd)).join('\n')}`);
+}
+
+/** Of Prometheus' family: neither asks for a password itself. */
+function renderMonitor(name: string, htpasswdFile: string): string {
+  return `location /${name}/ {
     auth_basic "Prometheus";
-    auth_basic_user_file ${files.htpasswd};
+    auth_basic_user_file ${htpasswdFile};
     client_max_body_size 1m;
     # A query may take Prometheus two minutes.
     proxy_read_timeout 125s;
 ${indent(forwardedFields('""', { Authorization: '""' }))}
 ${indent(addAbsentHeaders({ 'Content-Security-Policy': PROMETHEUS_POLICY }))}
-    proxy_pass http://prometheus;
-}`);
+    proxy_pass http://${name};
+}`;
 }
 
 function renderClearText(port: number, names: readonly string[], { publicHttpsPort, files }: GatewayOptions): string {

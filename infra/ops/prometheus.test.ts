@@ -3,14 +3,12 @@ import { EXPORTERS, JOBS } from './exporters';
 import { prometheusArguments, renderPrometheus } from './prometheus';
 
 const ALL = { database: true, probes: true, host: true, containers: true };
-const NEVER: string[] = [JOBS.alertmanager];
 
 test('finds every replica of the API, and marks every series with the environment', () => {
   const { scrape_configs: jobs } = parse(renderPrometheus({ environment: 'production', exporters: ALL })) as {
     scrape_configs: { job_name: string; relabel_configs: unknown[] }[];
   };
-  const expected = Object.values(JOBS).filter((job) => !NEVER.includes(job));
-  expect(jobs.map(({ job_name }) => job_name).sort()).toEqual([...expected].sort());
+  expect(jobs.map(({ job_name }) => job_name).sort()).toEqual(Object.values(JOBS).sort());
   expect(jobs[0]).toMatchObject({
     metrics_path: '/metrics',
     dns_sd_configs: [{ names: ['api'], type: 'A', port: 8000 }],
@@ -83,16 +81,14 @@ test('probes by the name on the network, and calls it by the address that users 
   expect(job.relabel_configs.at(-1)).toEqual({ target_label: '__address__', replacement: 'blackbox-exporter:9115' });
 });
 
-test('has rules and an Alertmanager where it is told of them', () => {
-  expect(jobsOf({}).has(JOBS.alertmanager)).toBe(false);
-  const alerting = { ruleFiles: ['/etc/branchloans/current/slo.yml'], alertmanager: 'alertmanager:9093' };
-  expect(parse(renderPrometheus({ environment: 'staging', alerting }))).toMatchObject({
-    rule_files: alerting.ruleFiles,
+test('has rules, and an Alertmanager that it asks too', () => {
+  expect(parse(renderPrometheus({ environment: 'staging' }))).toMatchObject({
+    rule_files: ['rules.yml'],
     alerting: {
       alertmanagers: [{ path_prefix: '/alertmanager', static_configs: [{ targets: ['alertmanager:9093'] }] }],
     },
   });
-  expect(jobsOf({ alerting }).get(JOBS.alertmanager)).toMatchObject({ metrics_path: '/alertmanager/metrics' });
+  expect(jobsOf({}).get(JOBS.alertmanager)).toMatchObject({ metrics_path: '/alertmanager/metrics' });
 });
 
 test('keeps what objectives over 30 days need, within its volume, and cannot be stopped over HTTP', () => {

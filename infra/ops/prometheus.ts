@@ -1,4 +1,5 @@
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
+import { ALERTMANAGER_PATH, ALERTMANAGER_PORT } from './alertmanager';
 import { EXPORTERS, GATEWAY_METRICS_PORT, JOBS, POSTGRES_METRICS } from './exporters';
 import { METRICS_PATHS } from './nginx';
 import { ENTRANCE, PROBE_MODULE, PROBES } from './probes';
@@ -7,7 +8,11 @@ export const SCRAPE_INTERVAL_SECONDS = 15;
 
 /** Names on the network that answer with the address of every container of the track; they become the label `track`. */
 export const TRACK_NAMES = { stable: 'api', canary: 'api-canary' } as const;
+const ALERTMANAGER = `alertmanager:${ALERTMANAGER_PORT}`;
 export type Track = keyof typeof TRACK_NAMES;
+
+/** Beside the configuration: what `renderRules` returned. */
+export const RULES_FILE = 'rules.yml';
 
 /** What users asked for: probes and scrapes would hide it. */
 export const USER_ROUTES = 'route!~"/health.*|/metrics"';
@@ -25,18 +30,11 @@ export interface PrometheusOptions {
    * nobody asks for it in vain.
    */
   readonly canary?: boolean;
-  /** Rules, and who gets what fires. */
-  readonly alerting?: {
-    /** Paths inside the container. */
-    readonly ruleFiles: readonly string[];
-    /** `host:port` of an Alertmanager that is below /alertmanager. */
-    readonly alertmanager: string;
-  };
 }
 
 /** prometheus.yml for Prometheus 3. */
 export function renderPrometheus(options: PrometheusOptions): string {
-  const { environment, exporters = {}, alerting } = options;
+  const { environment, exporters = {} } = options;
   const env = { source_labels: [], target_label: 'env', replacement: environment };
   const job = (name: string, target: string, more: object = {}) => ({
     job_name: name,
@@ -57,11 +55,14 @@ export function renderPrometheus(options: PrometheusOptions): string {
         sample_limit: 10_000,
         body_size_limit: '10MB',
       },
-      ...(alerting ? alertingOf(alerting) : {}),
+      rule_files: [RULES_FILE],
+      alerting: {
+        alertmanagers: [{ path_prefix: ALERTMANAGER_PATH, static_configs: [{ targets: [ALERTMANAGER] }] }],
+      },
       scrape_configs: [
         apiJob(options, env),
         job(JOBS.prometheus, 'localhost:9090', { metrics_path: '/prometheus/metrics' }),
-        ...(alerting ? [job(JOBS.alertmanager, alerting.alertmanager, { metrics_path: '/alertmanager/metrics' })] : []),
+        job(JOBS.alertmanager, ALERTMANAGER, { metrics_path: `${ALERTMANAGER_PATH}/metrics` }),
         job(JOBS.nginx, gateway, { metrics_path: METRICS_PATHS.connections }),
         job(JOBS.accessLog, gateway, { metrics_path: METRICS_PATHS.responses }),
         ...exporter('database', { metric_relabel_configs: [OWN, ...FEW_SETTINGS] }),
@@ -112,13 +113,6 @@ function probeJob({ url = ENTRANCE }: PrometheusOptions, env: object): object {
   };
 }
 
-function alertingOf({ ruleFiles, alertmanager }: NonNullable<PrometheusOptions['alerting']>): object {
-  return {
-    rule_files: [...ruleFiles],
-    alerting: { alertmanagers: [{ path_prefix: '/alertmanager', static_configs: [{ targets: [alertmanager] }] }] },
-  };
-}
-
 /** What an exporter tells of its own process is asked for by nobody. */
 const OWN = { source_labels: ['__name__'], regex: '(go|process|promhttp)_.*', action: 'drop' };
 
@@ -137,6 +131,12 @@ const NAMED_FILE_SYSTEMS = [
   { source_labels: ['mountpoint'], regex: '/etc/hosts', target_label: 'mountpoint', replacement: 'engine' },
   { source_labels: ['mountpoint'], regex: '/database', target_label: 'mountpoint', replacement: 'database' },
 ];
+
+/** Values of the label `job` in what `renderPrometheus` returned. */
+export function jobsOf(configuration: string): ReadonlySet<string> {
+  const { scrape_configs: jobs } = parse(configuration) as { scrape_configs: readonly { job_name: string }[] };
+  return new Set(jobs.map(({ job_name }) => job_name));
+}
 
 export interface PrometheusArguments {
   /** Path inside the container. */

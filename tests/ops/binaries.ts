@@ -10,7 +10,7 @@ export interface Program {
   run(directory: string, args: readonly string[]): { status: number | null; output: string };
 }
 
-type ImageName = 'node' | 'nginx' | 'prometheus';
+type ImageName = 'node' | 'nginx' | 'prometheus' | 'alertmanager';
 
 const images = JSON.parse(readFileSync(join(__dirname, '../../infra/images.json'), 'utf8')) as Record<
   ImageName,

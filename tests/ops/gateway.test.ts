@@ -72,7 +72,7 @@ describeUnless(missing, 'the gateway', () => {
   beforeAll(async () => {
     certificate = await makeCertificate();
     stage = new Stage(certificate);
-    stage.startUpstream('first', ['api-1', 'prometheus', 'grafana']);
+    stage.startUpstream('first', ['api-1', 'prometheus', 'alertmanager', 'grafana']);
     await stage.startGateway(['api-1']);
     await stage.untilAnswered();
   }, 60_000);
@@ -248,14 +248,17 @@ describeUnless(missing, 'the gateway', () => {
     });
   });
 
-  describe('asks for a password for /prometheus/', () => {
+  describe.each([
+    ['/prometheus/', 9090],
+    ['/alertmanager/', 9093],
+  ])('asks for a password for %s', (monitor, port) => {
     const basic = (password: string) => ({
       Authorization: `Basic ${Buffer.from(`admin:${password}`).toString('base64')}`,
     });
 
     test('and forwards, without it, what comes with the right one', async () => {
-      const answer = await stage.request('/prometheus/graph?g0.expr=up', { headers: basic(PASSWORD) });
-      expect(echo(answer)).toMatchObject({ port: 9090, url: '/prometheus/graph?g0.expr=up' });
+      const answer = await stage.request(`${monitor}graph?g0.expr=up`, { headers: basic(PASSWORD) });
+      expect(echo(answer)).toMatchObject({ port, url: `${monitor}graph?g0.expr=up` });
       expect(echo(answer).headers.authorization).toBeUndefined();
       expectSecurityHeaders(answer);
       expect(answer.headers['content-security-policy']?.[0]).toContain("script-src 'self' 'unsafe-inline'");
@@ -265,14 +268,14 @@ describeUnless(missing, 'the gateway', () => {
       ['no', {}],
       ['a wrong', basic('admin')],
     ])('and answers 401 to %s password', async (_name, headers) => {
-      const answer = await stage.request('/prometheus/', { headers });
+      const answer = await stage.request(monitor, { headers });
       expectProblem(answer, 401);
       expect(answer.headers['www-authenticate']).toEqual(['Basic realm="Prometheus"']);
     });
   });
 
   describe('in clear text', () => {
-    test.each(['/docs', '/docs/x?a=b', '/grafana/', '/prometheus/', '/sre/dashboard-ui', '/status'])(
+    test.each(['/docs', '/docs/x?a=b', '/grafana/', '/prometheus/', '/alertmanager/', '/sre/dashboard-ui', '/status'])(
       'redirects %s',
       async (path) => {
         const answer = await stage.request(path, { listener: 'http', host: DOMAIN });
@@ -305,6 +308,7 @@ describeUnless(missing, 'the gateway', () => {
   test.each([
     ['/grafana', '/grafana/'],
     ['/prometheus', '/prometheus/'],
+    ['/alertmanager', '/alertmanager/'],
   ])('redirects %s, whatever the port', async (path, location) => {
     const answer = await stage.request(path);
     expect({ status: answer.status, location: answer.headers.location, body: answer.body }).toEqual({
@@ -396,7 +400,7 @@ describeUnless(missing, 'the gateway in maintenance', () => {
 
   beforeAll(async () => {
     stage = new Stage(await makeCertificate());
-    stage.startUpstream('first', ['api-1', 'prometheus', 'grafana']);
+    stage.startUpstream('first', ['api-1', 'prometheus', 'alertmanager', 'grafana']);
     await stage.startGateway(['api-1']);
     await stage.untilAnswered();
   }, 60_000);
@@ -568,7 +572,7 @@ describeUnless(missing, 'the gateway without what stands behind it', () => {
     expectProblem(await stage.request('/'), 502);
     expectProblem(await stage.request('/grafana/'), 502);
     expectProblem(await stage.request('/prometheus/', { headers }), 502);
-    stage.startUpstream('late', ['api-2', 'prometheus', 'grafana']);
+    stage.startUpstream('late', ['api-2', 'prometheus', 'alertmanager', 'grafana']);
     await stage.untilAnswered();
     expect(stage.isRunning()).toBe(true);
   }, 30_000);

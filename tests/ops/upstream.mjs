@@ -1,4 +1,4 @@
-// What stands behind the gateway in its tests: the API on 8000, Prometheus on 9090 and Grafana on 3000 in one process.
+// What stands behind the gateway in its tests: the API on 8000, Prometheus on 9090, Alertmanager on 9093 and Grafana on 3000 in one process.
 // It answers with what arrived. `/slow/<ms>` waits, `/hang` never answers, `/cut` or `?cut` closes, `/fails/<name>` or
 // `?fails=<name>` closes in the container of that name only, `/own-headers` brings all
 // header fields of the API, `/problem` is a refusal by the API. An export sends a line, waits `pause` ms and sends
@@ -57,7 +57,7 @@ function upgrade(request, socket) {
   socket.on('error', () => socket.destroy());
 }
 
-for (const port of [8000, 9090, 3000]) {
+for (const port of [8000, 9090, 9093, 3000]) {
   const server = createServer({ keepAliveTimeout: 75_000 }, (request, response) => void answer(request, response));
   if (port === 3000) server.on('upgrade', upgrade);
   server.listen(port, '0.0.0.0');

@@ -72,7 +72,14 @@ for (const stack of ['development', 'staging', 'production'] as const) {
     it('hardens every container', () => {
       const containers = Object.values(environment.containers());
       expect(containers.map(roleOf).sort()).toEqual(
-        [...Array<string>(numbers.replicas).fill('api'), 'database', 'gateway', 'grafana', 'prometheus'].sort(),
+        [
+          ...Array<string>(numbers.replicas).fill('api'),
+          'alertmanager',
+          'database',
+          'gateway',
+          'grafana',
+          'prometheus',
+        ].sort(),
       );
       for (const container of containers) {
         const { HostConfig, Config, Mounts } = container;
@@ -159,8 +166,8 @@ for (const stack of ['development', 'staging', 'production'] as const) {
         const targets = (JSON.parse(body) as { data: { activeTargets: { labels: { job: string }; health: string }[] } })
           .data.activeTargets;
         const up = targets.filter(({ health }) => health === 'up').map(({ labels }) => labels.job);
-        // Prometheus itself, and the gateway with its connections and its answers.
-        if (up.length === numbers.replicas + 3 && up.length === targets.length) break;
+        // Prometheus itself, Alertmanager, and the gateway with its connections and its answers.
+        if (up.length === numbers.replicas + 4 && up.length === targets.length) break;
         if (Date.now() > deadline) throw new Error(body);
         await new Promise((done) => setTimeout(done, 1_000));
       }

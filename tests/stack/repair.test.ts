@@ -154,7 +154,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'a deploy that do
       ({ Config, State }) => `${Config.Labels['org.branchloans.component']} ${State.Status}`,
     );
     expect(roles.sort()).toEqual(
-      ['api', 'api', 'database', 'gateway', 'grafana', 'prometheus'].map((role) => `${role} running`),
+      ['alertmanager', 'api', 'api', 'database', 'gateway', 'grafana', 'prometheus'].map((role) => `${role} running`),
     );
     const networks = environment.leftovers().filter((name) => name.startsWith('network'));
     expect(networks.sort()).toEqual([`network ${environment.prefix}-data`, `network ${environment.prefix}-front`]);
