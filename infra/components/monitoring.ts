@@ -1,7 +1,7 @@
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import { createContainer } from '../container';
-import { renderDashboards } from '../ops/dashboards';
+import { HOME, renderDashboards } from '../ops/dashboards';
 import { grafanaEnvironment, renderProvisioning } from '../ops/grafana';
 import { prometheusArguments, renderPrometheus } from '../ops/prometheus';
 import { createSecret } from '../step';
@@ -12,6 +12,8 @@ import type { Network } from './network';
 
 export const PROMETHEUS_USER = 'admin';
 export const GRAFANA_USER = 'admin';
+/** Where people read the alerts' pages. */
+const RUNBOOKS = 'docs/runbooks/';
 
 interface Args {
   readonly images: Images;
@@ -118,7 +120,11 @@ function createGrafana(
     context,
     {
       files: {
-        ...renderProvisioning({ dashboardsPath: `${mounts.dashboards}/current` }),
+        ...renderProvisioning({
+          dashboardsPath: `${mounts.dashboards}/current`,
+          runbooks: RUNBOOKS,
+          environment: spec.stack,
+        }),
         'secrets/admin-password': password,
         'secrets/secret-key': secretKey,
       },
@@ -131,7 +137,14 @@ function createGrafana(
   const dashboards = new Files(
     `${name}-dashboards`,
     context,
-    { files: renderDashboards(), owner, helperImage: images.nginx },
+    {
+      files: renderDashboards({
+        runbooks: RUNBOOKS,
+        connectionsPerContainer: Math.ceil(spec.api.limits.cpus) * spec.api.poolSize,
+      }),
+      owner,
+      helperImage: images.nginx,
+    },
     opts,
   );
   createContainer(
@@ -149,6 +162,7 @@ function createGrafana(
         adminPasswordFile: `${mounts.provisioning}/current/secrets/admin-password`,
         secretKeyFile: `${mounts.provisioning}/current/secrets/secret-key`,
         provisioningPath: `${mounts.provisioning}/current`,
+        homeFile: `${mounts.dashboards}/current/${HOME}`,
       }),
       limits: spec.grafana.limits,
       healthcheck: {

@@ -22,6 +22,34 @@ export const JOBS = {
   probe: 'probe',
 } as const;
 
+/** Of every scrape, of Prometheus' rules and of Prometheus itself. */
+export const PROMETHEUS_METRICS = {
+  up: 'up',
+  scrapeDuration: 'scrape_duration_seconds',
+  scrapeSamples: 'scrape_samples_post_metric_relabeling',
+  alerts: 'ALERTS',
+  headSeries: 'prometheus_tsdb_head_series',
+  samplesAppended: 'prometheus_tsdb_head_samples_appended_total',
+  blockBytes: 'prometheus_tsdb_storage_blocks_bytes',
+  retentionBytes: 'prometheus_tsdb_retention_limit_bytes',
+  queryDuration: 'prometheus_engine_query_duration_seconds',
+  reloadSuccessful: 'prometheus_config_last_reload_successful',
+  ruleGroupDuration: 'prometheus_rule_group_last_duration_seconds',
+  ruleGroupInterval: 'prometheus_rule_group_interval_seconds',
+  ruleFailures: 'prometheus_rule_evaluation_failures_total',
+  notificationsSent: 'prometheus_notifications_sent_total',
+  notificationsDropped: 'prometheus_notifications_dropped_total',
+  residentMemory: 'process_resident_memory_bytes',
+} as const;
+
+export const ALERTMANAGER_METRICS = {
+  alerts: 'alertmanager_alerts',
+  notifications: 'alertmanager_notifications_total',
+  notificationsFailed: 'alertmanager_notifications_failed_total',
+  silences: 'alertmanager_silences',
+  reloadSuccessful: 'alertmanager_config_last_reload_successful',
+} as const;
+
 /** Of prom-client, by itself: their names are not ours to choose. */
 export const RUNTIME_METRICS = {
   eventLoopLagP99: 'nodejs_eventloop_lag_p99_seconds',
@@ -66,6 +94,13 @@ export const NGINX_METRICS = {
   reading: 'nginx_connections_reading',
   writing: 'nginx_connections_writing',
   waiting: 'nginx_connections_waiting',
+} as const;
+
+/** From nginx' access log. */
+export const ACCESS_LOG_METRICS = {
+  responses: 'nginx_http_response_count_total',
+  duration: 'nginx_http_response_time_seconds_hist',
+  bytes: 'nginx_http_response_size_bytes',
 } as const;
 
 /** node_exporter. */
