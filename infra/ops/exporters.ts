@@ -22,34 +22,6 @@ export const JOBS = {
   probe: 'probe',
 } as const;
 
-/** Of every scrape, of Prometheus' rules and of Prometheus itself. */
-export const PROMETHEUS_METRICS = {
-  up: 'up',
-  scrapeDuration: 'scrape_duration_seconds',
-  scrapeSamples: 'scrape_samples_post_metric_relabeling',
-  alerts: 'ALERTS',
-  headSeries: 'prometheus_tsdb_head_series',
-  samplesAppended: 'prometheus_tsdb_head_samples_appended_total',
-  blockBytes: 'prometheus_tsdb_storage_blocks_bytes',
-  retentionBytes: 'prometheus_tsdb_retention_limit_bytes',
-  queryDuration: 'prometheus_engine_query_duration_seconds',
-  reloadSuccessful: 'prometheus_config_last_reload_successful',
-  ruleGroupDuration: 'prometheus_rule_group_last_duration_seconds',
-  ruleGroupInterval: 'prometheus_rule_group_interval_seconds',
-  ruleFailures: 'prometheus_rule_evaluation_failures_total',
-  notificationsSent: 'prometheus_notifications_sent_total',
-  notificationsDropped: 'prometheus_notifications_dropped_total',
-  residentMemory: 'process_resident_memory_bytes',
-} as const;
-
-export const ALERTMANAGER_METRICS = {
-  alerts: 'alertmanager_alerts',
-  notifications: 'alertmanager_notifications_total',
-  notificationsFailed: 'alertmanager_notifications_failed_total',
-  silences: 'alertmanager_silences',
-  reloadSuccessful: 'alertmanager_config_last_reload_successful',
-} as const;
-
 /** Of prom-client, by itself: their names are not ours to choose. */
 export const RUNTIME_METRICS = {
   eventLoopLagP99: 'nodejs_eventloop_lag_p99_seconds',
@@ -85,8 +57,9 @@ export const POSTGRES_METRICS = {
   lastScrapeError: 'pg_exporter_last_scrape_error',
 } as const;
 
+/** The gateway tells them itself (infra/exporters/gateway.js), so it is up where Prometheus could ask it. */
 export const NGINX_METRICS = {
-  up: 'nginx_up',
+  up: 'up',
   requests: 'nginx_http_requests_total',
   accepted: 'nginx_connections_accepted',
   handled: 'nginx_connections_handled',
@@ -96,11 +69,14 @@ export const NGINX_METRICS = {
   waiting: 'nginx_connections_waiting',
 } as const;
 
-/** From nginx' access log. */
+/**
+ * What users were answered, as the gateway saw it; without /grafana/ and the like. `method` is a known one or `other`,
+ * `status` of the counter the code, of the histogram its class (`5xx`).
+ */
 export const ACCESS_LOG_METRICS = {
   responses: 'nginx_http_response_count_total',
-  duration: 'nginx_http_response_time_seconds_hist',
-  bytes: 'nginx_http_response_size_bytes',
+  /** A histogram: `_bucket`, `_sum`, `_count`; among its bounds 0.2 and 0.3. */
+  seconds: 'nginx_http_response_time_seconds_hist',
 } as const;
 
 /** node_exporter. */
@@ -130,6 +106,8 @@ export const CONTAINER_METRICS = {
   networkReceived: 'container_network_receive_bytes_total',
   networkSent: 'container_network_transmit_bytes_total',
   startTime: 'container_start_time_seconds',
+  /** By the engine itself, after it ended or was killed. */
+  restarts: 'container_restarts_total',
 } as const;
 
 /** blackbox_exporter. */
@@ -138,4 +116,32 @@ export const PROBE_METRICS = {
   duration: 'probe_duration_seconds',
   phases: 'probe_http_duration_seconds',
   certificateExpiry: 'probe_ssl_earliest_cert_expiry',
+} as const;
+
+/** Of every scrape, of Prometheus' rules and of Prometheus itself. */
+export const PROMETHEUS_METRICS = {
+  up: 'up',
+  scrapeDuration: 'scrape_duration_seconds',
+  scrapeSamples: 'scrape_samples_post_metric_relabeling',
+  alerts: 'ALERTS',
+  headSeries: 'prometheus_tsdb_head_series',
+  samplesAppended: 'prometheus_tsdb_head_samples_appended_total',
+  blockBytes: 'prometheus_tsdb_storage_blocks_bytes',
+  retentionBytes: 'prometheus_tsdb_retention_limit_bytes',
+  queryDuration: 'prometheus_engine_query_duration_seconds',
+  reloadSuccessful: 'prometheus_config_last_reload_successful',
+  ruleGroupDuration: 'prometheus_rule_group_last_duration_seconds',
+  ruleGroupInterval: 'prometheus_rule_group_interval_seconds',
+  ruleFailures: 'prometheus_rule_evaluation_failures_total',
+  notificationsSent: 'prometheus_notifications_sent_total',
+  notificationsDropped: 'prometheus_notifications_dropped_total',
+  residentMemory: 'process_resident_memory_bytes',
+} as const;
+
+export const ALERTMANAGER_METRICS = {
+  alerts: 'alertmanager_alerts',
+  notifications: 'alertmanager_notifications_total',
+  notificationsFailed: 'alertmanager_notifications_failed_total',
+  silences: 'alertmanager_silences',
+  reloadSuccessful: 'alertmanager_config_last_reload_successful',
 } as const;

@@ -92,9 +92,9 @@ function accessLog(): PanelSpec[] {
       unit: units.Seconds,
       width: 8,
       queries: {
-        p50: answers.quantile(0.5, log.duration),
-        p95: answers.quantile(0.95, log.duration),
-        p99: answers.quantile(0.99, log.duration),
+        p50: answers.quantile(0.5, log.seconds),
+        p95: answers.quantile(0.95, log.seconds),
+        p99: answers.quantile(0.99, log.seconds),
       },
       thresholds: { critical: 0.2 },
     },
@@ -106,7 +106,7 @@ function connections(): PanelSpec[] {
     {
       kind: 'stat',
       title: 'Up',
-      description: 'Whether nginx answers its exporter.',
+      description: 'Whether nginx answers Prometheus.',
       unit: units.BoolYesNo,
       width: 4,
       queries: { nginx: min(gateway.select(nginx.up)) },

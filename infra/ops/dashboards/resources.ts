@@ -6,8 +6,8 @@ import { max, ratio, seriesOf, sum } from './query';
 const machine = seriesOf(JOBS.host);
 const containers = seriesOf(JOBS.containers);
 const CHOSEN = 'name=~"$container"';
-/** Disks, not what lives in memory or on top of others. */
-const DISKS = 'fstype!~"tmpfs|ramfs|overlay|squashfs|devtmpfs"';
+/** Where the engine keeps its files, and where the database does. */
+const DISKS = 'mountpoint=~"engine|database"';
 /** The host's own devices: what containers send passes them too. */
 const DEVICES = 'device!~"lo|veth.*|br-.*|docker.*"';
 
@@ -68,7 +68,7 @@ function limits(): PanelSpec[] {
       description:
         'Share of scheduler periods in which a container had used up its CPU. Above 25 % it needs more, or less to do.',
       unit: units.PercentUnit,
-      width: 12,
+      width: 8,
       queries: {
         '{{name}}': ratio(
           sum(containers.rate(container.throttledPeriods, CHOSEN), 'name'),
@@ -84,10 +84,21 @@ function limits(): PanelSpec[] {
       description:
         'Processes that the kernel killed in the range of the dashboard. Any one: raise the limit, or find the leak.',
       unit: units.Short,
-      width: 12,
+      width: 8,
       queries: { '{{name}}': sum(containers.total(container.oomEvents, CHOSEN), 'name') },
       thresholds: { critical: 1 },
       alerts: ['ContainerOomKilled'],
+    },
+    {
+      kind: 'stat',
+      title: 'Restarted by the engine',
+      description:
+        'How often the engine started a container again by itself in the range of the dashboard. Any one: it crashed, see its log.',
+      unit: units.Short,
+      width: 8,
+      queries: { '{{name}}': sum(containers.total(container.restarts, CHOSEN), 'name') },
+      thresholds: { warning: 1, critical: 3 },
+      alerts: ['ContainerRestartLoop'],
     },
   ];
 }
@@ -126,7 +137,7 @@ function usage(): PanelSpec[] {
       description: 'When each container began. A young one that nobody deployed: it crashed, or was killed.',
       unit: 'dateTimeFromNow',
       width: 24,
-      queries: { '{{name}}': `${max(containers.select(container.startTime, CHOSEN), 'name', 'image')} * 1000` },
+      queries: { '{{name}}': `${max(containers.select(container.startTime, CHOSEN), 'name', 'component')} * 1000` },
       alerts: ['ContainerRestartLoop'],
     },
   ];
