@@ -17,7 +17,7 @@ export const reachable: PanelSpec = {
   queries: { '{{probe}}': min(outside.select(probe.success), 'probe') },
   words: { 0: 'down', 1: 'up' },
   thresholds: { critical: 1, low: true },
-  alerts: ['ProbeFailing'],
+  alerts: ['ProbeFailing', 'ApiHealthFailing'],
 };
 
 export const gatewayDashboard: DashboardSpec = {

@@ -1,7 +1,7 @@
 import * as units from '@grafana/grafana-foundation-sdk/units';
 import { ALERTMANAGER_METRICS as alertmanager, JOBS, PROMETHEUS_METRICS as prometheus } from '../exporters';
 import type { DashboardSpec, PanelSpec } from './builder';
-import { max, min, ratio, seriesOf, shareOf, sum } from './query';
+import { max, min, ratio, seriesOf, sum } from './query';
 
 const self = seriesOf(JOBS.prometheus);
 const notifier = seriesOf(JOBS.alertmanager);
@@ -164,17 +164,15 @@ function alerts(): PanelSpec[] {
       queries: { '{{state}}': sum(notifier.select(alertmanager.alerts), 'state') },
     },
     {
-      title: 'Notifications that failed',
-      description: 'Share of messages to webhook, mail or pager that failed. Above zero: people are not told.',
-      unit: units.PercentUnit,
+      title: 'Notifications',
+      description:
+        'Messages per second to webhook, mail or pager, and those that failed. Above zero of these: people are not told.',
+      unit: units.OpsPerSecond,
       width: 8,
       queries: {
-        '{{integration}}': shareOf(
-          sum(notifier.rate(alertmanager.notificationsFailed), 'integration'),
-          sum(notifier.rate(alertmanager.notifications), 'integration'),
-        ),
+        'sent {{integration}}': sum(notifier.rate(alertmanager.notifications), 'integration'),
+        'failed {{integration}}': sum(notifier.rate(alertmanager.notificationsFailed), 'integration'),
       },
-      thresholds: { critical: 0.01 },
       alerts: ['AlertmanagerNotificationsFailing'],
     },
     {

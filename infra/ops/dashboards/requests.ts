@@ -91,7 +91,7 @@ function errors(): PanelSpec[] {
         '{{route}}': shareOf(sum(requests('status_code=~"5.."'), 'route'), sum(requests(), 'route')),
       },
       thresholds: { critical: OBJECTIVES.failures },
-      alerts: ['ApiErrorRateHigh'],
+      alerts: ['ApiErrorRateHigh', 'ApiErrors'],
     },
     {
       title: 'Clients at fault by route',
@@ -138,6 +138,7 @@ function latencies(): PanelSpec[] {
       width: 12,
       queries: { '{{route}}': api.quantile(0.95, duration, ['route'], USER_ROUTES) },
       thresholds: { critical: OBJECTIVES.latencySeconds },
+      alerts: ['ApiSlow', 'ApiResponsesVerySlow'],
     },
     {
       title: 'Mean latency by method',
