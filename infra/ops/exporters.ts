@@ -79,7 +79,7 @@ export const ACCESS_LOG_METRICS = {
   seconds: 'nginx_http_response_time_seconds_hist',
 } as const;
 
-/** node_exporter. */
+/** node_exporter; `mountpoint` is `engine` (where the engine keeps its files) or `database`. */
 export const HOST_METRICS = {
   cpuSeconds: 'node_cpu_seconds_total',
   load1: 'node_load1',
