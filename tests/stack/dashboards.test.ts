@@ -69,7 +69,7 @@ describeUnless(reason, 'dashboards of a real stack under load', () => {
     await post(`/${id}/transitions`, { to: 'disbursed' });
     await post(`/${id}/repayments`, { amount: '10.00' });
     const refused = await post('', request);
-    await post(`/${refused.id}/transitions`, { to: 'rejected' });
+    await post(`/${refused.id}/transitions`, { to: 'rejected', reason: 'for the test' });
     await ask(`${url}/api/v1/loans`, authority, { key: 'bl_development_wrong' });
   }
 
