@@ -34,12 +34,12 @@ export function dashboards({ connectionsPerContainer: connections }: DashboardOp
   ];
 }
 
-/** All dashboards as Grafana reads them: file name -> JSON text. Same program and options, same bytes. */
+/**
+ * All dashboards as Grafana reads them: file name -> JSON text. Same program and options, same bytes. On one line: the
+ * text stands in the stack's state, which is written many times in a deploy.
+ */
 export function renderDashboards(options: DashboardOptions): Record<string, string> {
   return Object.fromEntries(
-    dashboards(options).map((spec) => [
-      `${spec.uid}.json`,
-      `${JSON.stringify(build(spec, options.runbooks), null, 2)}\n`,
-    ]),
+    dashboards(options).map((spec) => [`${spec.uid}.json`, `${JSON.stringify(build(spec, options.runbooks))}\n`]),
   );
 }
