@@ -33,7 +33,7 @@ it.each([
   ['app/service.ts', '../infra/step', 1],
   ['infra/index.ts', '../app/service', 1],
   ['infra/components/api.ts', '../../app/config', 0],
-  ['infra/ops/dashboards.ts', '../../app/telemetry/names', 0],
+  ['infra/ops/dashboards/builder.ts', '../../../app/telemetry/names', 0],
 ])('%s importing %s: %i refusal(s)', (file, imported, count) => {
   expect(refusals(file, imported)).toHaveLength(count);
 });

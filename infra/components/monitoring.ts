@@ -1,7 +1,7 @@
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import { createContainer } from '../container';
-import { renderDashboards } from '../ops/dashboards';
+import { HOME, renderDashboards } from '../ops/dashboards';
 import { grafanaEnvironment, renderProvisioning } from '../ops/grafana';
 import { renderRules } from '../ops/alerts';
 import { jobsOf, prometheusArguments, renderPrometheus, RULES_FILE } from '../ops/prometheus';
@@ -136,7 +136,11 @@ function createGrafana(
     context,
     {
       files: {
-        ...renderProvisioning({ dashboardsPath: `${mounts.dashboards}/current` }),
+        ...renderProvisioning({
+          dashboardsPath: `${mounts.dashboards}/current`,
+          runbooks: spec.alerts.runbooks,
+          environment: spec.stack,
+        }),
         'secrets/admin-password': password,
         'secrets/secret-key': secretKey,
       },
@@ -149,7 +153,14 @@ function createGrafana(
   const dashboards = new Files(
     `${name}-dashboards`,
     context,
-    { files: renderDashboards(), owner, helperImage: images.nginx },
+    {
+      files: renderDashboards({
+        runbooks: spec.alerts.runbooks,
+        connectionsPerContainer: Math.ceil(spec.api.limits.cpus) * spec.api.poolSize,
+      }),
+      owner,
+      helperImage: images.nginx,
+    },
     opts,
   );
   createContainer(
@@ -167,6 +178,7 @@ function createGrafana(
         adminPasswordFile: `${mounts.provisioning}/current/secrets/admin-password`,
         secretKeyFile: `${mounts.provisioning}/current/secrets/secret-key`,
         provisioningPath: `${mounts.provisioning}/current`,
+        homeFile: `${mounts.dashboards}/current/${HOME}`,
       }),
       limits: spec.grafana.limits,
       healthcheck: {

@@ -131,3 +131,31 @@ export const PROBE_METRICS = {
   phases: 'probe_http_duration_seconds',
   certificateExpiry: 'probe_ssl_earliest_cert_expiry',
 } as const;
+
+/** Of every scrape, of Prometheus' rules and of Prometheus itself. */
+export const PROMETHEUS_METRICS = {
+  up: 'up',
+  scrapeDuration: 'scrape_duration_seconds',
+  scrapeSamples: 'scrape_samples_post_metric_relabeling',
+  alerts: 'ALERTS',
+  headSeries: 'prometheus_tsdb_head_series',
+  samplesAppended: 'prometheus_tsdb_head_samples_appended_total',
+  blockBytes: 'prometheus_tsdb_storage_blocks_bytes',
+  retentionBytes: 'prometheus_tsdb_retention_limit_bytes',
+  queryDuration: 'prometheus_engine_query_duration_seconds',
+  reloadSuccessful: 'prometheus_config_last_reload_successful',
+  ruleGroupDuration: 'prometheus_rule_group_last_duration_seconds',
+  ruleGroupInterval: 'prometheus_rule_group_interval_seconds',
+  ruleFailures: 'prometheus_rule_evaluation_failures_total',
+  notificationsSent: 'prometheus_notifications_sent_total',
+  notificationsDropped: 'prometheus_notifications_dropped_total',
+  residentMemory: 'process_resident_memory_bytes',
+} as const;
+
+export const ALERTMANAGER_METRICS = {
+  alerts: 'alertmanager_alerts',
+  notifications: 'alertmanager_notifications_total',
+  notificationsFailed: 'alertmanager_notifications_failed_total',
+  silences: 'alertmanager_silences',
+  reloadSuccessful: 'alertmanager_config_last_reload_successful',
+} as const;

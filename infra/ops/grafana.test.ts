@@ -1,3 +1,4 @@
+import type { ContactPoint, NotificationPolicy, RuleGroup } from '@grafana/grafana-foundation-sdk/alerting';
 import { parse } from 'yaml';
 import { grafanaEnvironment, renderProvisioning } from './grafana';
 
@@ -7,6 +8,7 @@ const environment = grafanaEnvironment({
   adminPasswordFile: '/run/admin',
   secretKeyFile: '/run/key',
   provisioningPath: '/etc/provisioning',
+  homeFile: '/etc/dashboards/home.json',
 });
 
 test('Grafana lives under /grafana/ of the public URL', () => {
@@ -14,6 +16,7 @@ test('Grafana lives under /grafana/ of the public URL', () => {
     GF_SERVER_ROOT_URL: 'https://localhost:8443/grafana/',
     GF_SERVER_SERVE_FROM_SUB_PATH: 'true',
     GF_PATHS_PROVISIONING: '/etc/provisioning',
+    GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH: '/etc/dashboards/home.json',
   });
 });
 
@@ -35,20 +38,83 @@ test('nobody gets in without an account, and nothing calls out', () => {
   });
 });
 
+const files = renderProvisioning({
+  dashboardsPath: '/dashboards/current',
+  runbooks: 'https://wiki.example/runbooks/',
+  environment: 'staging',
+});
+const provisioned = (path: string): unknown => parse(files[path] ?? '');
+
 test('every directory of the provisioning tree holds a valid file', () => {
-  const files = renderProvisioning({ dashboardsPath: '/dashboards/current' });
   const directories = Object.keys(files).map((path) => path.split('/')[0]);
   expect(directories.sort()).toEqual(['alerting', 'dashboards', 'datasources', 'plugins']);
   for (const text of Object.values(files)) expect(parse(text)).toMatchObject({ apiVersion: 1 });
 });
 
 test('what is provisioned can be changed only by provisioning', () => {
-  const files = renderProvisioning({ dashboardsPath: '/dashboards/current' });
-  expect(parse(files['datasources/prometheus.yaml'] ?? '')).toMatchObject({
+  expect(provisioned('datasources/prometheus.yaml')).toMatchObject({
     prune: true,
-    datasources: [{ uid: 'prometheus', url: 'http://prometheus:9090/prometheus', editable: false, isDefault: true }],
+    datasources: [
+      {
+        uid: 'prometheus',
+        url: 'http://prometheus:9090/prometheus',
+        editable: false,
+        isDefault: true,
+        jsonData: { timeInterval: '15s', alertmanagerUid: 'alertmanager' },
+      },
+      {
+        uid: 'alertmanager',
+        url: 'http://alertmanager:9093/alertmanager',
+        editable: false,
+        jsonData: { implementation: 'prometheus' },
+      },
+    ],
   });
-  expect(parse(files['dashboards/loans.yaml'] ?? '')).toMatchObject({
+  expect(provisioned('dashboards/loans.yaml')).toMatchObject({
     providers: [{ allowUiUpdates: false, disableDeletion: true, options: { path: '/dashboards/current' } }],
+  });
+});
+
+describe("Grafana's own rule", () => {
+  const { groups, contactPoints, policies } = provisioned('alerting/loans.yaml') as {
+    groups: (Omit<RuleGroup, 'folderUid'> & { folder: string })[];
+    contactPoints: { name: string; receivers: ContactPoint[] }[];
+    policies: NotificationPolicy[];
+  };
+  const rule = groups[0]?.rules?.[0];
+
+  test('alerts when Prometheus does not answer, and when it knows nothing of itself', () => {
+    expect(rule).toMatchObject({
+      title: 'PrometheusUnreachable',
+      noDataState: 'Alerting',
+      execErrState: 'Alerting',
+      labels: { severity: 'critical', env: 'staging' },
+      annotations: { runbook_url: 'https://wiki.example/runbooks/PrometheusUnreachable.md' },
+    });
+  });
+
+  test('its condition is one of its queries, and every query is to a data source that is there', () => {
+    const letters = rule?.data.map(({ refId, model }) => [refId, model]);
+    expect(letters).toEqual([
+      ['A', expect.objectContaining({ refId: 'A', expr: 'up{job="prometheus"}' })],
+      ['B', expect.objectContaining({ refId: 'B', expression: 'A' })],
+    ]);
+    expect(rule?.condition).toBe('B');
+    expect(rule?.data.map(({ datasourceUid }) => datasourceUid)).toEqual(['prometheus', '__expr__']);
+  });
+
+  test("goes through the stack's Alertmanager, which hears of it again before it takes it for resolved", () => {
+    expect(policies).toMatchObject([{ receiver: contactPoints[0]?.name, repeat_interval: '1m' }]);
+    expect(contactPoints[0]?.receivers).toMatchObject([
+      { type: 'prometheus-alertmanager', settings: { url: 'http://alertmanager:9093/alertmanager' } },
+    ]);
+  });
+
+  test('lies in another folder than the dashboards, by title', () => {
+    const { providers } = provisioned('dashboards/loans.yaml') as {
+      providers: { folder: string; folderUid: string }[];
+    };
+    expect(providers[0]).toMatchObject({ folder: 'Loans', folderUid: 'loans' });
+    expect(groups.map(({ folder }) => folder)).not.toContain(providers[0]?.folder);
   });
 });

@@ -1,15 +1,33 @@
 import { stringify } from 'yaml';
+import { JOBS } from './exporters';
+import { SCRAPE_INTERVAL_SECONDS } from './prometheus';
 
-/** Fixed, so that links to it survive a new Grafana. */
+/** Fixed, so that links to them survive a new Grafana. */
 const DATA_SOURCE_UID = 'prometheus';
+const ALERTMANAGER_UID = 'alertmanager';
+const ALERTMANAGER_URL = 'http://alertmanager:9093/alertmanager';
+
+/**
+ * Grafana makes the folder of the rules by its title before it makes that of the dashboards, with a uid of its own
+ * choice: one title for both would leave the dashboards in it without theirs.
+ */
+const FOLDERS = { dashboards: { title: 'Loans', uid: 'loans' }, rules: { title: 'Loans alerts' } } as const;
+
+export interface ProvisioningOptions {
+  /** The directory inside the container that holds what `renderDashboards` returned. */
+  readonly dashboardsPath: string;
+  /** Where people read the alerts' pages, with a slash at the end. */
+  readonly runbooks: string;
+  /** Value of the label `env` of the rule. */
+  readonly environment: string;
+}
 
 /**
  * Grafana's provisioning directory: relative path -> text. Each of its four directories holds a file, since Grafana
- * logs an error for one that is missing.
- * @param dashboardsPath the directory inside the container that holds what `renderDashboards` returned.
+ * logs an error for one that is missing. Dashboards are read again every half minute; the rest when it starts.
  */
-export function renderProvisioning({ dashboardsPath }: { readonly dashboardsPath: string }): Record<string, string> {
-  const dataSource = {
+export function renderProvisioning({ dashboardsPath, ...options }: ProvisioningOptions): Record<string, string> {
+  const prometheus = {
     name: 'Prometheus',
     uid: DATA_SOURCE_UID,
     type: 'prometheus',
@@ -18,11 +36,29 @@ export function renderProvisioning({ dashboardsPath }: { readonly dashboardsPath
     isDefault: true,
     editable: false,
     // timeInterval is the scrape interval: `$__rate_interval` is computed from it.
-    jsonData: { httpMethod: 'POST', timeInterval: '15s', prometheusType: 'Prometheus', manageAlerts: false },
+    // Grafana lists Prometheus' rules beside its own; it cannot change them.
+    jsonData: {
+      httpMethod: 'POST',
+      timeInterval: `${SCRAPE_INTERVAL_SECONDS}s`,
+      prometheusType: 'Prometheus',
+      manageAlerts: true,
+      alertmanagerUid: ALERTMANAGER_UID,
+    },
+  };
+  const alertmanager = {
+    name: 'Alertmanager',
+    uid: ALERTMANAGER_UID,
+    type: 'alertmanager',
+    access: 'proxy',
+    url: ALERTMANAGER_URL,
+    editable: false,
+    // Its own rule reaches it through the contact point below.
+    jsonData: { implementation: 'prometheus', handleGrafanaManagedAlerts: false },
   };
   const provider = {
     name: 'loans',
-    folder: 'Loans',
+    folder: FOLDERS.dashboards.title,
+    folderUid: FOLDERS.dashboards.uid,
     type: 'file',
     allowUiUpdates: false,
     disableDeletion: true,
@@ -30,10 +66,69 @@ export function renderProvisioning({ dashboardsPath }: { readonly dashboardsPath
     options: { path: dashboardsPath, foldersFromFilesStructure: false },
   };
   return {
-    'datasources/prometheus.yaml': stringify({ apiVersion: 1, prune: true, datasources: [dataSource] }),
+    'datasources/prometheus.yaml': stringify({ apiVersion: 1, prune: true, datasources: [prometheus, alertmanager] }),
     'dashboards/loans.yaml': stringify({ apiVersion: 1, providers: [provider] }),
-    'alerting/none.yaml': stringify({ apiVersion: 1 }),
+    'alerting/loans.yaml': stringify({ apiVersion: 1, ...alerting(options) }),
     'plugins/none.yaml': stringify({ apiVersion: 1, apps: [] }),
+  };
+}
+
+/**
+ * All rules are Prometheus', where they can be tested and outlive Grafana, but the one that it cannot evaluate: that it
+ * does not answer. It goes the way of all others, through Alertmanager.
+ */
+function alerting({ runbooks, environment }: Omit<ProvisioningOptions, 'dashboardsPath'>) {
+  const range = { from: 300, to: 0 };
+  const rule = {
+    uid: 'prometheus-unreachable',
+    title: 'PrometheusUnreachable',
+    condition: 'B',
+    for: '2m',
+    noDataState: 'Alerting',
+    execErrState: 'Alerting',
+    labels: { severity: 'critical', env: environment },
+    annotations: {
+      summary: 'Grafana cannot query Prometheus: no other alert can be trusted, nor the absence of one',
+      runbook_url: `${runbooks}PrometheusUnreachable.md`,
+    },
+    data: [
+      {
+        refId: 'A',
+        relativeTimeRange: range,
+        datasourceUid: DATA_SOURCE_UID,
+        model: {
+          refId: 'A',
+          expr: `up{job="${JOBS.prometheus}"}`,
+          instant: true,
+          intervalMs: 1_000,
+          maxDataPoints: 43_200,
+        },
+      },
+      {
+        refId: 'B',
+        relativeTimeRange: range,
+        datasourceUid: '__expr__',
+        model: {
+          refId: 'B',
+          type: 'threshold',
+          expression: 'A',
+          conditions: [{ evaluator: { type: 'lt', params: [1] } }],
+        },
+      },
+    ],
+  };
+  const receiver = {
+    uid: ALERTMANAGER_UID,
+    type: 'prometheus-alertmanager',
+    disableResolveMessage: false,
+    settings: { url: ALERTMANAGER_URL },
+  };
+  return {
+    contactPoints: [{ orgId: 1, name: 'alertmanager', receivers: [receiver] }],
+    policies: [
+      { orgId: 1, receiver: 'alertmanager', group_by: ['grafana_folder', 'alertname'], repeat_interval: '1m' },
+    ],
+    groups: [{ orgId: 1, name: 'monitoring', folder: FOLDERS.rules.title, interval: '1m', rules: [rule] }],
   };
 }
 
@@ -45,6 +140,8 @@ export interface GrafanaOptions {
   readonly adminPasswordFile: string;
   readonly secretKeyFile: string;
   readonly provisioningPath: string;
+  /** The dashboard that it opens with. */
+  readonly homeFile: string;
 }
 
 /** Grafana's settings as environment variables. Secrets are named by their files, never given. */
@@ -53,6 +150,7 @@ export function grafanaEnvironment(options: GrafanaOptions): Record<string, stri
     GF_SERVER_ROOT_URL: `${options.url.replace(/\/+$/, '')}/grafana/`,
     GF_SERVER_SERVE_FROM_SUB_PATH: 'true',
     GF_PATHS_PROVISIONING: options.provisioningPath,
+    GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH: options.homeFile,
     GF_SECURITY_ADMIN_USER: options.adminUser,
     // Read by Grafana itself; `…__FILE` would be silently ignored outside the official image: admin/admin.
     GF_SECURITY_ADMIN_PASSWORD: `$__file{${options.adminPasswordFile}}`,

@@ -1,13 +1,13 @@
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { parse } from 'yaml';
 import { COUNTERS, withCanary } from '../../infra/ops/canary';
-import { renderDashboards } from '../../infra/ops/dashboards';
 import { renderOperators } from '../../infra/ops/maintenance';
 import { htpasswd, renderGateway, renderUpstream } from '../../infra/ops/nginx';
 import { prometheusArguments, renderPrometheus } from '../../infra/ops/prometheus';
 import { ensureCertificate } from '../../ssl/certificates';
+import { loadDashboards, queriesOf } from '../dashboards/model';
+import { asRules } from '../dashboards/promql';
 import { describeUnless } from '../skip';
 import { findProgram, image, missingForContainers, run } from './binaries';
 import { DOMAIN, gatewayOptions, OPERATOR_TOKEN } from './stage';
@@ -79,12 +79,9 @@ describeUnless(
       expect({ status, output }).toEqual({ status: 0, output: expect.stringContaining('SUCCESS') });
     });
 
-    test('every query of every panel and variable, and of a canary', () => {
-      const rules = [...Object.values(renderDashboards()).flatMap(queriesOf), COUNTERS].map((expr, index) => ({
-        record: `query:${index}`,
-        expr: substitute(expr),
-      }));
-      expect(rules.length).toBeGreaterThan(20);
+    test('every query of every panel, variable and annotation, and of a canary', () => {
+      const rules = asRules([...queriesOf(loadDashboards()).map(({ expr }) => expr), COUNTERS]);
+      expect(rules.length).toBeGreaterThan(100);
       write({ 'queries.yml': JSON.stringify({ groups: [{ name: 'queries', rules }] }) });
       const { status, output } = promtool!.run(directory, [
         'check',
@@ -162,29 +159,6 @@ describeUnless(missing, 'Prometheus with its arguments and files', () => {
     });
   }, 90_000);
 });
-
-interface Model {
-  readonly panels: readonly { readonly targets?: readonly { readonly expr: string }[] }[];
-  readonly templating: { readonly list: readonly { readonly query: unknown }[] };
-}
-
-function queriesOf(text: string): string[] {
-  const { panels, templating } = parse(text) as Model;
-  const variables = templating.list.flatMap(({ query }) => {
-    const text = typeof query === 'object' && query !== null && 'query' in query ? String(query.query) : '';
-    return /^label_values\((.*), \w+\)$/.exec(text)?.slice(1, 2) ?? [];
-  });
-  return [...panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr)), ...variables];
-}
-
-/** What Grafana would put in place of its variables. */
-function substitute(expr: string): string {
-  return expr
-    .replaceAll('$__rate_interval', '5m')
-    .replaceAll('$__interval', '1m')
-    .replaceAll('$__range', '1h')
-    .replace(/\$\{?\w+\}?/g, 'word');
-}
 
 /** With an end: Docker's port proxy accepts before anybody listens behind it, and then nothing comes. */
 const get = (url: string, init: RequestInit = {}) => fetch(url, { ...init, signal: AbortSignal.timeout(3_000) });

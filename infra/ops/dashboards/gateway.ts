@@ -1,0 +1,147 @@
+import * as units from '@grafana/grafana-foundation-sdk/units';
+import { ACCESS_LOG_METRICS as log, JOBS, NGINX_METRICS as nginx, PROBE_METRICS as probe } from '../exporters';
+import type { DashboardSpec, PanelSpec } from './builder';
+import { min, seriesOf, shareOf, sum } from './query';
+
+const gateway = seriesOf(JOBS.nginx);
+const answers = seriesOf(JOBS.accessLog);
+const outside = seriesOf(JOBS.probe);
+
+/** What the overview shows too. */
+export const reachable: PanelSpec = {
+  kind: 'stat',
+  title: 'Reachable',
+  description: 'Whether the stack answers through its public entrance, asked by a probe. Down: users see it too.',
+  unit: units.BoolYesNo,
+  width: 6,
+  queries: { '{{probe}}': min(outside.select(probe.success), 'probe') },
+  words: { 0: 'down', 1: 'up' },
+  thresholds: { critical: 1, low: true },
+  alerts: ['ProbeFailing', 'ApiHealthFailing'],
+};
+
+export const gatewayDashboard: DashboardSpec = {
+  uid: 'loans-edge',
+  title: 'Loans / Gateway',
+  description: 'What comes in at the edge: connections, answers and times as nginx sees them, probes, certificate.',
+  jobs: [JOBS.nginx, JOBS.accessLog, JOBS.probe],
+  rows: { 'From outside': probes(), 'From the access log': accessLog(), nginx: connections() },
+};
+
+function probes(): PanelSpec[] {
+  const DAY = 86_400;
+  return [
+    reachable,
+    {
+      kind: 'stat',
+      title: 'Certificate expires in',
+      description:
+        'Time left of the certificate that the gateway shows. Below 21 days: renew it, or see why nobody did.',
+      unit: units.Seconds,
+      width: 6,
+      queries: { certificate: `${min(outside.select(probe.certificateExpiry))} - time()` },
+      thresholds: { warning: 21 * DAY, critical: 7 * DAY, low: true },
+      alerts: ['TlsCertificateExpiresSoon', 'TlsCertificateExpiresVerySoon'],
+    },
+    {
+      title: 'Probe success',
+      description: 'Share of probes that were answered. A gap of seconds is a gateway that was replaced.',
+      unit: units.PercentUnit,
+      width: 6,
+      queries: { '{{probe}}': `min by (probe) (${outside.select(probe.success)})` },
+      thresholds: { critical: 1, low: true },
+      alerts: ['ProbeFailing'],
+    },
+    {
+      kind: 'stacked',
+      title: 'Probe phases',
+      description:
+        'Where the time of the probe of the API goes. Processing is ours; connect and TLS are the way and the gateway.',
+      unit: units.Seconds,
+      width: 6,
+      queries: { '{{phase}}': `avg by (phase) (${outside.select(probe.phases, 'probe="api"')})` },
+    },
+  ];
+}
+
+function accessLog(): PanelSpec[] {
+  const responses = (...matchers: readonly string[]) => answers.rate(log.responses, ...matchers);
+  return [
+    {
+      kind: 'stacked',
+      title: 'Answers at the edge by status',
+      description:
+        'Answers per second, those that the gateway gave itself included (502, 503 and 504: it found no API).',
+      unit: units.RequestsPerSecond,
+      width: 8,
+      queries: { '{{status}}': sum(responses(), 'status') },
+      alerts: ['ApiDown'],
+    },
+    {
+      title: 'Error ratio at the edge',
+      description: 'Share of answers with status 5xx. Higher than the same ratio of the API: requests do not reach it.',
+      unit: units.PercentUnit,
+      width: 8,
+      queries: { '5xx': shareOf(sum(responses('status=~"5.+"')), sum(responses())) },
+      thresholds: { critical: 0.01 },
+    },
+    {
+      title: 'Latency at the edge',
+      description:
+        'Time from the first byte of a request to the last of its answer. Much above the latency of the API: slow clients, or the gateway.',
+      unit: units.Seconds,
+      width: 8,
+      queries: {
+        p50: answers.quantile(0.5, log.seconds),
+        p95: answers.quantile(0.95, log.seconds),
+        p99: answers.quantile(0.99, log.seconds),
+      },
+      thresholds: { critical: 0.2 },
+    },
+  ];
+}
+
+function connections(): PanelSpec[] {
+  return [
+    {
+      kind: 'stat',
+      title: 'Up',
+      description: 'Whether nginx answers Prometheus.',
+      unit: units.BoolYesNo,
+      width: 4,
+      queries: { nginx: min(gateway.select(nginx.up)) },
+      words: { 0: 'down', 1: 'up' },
+      thresholds: { critical: 1, low: true },
+      alerts: ['NginxDown'],
+    },
+    {
+      title: 'Requests',
+      description: 'Requests per second of every kind, probes and pages included.',
+      unit: units.RequestsPerSecond,
+      width: 6,
+      queries: { requests: sum(gateway.rate(nginx.requests)) },
+    },
+    {
+      kind: 'stacked',
+      title: 'Connections by state',
+      description: 'Reading: slow clients. Writing: requests under way. Waiting: kept for the next one.',
+      unit: units.Short,
+      width: 7,
+      queries: {
+        reading: sum(gateway.select(nginx.reading)),
+        writing: sum(gateway.select(nginx.writing)),
+        waiting: sum(gateway.select(nginx.waiting)),
+      },
+    },
+    {
+      title: 'Connections dropped',
+      description:
+        'Connections per second that were accepted and then not handled. Any: nginx is out of connections or files.',
+      unit: units.CountsPerSecond,
+      width: 7,
+      queries: { dropped: `${sum(gateway.rate(nginx.accepted))} - ${sum(gateway.rate(nginx.handled))}` },
+      thresholds: { critical: 0.001 },
+      alerts: ['NginxDroppedConnections'],
+    },
+  ];
+}
