@@ -23,11 +23,13 @@ import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
 import { loanListHandlers } from './http/routes/loan-lists';
 import { loanHandlers } from './http/routes/loans';
+import { sreHandlers } from './http/routes/sre';
 import { systemHandlers } from './http/routes/system';
 import { repaymentHandlers } from './http/routes/repayments';
 import { createServer, type HttpServer } from './http/server';
 import { createStatus } from './http/status';
 import { createDailyRetention } from './retention';
+import { createSre } from './sre/sre';
 import { createEvents } from './telemetry/events';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics, type Metrics } from './telemetry/metrics';
@@ -65,6 +67,8 @@ export interface Overrides {
   /** How long an API key is believed to be what it was when it was read. */
   readonly keyCacheMs?: number;
   readonly recordKeyUseEveryMs?: number;
+  /** How many times as long as usually figures of Prometheus are kept. */
+  readonly keepFigures?: number;
 }
 
 /** Often enough that what has to go is a few batches, in whichever process is first. */
@@ -94,6 +98,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   let listened = false;
   const isDraining = () => draining;
   const status = createStatus({ database, release: config, newestMigration: newestMigration(), now, isDraining });
+  const system = createSystemReader();
+  const databaseIsUp = async () => (await status()).database.status === 'up';
+  const sre = createSre({ config, metricsText, system, databaseIsUp, logger, now, keep: overrides.keepFigures });
 
   const app = createApp({
     metrics,
@@ -108,7 +115,8 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
       ...loanListHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
       ...repaymentHandlers({ repayments: createRepayments(database), events, once: doOnce, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
-      ...systemHandlers({ status, system: createSystemReader(), now }),
+      ...systemHandlers({ status, history: sre.history, system, now }),
+      ...sreHandlers(sre),
       ...docsHandlers(maxAmount),
     },
   });
@@ -136,6 +144,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     limiter?.stop();
     const cutOff = await closeServers(listeners, inFlight, config.shutdownTimeoutMs);
     await writeKeyUses(apiKeys, logger);
+    sre.close();
     await database.close();
     logger.log(cutOff === 0 ? 'info' : 'warn', 'stopped', { cut_off: cutOff });
   };

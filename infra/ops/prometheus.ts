@@ -6,8 +6,11 @@ export const SCRAPE_INTERVAL_SECONDS = 15;
 export const TRACK_NAMES = { stable: 'api', canary: 'api-canary' } as const;
 export type Track = keyof typeof TRACK_NAMES;
 
-/** What users asked for: probes and scrapes would hide it. */
-export const USER_ROUTES = 'route!~"/health.*|/metrics"';
+/** On the network `front`, for who reads its figures. */
+export const PROMETHEUS_ADDRESS = 'http://prometheus:9090/prometheus';
+
+/** What users asked for: probes and scrapes would hide it, and so would pages that watch. */
+export const USER_ROUTES = 'route!~"/health.*|/metrics|/sre/.*"';
 
 /**
  * prometheus.yml for Prometheus 3.
