@@ -194,7 +194,12 @@ function capacityExpressions(env: string) {
 }
 
 /** Undefined where Prometheus knows no container of this environment's API. */
-export async function capacityFrom(prometheus: Prometheus, at: number, place: Place): Promise<Capacity | undefined> {
+export async function capacityFrom(
+  prometheus: Prometheus,
+  at: number,
+  counted: Counted,
+  place: Place,
+): Promise<Capacity | undefined> {
   const { env, limits, capacityRps } = place;
   const queries = capacityExpressions(env);
   const values = await evaluate(prometheus, queries, at);
@@ -213,8 +218,15 @@ export async function capacityFrom(prometheus: Prometheus, at: number, place: Pl
   const [requests, cpu, memory, connections, disk, loans] = await Promise.all(
     (['requests', 'cores', 'memory', 'connections', 'diskUsed', 'loans'] as const).map(history),
   );
-  const unmeasured =
-    values.diskSize === undefined ? 'Nothing measures the host; see the process for its disk.' : undefined;
+  const own = counted.system.disk;
+  const fullDisk =
+    values.diskSize === undefined
+      ? {
+          used: own.used,
+          limit: own.used + own.free,
+          note: 'As the container that answers sees it: nothing measures the host.',
+        }
+      : { used: values.diskUsed, limit: values.diskSize };
   const resources = [
     resourceOf(
       'requests',
@@ -230,7 +242,7 @@ export async function capacityFrom(prometheus: Prometheus, at: number, place: Pl
       { used: values.connections, limit: limits.connections * containers, history: connections },
       at,
     ),
-    resourceOf('disk', 'bytes', { used: values.diskUsed, limit: values.diskSize, history: disk, note: unmeasured }, at),
+    resourceOf('disk', 'bytes', { ...fullDisk, history: disk }, at),
     resourceOf('loans', 'loans', { used: values.loans, limit: undefined, history: loans }, at),
   ];
   const { cores, peakCores } = values;

@@ -239,7 +239,10 @@ export function createSre(parts: Parts): Sre {
   const place = (counted: Counted) => ({ env, limits: limitsOf(counted), capacityRps: config.capacityRps });
   const capacity = kept(KEEP.capacity * keep, () =>
     from<Capacity>(
-      async (source, at) => capacityFrom(source, at, place(await count())),
+      async (source, at) => {
+        const counted = await count();
+        return capacityFrom(source, at, counted, place(counted));
+      },
       (counted) => capacityOfProcess(counted, place(counted)),
     ),
   );
