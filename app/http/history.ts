@@ -12,7 +12,7 @@ ${since}${chart(history.days, 'day')}
 ${chart(history.hours, 'hour')}
 <h2 id="incidents">What went wrong</h2>
 <ul class="incidents" aria-labelledby="incidents">${incidents(history)}</ul>
-<p><small>Times are UTC. As of <span data-history="as_of">${escape(history.as_of)}</span>.</small></p>
+<p><small>Times are UTC. As of ${history.as_of.slice(0, 19).replace('T', ' ')}.</small></p>
 </section>`;
 }
 
@@ -40,14 +40,16 @@ function chart(periods: readonly Period[], kind: 'day' | 'hour'): string {
 <tbody>${rows.reverse().join('\n')}</tbody></table></div></details>`;
 }
 
-/** A period of which nothing is known is a low bar of its own kind, never one that looks like a good or a bad one. */
-function bar({ from, availability }: Period, index: number): string {
-  const kind =
-    availability === null ? 'unknown' : availability >= GOOD ? 'good' : availability >= 0.98 ? 'poor' : 'bad';
-  const height = availability === null ? BAR.height / 8 : BAR.height;
-  const x = index * (BAR.width + BAR.gap);
+/** As high as the part of the period that is known; above it stands what is not, in a colour of its own. */
+function bar({ from, availability, known }: Period, index: number): string {
+  const kind = availability === null || availability >= GOOD ? 'good' : availability >= 0.98 ? 'poor' : 'bad';
+  const height = availability === null ? 0 : Math.max(1, Math.round(BAR.height * known));
   const text = `${from.slice(0, 16).replace('T', ' ')}: ${availability === null ? 'no data' : percent(availability)}`;
-  return `<rect class="${kind}" x="${x}" y="${BAR.height - height}" width="${BAR.width}" height="${height}"><title>${text}</title></rect>`;
+  const part = (name: string, y: number, tall: number) =>
+    tall === 0
+      ? ''
+      : `<rect class="${name}" x="${index * (BAR.width + BAR.gap)}" y="${y}" width="${BAR.width}" height="${tall}"/>`;
+  return `<g><title>${text}</title>${part('unknown', 0, BAR.height - height)}${part(kind, BAR.height - height, height)}</g>`;
 }
 
 function incidents({ incidents: list, incidents_from: from, source }: History & Source): string {

@@ -6,7 +6,7 @@ import type { Point } from './trend';
 export interface Period {
   /** When it begins. */
   readonly from: string;
-  /** Share of the known time in which the service could be reached; null where nothing is known. */
+  /** Share of the known time in which the service could be reached; null where hardly anything is known. */
   readonly availability: number | null;
   /** Share of the period, as far as it is past, that anything is known of. */
   readonly known: number;
@@ -81,11 +81,14 @@ async function periodsFrom(prometheus: Prometheus, env: string, grid: Grid): Pro
   });
 }
 
+/** A last sample is remembered for minutes: of a day that is nothing to judge by. */
+const LEAST_KNOWN = 0.01;
+
 /** @param minutes of which something is known */
 function period(begin: number, share: number | undefined, minutes: number | undefined, seconds: number): Period {
   // Both ends of a span may count, with some versions of Prometheus.
   const known = minutes === undefined ? 0 : Math.min(1, minutes / (seconds / MINUTE));
-  const availability = share === undefined || !Number.isFinite(share) || known === 0 ? null : rounded(share);
+  const availability = share === undefined || !Number.isFinite(share) || known < LEAST_KNOWN ? null : rounded(share);
   return { from: iso(begin), availability, known: rounded(known) };
 }
 

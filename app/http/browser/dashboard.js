@@ -77,7 +77,7 @@ const plain = (value) =>
     ? '0'
     : new Intl.NumberFormat('en', { maximumSignificantDigits: Math.abs(value) >= 100 ? 4 : 3 }).format(value);
 /** Never rounded up to a whole that it was not. @param {number} share */
-const percent = (share) => `${plain(Math.trunc(share * 100_000 + Math.sign(share) * 1e-6) / 1_000)} %`;
+const percent = (share) => `${Math.trunc(share * 10_000 + Math.sign(share) * 1e-6) / 100} %`;
 /** @param {number} seconds */
 const duration = (seconds) => (seconds < 1 ? `${plain(seconds * 1_000)} ms` : `${plain(seconds)} s`);
 /** @param {number} bytes */
@@ -255,7 +255,7 @@ function showObjectives({ objectives }) {
       const kind = left === null || left > 0.25 ? 'good' : left > 0 ? 'poor' : 'bad';
       const gone = one.budget_gone_in_hours;
       const soon =
-        gone !== null && gone < 24 * one.window_days
+        gone !== null && gone > 0 && gone < 24 * one.window_days
           ? `, gone in ${gone < 48 ? `${plain(gone)} h` : `${plain(gone / 24)} days`}`
           : '';
       return [
