@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview down repair status smoke alerts silence drift logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format images-offline pin-images clean \
+.PHONY: help up preview down repair status smoke alerts silence drift logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format screenshots images-offline pin-images clean \
   image scan sbom publish workflows pipeline repository-settings hooks
 
 help: ## List the verbs
@@ -104,6 +104,9 @@ bench: node_modules/.package-lock.json ## Measure against others, side by side (
 
 bench-large: node_modules/.package-lock.json ## The same with ten million loans
 	@ROWS=10000000 $(TS) bench/main.ts $(BENCH)
+
+screenshots: node_modules/.package-lock.json ## Pictures of the pages for the documents; wants Chromium and Prometheus
+	UPDATE_SCREENSHOTS=1 npx --no-install jest tests/browser/sre.test.ts
 
 images-offline: node_modules/.package-lock.json ## Test-only images from Debian packages, for a machine without registry
 	tests/images/build

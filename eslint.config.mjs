@@ -52,6 +52,7 @@ export default tseslint.config(
   // A later entry replaces an earlier one for the same file, so each names all that its files may not import.
   layer(['app/**'], [noInfra]),
   layer(['app/db/**'], [noInfra, ['/(http|service|main)(/|$)', 'db knows only domain, config and telemetry']]),
+  layer(['app/sre/**'], [noInfra, ['/(http|service|main)(/|$)', 'sre finds figures; http shows them']]),
   layer(['app/http/**'], [noInfra, ['/(service|main)$', 'http is composed by service, not the other way round']]),
   layer(
     ['app/domain/**'],

@@ -129,6 +129,11 @@ it.each([
   ['CLIENT_ADDRESS', 'anything'],
   ['MAX_AMOUNT', '0'],
   ['MAX_AMOUNT', '50000,QQQ=1'],
+  ['PROMETHEUS_URL', 'prometheus:9090'],
+  ['PROMETHEUS_URL', 'http://admin:secret@prometheus:9090'],
+  ['PROMETHEUS_URL', 'http://prometheus:9090/?a=b'],
+  ['CAPACITY_RPS', '0'],
+  ['CAPACITY_RPS', 'many'],
   ['MAX_AMOUNT', '50000,VND=0.5'],
 ])('refuses %s=%s', (name, value) => {
   expect(faultsOf({ ...NEEDED, [name]: value })).toEqual([expect.stringContaining(`${name}: "${value}"`)]);
@@ -138,4 +143,15 @@ it('reads a rate limit as requests and seconds', () => {
   const { config } = readConfig({ ...NEEDED, RATE_LIMIT: '6000/60', CLIENT_ADDRESS: 'x-forwarded-for' });
   expect(config.rateLimit).toEqual({ requests: 6_000, windowSeconds: 60 });
   expect(config.clientAddress).toBe('x-forwarded-for');
+});
+
+it('reads where Prometheus is, and what a container bears', () => {
+  const { config } = readConfig({
+    ...NEEDED,
+    PROMETHEUS_URL: 'http://prometheus:9090/prometheus',
+    CAPACITY_RPS: '450',
+  });
+  expect([config.prometheusUrl, config.capacityRps]).toEqual(['http://prometheus:9090/prometheus', 450]);
+  const { config: without } = readConfig({ ...NEEDED, PROMETHEUS_URL: '', CAPACITY_RPS: '' });
+  expect([without.prometheusUrl, without.capacityRps]).toEqual([undefined, undefined]);
 });

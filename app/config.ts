@@ -113,6 +113,20 @@ const settings = {
    * connect: anybody else could write any address there.
    */
   CLIENT_ADDRESS: z.enum(['connection', 'x-forwarded-for']).default('connection'),
+  /**
+   * Where the stack's Prometheus answers, with the prefix of its paths: http://prometheus:9090/prometheus. Its figures are
+   * shown at /sre/ and /status; none: those of the process, and no history. Never needed to serve a request.
+   */
+  PROMETHEUS_URL: z
+    .string()
+    .refine(isPlainUrl, 'must be an address such as http://prometheus:9090/prometheus, without a password or a query')
+    .optional(),
+  /** Requests per second that one container is known to bear (make load); /sre/capacity measures against it. */
+  CAPACITY_RPS: z.coerce
+    .number('must be requests per second such as 450')
+    .positive('must be more than 0')
+    .max(1_000_000)
+    .optional(),
   VERSION: z.string().default('0.0.0'),
   COMMIT: z.string().default('unknown'),
 } satisfies Record<string, z.ZodType>;
@@ -163,6 +177,9 @@ export interface Config {
   readonly allowedHosts: readonly string[];
   readonly rateLimit: Quota | undefined;
   readonly clientAddress: 'connection' | 'x-forwarded-for';
+  readonly prometheusUrl: string | undefined;
+  /** See CAPACITY_RPS. */
+  readonly capacityRps: number | undefined;
 }
 
 /** Kept apart from Config, so that a configuration can be printed. */
@@ -244,6 +261,8 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     allowedHosts: s.ALLOWED_HOSTS,
     rateLimit: s.RATE_LIMIT,
     clientAddress: s.CLIENT_ADDRESS,
+    prometheusUrl: s.PROMETHEUS_URL,
+    capacityRps: s.CAPACITY_RPS,
   };
   return { config: Object.freeze(config), secrets: Object.freeze({ databasePassword }) };
 }
@@ -263,6 +282,13 @@ function passwordIn(path: string | undefined, first: string): () => Promise<stri
 /** As a browser sends it: scheme, host and port, lower case, nothing after them. */
 export function isOrigin(text: string): boolean {
   return /^https?:[^*]+$/.test(text) && URL.canParse(text) && new URL(text).origin === text;
+}
+
+/** Scheme, host and path: a password in it would be printed with the configuration. */
+function isPlainUrl(text: string): boolean {
+  if (!/^https?:\/\//.test(text) || !URL.canParse(text)) return false;
+  const { username, password, search, hash } = new URL(text);
+  return username + password + search + hash === '';
 }
 
 function describe(issue: z.core.$ZodIssue, present: Record<string, string | undefined>): string {

@@ -24,11 +24,13 @@ import { docsHandlers } from './http/routes/docs';
 import { healthHandlers } from './http/routes/health';
 import { loanListHandlers } from './http/routes/loan-lists';
 import { loanHandlers } from './http/routes/loans';
+import { sreHandlers } from './http/routes/sre';
 import { systemHandlers } from './http/routes/system';
 import { repaymentHandlers } from './http/routes/repayments';
 import { createServer, type HttpServer } from './http/server';
 import { createStatus } from './http/status';
 import { createDailyRetention } from './retention';
+import { createSre } from './sre/sre';
 import { createEvents } from './telemetry/events';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics, type Metrics } from './telemetry/metrics';
@@ -68,6 +70,8 @@ export interface Overrides {
   readonly recordKeyUseEveryMs?: number;
   /** How often the figures of the book are read for the metrics. */
   readonly readBookEveryMs?: number;
+  /** How many times as long as usually figures of Prometheus are kept. */
+  readonly keepFigures?: number;
 }
 
 /** Often enough that what has to go is a few batches, in whichever process is first. */
@@ -99,6 +103,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   let listened = false;
   const isDraining = () => draining;
   const status = createStatus({ database, release: config, newestMigration: newestMigration(), now, isDraining });
+  const system = createSystemReader();
+  const databaseIsUp = async () => (await status()).database.status === 'up';
+  const sre = createSre({ config, metricsText, system, databaseIsUp, logger, now, keep: overrides.keepFigures });
 
   const app = createApp({
     metrics,
@@ -113,7 +120,8 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
       ...loanListHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
       ...repaymentHandlers({ repayments: createRepayments(database), events, once: doOnce, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
-      ...systemHandlers({ status, system: createSystemReader(), now }),
+      ...systemHandlers({ status, history: sre.history, system, now }),
+      ...sreHandlers(sre),
       ...docsHandlers(maxAmount),
     },
   });
@@ -141,6 +149,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     limiter?.stop();
     const cutOff = await closeServers(listeners, inFlight, config.shutdownTimeoutMs);
     await writeKeyUses(apiKeys, logger);
+    sre.close();
     await database.close();
     logger.log(cutOff === 0 ? 'info' : 'warn', 'stopped', { cut_off: cutOff });
   };

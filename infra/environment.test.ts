@@ -212,6 +212,8 @@ describe('wrong settings', () => {
       set('api', 'rateLimit', '100'),
       /^api\.rateLimit: "100" .*such as 10000\/10, or none/,
     ],
+    ['a capacity that is none', set('api', 'capacity', 0), /^api\.capacity: 0 .*must be more than 0/],
+    ['a capacity as text', set('api', 'capacity', 'many'), /^api\.capacity: "many" .*requests per second/],
     ['a rate as a number', set('api', 'rateLimit', 100), /^api\.rateLimit: 100 .*such as 10000\/10, or none/],
     ['the superuser for the service', set('database', 'user', 'postgres'), /^database\.user: .*superuser/],
     ['a missing setting', (c) => delete c['branchloans:domain'], /^domain: not set/],

@@ -86,6 +86,11 @@ export interface EnvironmentSpec {
      * does not come back with a longer one. A change rolls the API.
      */
     readonly retentionYears: number;
+    /**
+     * Requests per second that one container is known to bear, as `make load` found; /sre/capacity measures against it.
+     * A change rolls the API.
+     */
+    readonly capacity: number | undefined;
     readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
     /** A statement of the database that takes so long is logged and counted as slow. A change rolls the API. */
     readonly slowQueryMs: number;
@@ -385,6 +390,11 @@ const schema = z.strictObject({
       .min(0, 'must be at least 0')
       .max(100, 'must be at most 100')
       .default(7),
+    capacity: z
+      .number('must be requests per second of one container, such as 450')
+      .positive('must be more than 0')
+      .max(1_000_000, 'must be at most 1000000')
+      .optional(),
     logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
     slowQuery: z
       .string()
@@ -630,6 +640,7 @@ function toSpec(project: string, stack: string, s: Settings, secrets: ReadonlySe
       maxAmount: s.api.maxAmount,
       rateLimit: s.api.rateLimit === 'none' ? undefined : s.api.rateLimit,
       retentionYears: s.api.retentionYears,
+      capacity: s.api.capacity,
       logLevel: s.api.logLevel,
       slowQueryMs: Number.parseInt(s.api.slowQuery, 10),
       keys: s.api.keys,

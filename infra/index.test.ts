@@ -161,6 +161,7 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
         expect.arrayContaining([
           `API_KEYS=${stack === 'development' ? 'optional' : 'required'}`,
           `ALLOWED_HOSTS=${stack === 'development' ? 'localhost,branchloans.com' : 'branchloans.com,localhost'},127.0.0.1`,
+          'PROMETHEUS_URL=http://prometheus:9090/prometheus',
         ]),
       );
     }

@@ -444,6 +444,7 @@ const VARIABLES: Readonly<Record<string, Variable>> = {
   CORS_ORIGINS: { setting: 'corsOrigins', show: orNone },
   ALLOWED_HOSTS: { setting: 'names that it answers to', show: orNone },
   RATE_LIMIT: { setting: 'rateLimit', show: orNone },
+  CAPACITY_RPS: { setting: 'capacity', show: orNone },
   DRAIN_MS: { setting: 'drain', ...drain },
   SHUTDOWN_TIMEOUT_MS: { setting: 'shutdown', ...drain },
   MAX_AMOUNT: { setting: 'maxAmount', means: () => ({ note: 'for new loans; stored ones stay' }) },

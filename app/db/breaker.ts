@@ -5,13 +5,15 @@ import type { Logger } from '../telemetry/logger';
 import type { Metrics } from '../telemetry/metrics';
 import { isAway, unavailable } from './faults';
 
-/**
- * Failures in a row, in one process, after which the database counts as away. Each may be that of many requests, since
- * they share statements.
- */
-const FAILURES = 3;
-/** How often it is asked then; the first time at once. */
-const ASK_EVERY_MS = 250;
+export const BREAKER = {
+  /**
+   * Failures in a row, in one process, after which the database counts as away. Each may be that of many requests,
+   * since they share statements.
+   */
+  failures: 3,
+  /** How often it is asked then; the first time at once. */
+  askEveryMs: 250,
+} as const;
 
 interface Parts {
   /** Asks the database, in bounded time, over a connection of its own. */
@@ -43,7 +45,7 @@ export function createBreaker({ ask, metrics, logger }: Parts): Breaker {
   const policy = circuitBreaker(
     handleWhen((error) => error instanceof Away || (error instanceof Problem && isAway(error.cause))),
     // The library goes by the clock of the day, which may be set back. When to ask is for the loop below to say.
-    { breaker: new ConsecutiveBreaker(FAILURES), halfOpenAfter: -Infinity },
+    { breaker: new ConsecutiveBreaker(BREAKER.failures), halfOpenAfter: -Infinity },
   );
   const asking = new AbortController();
   metrics.watchCircuit(() => policy.state !== CircuitState.Closed);
@@ -52,9 +54,11 @@ export function createBreaker({ ask, metrics, logger }: Parts): Breaker {
   const askUntilBack = async () => {
     watching = true;
     const openedAt = performance.now();
-    logger.log('warn', 'database circuit opened', { failures: FAILURES });
+    logger.log('warn', 'database circuit opened', { failures: BREAKER.failures });
     while (policy.state !== CircuitState.Closed) {
-      await policy.execute(test).catch(() => sleep(ASK_EVERY_MS, undefined, { signal: asking.signal, ref: false }));
+      await policy
+        .execute(test)
+        .catch(() => sleep(BREAKER.askEveryMs, undefined, { signal: asking.signal, ref: false }));
     }
     watching = false;
     logger.log('info', 'database circuit closed', { open_ms: Math.round(performance.now() - openedAt) });

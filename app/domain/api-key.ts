@@ -3,7 +3,7 @@
  * underscores. The prefix is what scanners of repositories and logs look for; the checksum (CRC-32, base 62) tells a
  * real key from a typing error or a random find without asking anybody. It is no protection: the secret is.
  */
-export const SCOPES = ['loans:read', 'loans:write', 'admin'] as const;
+export const SCOPES = ['loans:read', 'loans:write', 'sre:read', 'admin'] as const;
 export type Scope = (typeof SCOPES)[number];
 
 /** What ids and secrets are made of, each character drawn evenly. */

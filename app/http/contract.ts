@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { LOAN_OPERATIONS, loanComponents } from './contract/loans';
 import type { Components } from './contract/operation';
 import { PROBE_COMPONENTS, PROBE_OPERATIONS } from './contract/probes';
+import { SRE_COMPONENTS, SRE_OPERATIONS } from './contract/sre';
 import { SYSTEM_COMPONENTS, SYSTEM_OPERATIONS } from './contract/system';
 import { REPAYMENT_COMPONENTS, REPAYMENT_OPERATIONS } from './contract/repayments';
 import { decimalText, status } from './contract/values';
@@ -14,6 +15,7 @@ export const OPERATIONS = [
   ...LOAN_OPERATIONS,
   ...REPAYMENT_OPERATIONS,
   ...SYSTEM_OPERATIONS,
+  ...SRE_OPERATIONS,
   ...PROBE_OPERATIONS,
 ] as const;
 
@@ -47,6 +49,7 @@ export function components(maxAmount: string): Components {
     ...loanComponents(maxAmount),
     ...REPAYMENT_COMPONENTS,
     ...SYSTEM_COMPONENTS,
+    ...SRE_COMPONENTS,
     ...PROBE_COMPONENTS,
     Problem: problemSchema,
   };

@@ -1,6 +1,9 @@
 import type { Problem } from '../errors';
 import type { Context } from './context';
+import type { History } from '../sre/history';
+import type { Source } from '../sre/sre';
 import type { ApplicationStatus } from './contract/system';
+import { historySection } from './history';
 import { escape, htmlPage, PAGE_POLICY } from './html';
 import { send } from './send';
 
@@ -34,8 +37,8 @@ const WORDS: Readonly<Record<ApplicationStatus['status'], string>> = {
   'shutting-down': 'This instance of the service is shutting down',
 };
 
-/** The page that shows the running state; its script (browser/status.js) writes new values over those here. */
-export function statusPage(status: ApplicationStatus): string {
+/** The page that shows how it is and was; its script (browser/status.js) writes new values over those here. */
+export function statusPage(status: ApplicationStatus, history: History & Source): string {
   const value = (path: string, text: string | number | null) =>
     `<span data-value="${path}">${escape(String(text ?? 'unknown'))}</span>`;
   const { database } = status;
@@ -60,6 +63,7 @@ ${facts([
   ],
 ])}
 <p>The process that answered says this about itself. <a href="/status">Ask again</a>, or read <a href="/docs">how to use the API</a>.</p>
+${historySection(history)}
 </main>`;
   return htmlPage({ title: 'Branch Loans: status', body, script: '/status/status.js' });
 }

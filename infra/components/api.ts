@@ -7,7 +7,7 @@ import type { Attempt, Ledger, Release } from '../deploy/ledger';
 import type { Smoke } from '../deploy/smoke';
 import type { EnvironmentSpec } from '../environment';
 import { labelsOf } from '../labels';
-import { type Track, TRACK_NAMES } from '../ops/prometheus';
+import { PROMETHEUS_ADDRESS, type Track, TRACK_NAMES } from '../ops/prometheus';
 import { createStep } from '../step';
 import type { Context } from './context';
 import type { Connection } from './database';
@@ -184,6 +184,8 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     RATE_LIMIT: spec.api.rateLimit ?? '',
     // No port of these containers is published: whoever reaches them is the gateway, or one of our own.
     CLIENT_ADDRESS: 'x-forwarded-for',
+    PROMETHEUS_URL: PROMETHEUS_ADDRESS,
+    CAPACITY_RPS: spec.api.capacity === undefined ? '' : String(spec.api.capacity),
     VERSION: '',
     COMMIT: '',
   } satisfies Record<SettingName, string>;

@@ -51,6 +51,9 @@ export function settingsFor(options: {
     ALLOWED_HOSTS: [domain, 'localhost', '127.0.0.1'].join(),
     RATE_LIMIT: '',
     CLIENT_ADDRESS: '',
+    // No Prometheus runs here: /sre/ shows what the process counts itself.
+    PROMETHEUS_URL: '',
+    CAPACITY_RPS: '',
     ...release(),
   } satisfies Record<SettingName, string>;
 }

@@ -14,8 +14,11 @@ export type Track = keyof typeof TRACK_NAMES;
 /** Beside the configuration: what `renderRules` returned. */
 export const RULES_FILE = 'rules.yml';
 
-/** What users asked for: probes and scrapes would hide it. */
-export const USER_ROUTES = 'route!~"/health.*|/metrics"';
+/** On the network `front`, for who reads its figures. */
+export const PROMETHEUS_ADDRESS = 'http://prometheus:9090/prometheus';
+
+/** What users asked for: probes and scrapes would hide it, and so would pages that watch. */
+export const USER_ROUTES = 'route!~"/health.*|/metrics|/sre/.*"';
 
 /** What prometheus.yml depends on. */
 export interface PrometheusOptions {

@@ -64,6 +64,8 @@ export const CONFIG: Config = {
   allowedHosts: [],
   rateLimit: undefined,
   clientAddress: 'connection',
+  prometheusUrl: undefined,
+  capacityRps: undefined,
 };
 
 export const LOAN = {

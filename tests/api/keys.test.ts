@@ -64,6 +64,7 @@ describe('every operation', () => {
   const enough: Record<Scope, readonly Scope[]> = {
     'loans:read': ['loans:read', 'admin'],
     'loans:write': ['loans:write', 'admin'],
+    'sre:read': ['sre:read', 'admin'],
     admin: ['admin'],
   };
   const combinations: (readonly Scope[] | undefined)[] = [

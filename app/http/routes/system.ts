@@ -1,3 +1,4 @@
+import type { Sre } from '../../sre/sre';
 import type { SystemReader } from '../../telemetry/system';
 import { assetFile, sendAsset } from '../assets';
 import { readText } from '../body';
@@ -11,11 +12,12 @@ import { validateQuery } from '../validate';
 
 interface Parts {
   readonly status: Status;
+  readonly history: Sre['history'];
   readonly system: SystemReader;
   readonly now: () => Date;
 }
 
-export function systemHandlers({ status, system, now }: Parts) {
+export function systemHandlers({ status, history, system, now }: Parts) {
   const script = assetFile('text/javascript; charset=utf-8', 'status.js');
   return {
     async applicationStatus(ctx: Context) {
@@ -25,7 +27,8 @@ export function systemHandlers({ status, system, now }: Parts) {
 
     async statusPage(ctx: Context) {
       validateQuery(emptyQuery, ctx);
-      sendPage(ctx, 200, statusPage(await status()));
+      const [state, past] = await Promise.all([status(), history()]);
+      sendPage(ctx, 200, statusPage(state, past));
     },
 
     statusScript: (ctx: Context) => sendAsset(ctx, script),
