@@ -17,8 +17,10 @@ import {
 } from './operator';
 import { autoscale } from './verbs/autoscale';
 import { canary } from './verbs/canary';
+import { chaos } from './verbs/chaos';
 import { drift } from './verbs/drift';
 import { keep } from './verbs/keep';
+import { load } from './verbs/load';
 import { maintenance, remindOfMaintenance } from './verbs/maintenance';
 import { preview } from './verbs/preview';
 import { releases } from './verbs/releases';
@@ -44,6 +46,8 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   scale,
   autoscale,
   keep,
+  load,
+  chaos,
   maintenance,
   'api-key': apiKey,
   releases,
