@@ -102,7 +102,7 @@ it('gives back the very limits that were there', () => {
     '--cpu-period',
     '100000',
     '--cpu-quota',
-    '20000',
+    '40000',
     'bl-api-1',
   ]);
   expect(made(named('api-cpu')).undo[1]).toEqual([

@@ -149,3 +149,32 @@ function detailsOf(result: Verdict): Html {
     }
     ${new Html(picture)}`;
 }
+
+/** The same as a table, for documents. */
+export function renderChaosTable(results: readonly Result[]): string {
+  const rows = results.map((result) => {
+    if ('impossible' in result) return [result.name, `not done: ${result.impossible}`, '', '', '', '', ''];
+    const { name, means, during, recoverySeconds, acknowledged, lost, kinds, faults } = result;
+    const failed = during.requests === 0 ? '-' : percent(during.failed / during.requests);
+    return [
+      `[${name}](#${name})`,
+      means,
+      kinds[0] === undefined ? failed : `${failed}, most: ${kinds[0].kind}`,
+      `${milliseconds(during.p95Ms)}, ${milliseconds(during.anyP95Ms)}`,
+      recoverySeconds === undefined ? 'not in time' : `${recoverySeconds.toFixed(1)} s`,
+      `${lost ?? '?'} of ${acknowledged}`,
+      faults.length === 0 ? 'yes' : 'no',
+    ];
+  });
+  const head = [
+    'experiment',
+    'fault',
+    'failed meanwhile',
+    'p95: answers, all',
+    'steady again after',
+    'lost writes',
+    'as expected',
+  ];
+  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  return `${[line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')}\n`;
+}

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { type Experiment, EXPERIMENTS, type Facts } from '../chaos/experiments';
 import { factsOf } from '../chaos/facts';
 import { withdrawLeftovers } from '../chaos/injection';
-import { renderChaosPage, renderSummary, type Result, summarize } from '../chaos/report';
+import { renderChaosPage, renderChaosTable, renderSummary, type Result, summarize } from '../chaos/report';
 import { tryOut, Unsteady } from '../chaos/run';
 import type { SteadyState } from '../chaos/verdict';
 import { StepError } from '../deploy/engine';
@@ -104,6 +104,7 @@ function writeResults(stack: string, startedAt: number, facts: Facts, rate: numb
   const directory = writeReport(ROOT, `chaos-${stack}`, startedAt, {
     'index.html': renderChaosPage(about, results),
     'report.json': renderJson({ ...about, results: results.map((result) => ({ ...result, picture: undefined })) }),
+    'summary.md': renderChaosTable(results),
     ...Object.fromEntries(pictures),
   });
   console.log(`\nReport: ${join(directory, 'index.html')}`);

@@ -28,7 +28,7 @@ import { changeSettings, inTurnOf } from '../settings';
  */
 export async function load(stack: string, args: readonly string[]): Promise<void> {
   const options = readOptions(stack, args);
-  requireConfirmation(stack, 'load', 'put a load upon users');
+  requireConfirmation(stack, 'load', 'put a load upon the users');
   requireWithinQuota(stack, options);
   const end = new AbortController();
   const stop = () => end.abort();
