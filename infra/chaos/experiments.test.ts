@@ -120,7 +120,7 @@ it('gives back the very limits that were there', () => {
 
 it('one container alone may be missed, two may not', () => {
   for (const name of ['api-stop', 'api-kill']) {
-    expect(named(name).expects(facts).failedShare).toBe(0.01);
+    expect(named(name).expects(facts).failedShare).toBe(0.02);
     expect(named(name).expects({ ...facts, api: facts.api.slice(0, 1) }).failedShare).toBe(1);
   }
 });

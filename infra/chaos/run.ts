@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { tryDocker } from '../deploy/engine';
-import { figuresOf, lostWrites, type Span } from '../load/figures';
+import { type Figures, figuresOf, lostWrites, type Span } from '../load/figures';
 import { ask, loansOf, startLoad, type Target } from '../load/load';
 import type { Experiment, Facts, Fault } from './experiments';
 import { inject } from './injection';
@@ -30,8 +30,10 @@ export interface Trial {
 }
 
 /** Before the load counts: connections are made, caches are warm. */
-const WARM_UP_MS = 2_000;
+const WARM_UP_MS = 4_000;
 const QUIET_MS = 6_000;
+/** How often the steady state may be waited for before. */
+const ATTEMPTS = 4;
 const PROBE_MS = 500;
 /** Known outcomes are that old at most, unless the request hangs. */
 const NEWS_MS = 700;
@@ -48,12 +50,9 @@ export async function tryOut(experiment: Experiment, fault: Fault, around: Surro
   const figuresIn = (span: Span) => figuresOf(load.outcomes, span);
   const now = () => Date.now();
   try {
+    await load.begun;
     await pause(WARM_UP_MS, end);
-    const beforeFrom = now();
-    await pause(QUIET_MS + NEWS_MS, end);
-    const before: Span = [beforeFrom, now() - NEWS_MS];
-    const reason = end.aborted ? 'it was ended' : unsteady(figuresIn(before), steady);
-    if (reason !== undefined) throw new Unsteady(reason);
+    const before = await untilSteady(figuresIn, steady, end);
 
     const injection = await inject(facts.prefix, experiment.name, fault, experiment.seconds);
     const from = now();
@@ -85,11 +84,27 @@ export async function tryOut(experiment: Experiment, fault: Fault, around: Surro
 
 export class Unsteady extends Error {}
 
+/** What happens on a busy machine now and then is waited for; what does not go is no state to begin from. */
+async function untilSteady(figuresIn: FiguresIn, steady: SteadyState, end: AbortSignal): Promise<Span> {
+  let reason: string | undefined = 'it was ended';
+  for (let tried = 0; tried < ATTEMPTS; tried++) {
+    const from = Date.now();
+    await pause(QUIET_MS + NEWS_MS, end);
+    if (end.aborted) break;
+    const span: Span = [from, Date.now() - NEWS_MS];
+    reason = unsteady(figuresIn(span), steady);
+    if (reason === undefined) return span;
+  }
+  throw new Unsteady(reason);
+}
+
+type FiguresIn = (span: Span) => Figures;
+
 /** @returns why it was cut short; undefined when it was not */
 async function endure(
   seconds: number,
   expectation: Expectation,
-  figures: () => ReturnType<typeof figuresOf>,
+  figures: () => Figures,
   end: AbortSignal,
 ): Promise<string | undefined> {
   for (const until = Date.now() + seconds * 1_000; Date.now() < until;) {
@@ -105,7 +120,7 @@ async function endure(
 async function untilCalm(
   since: number,
   seconds: number,
-  figuresIn: (span: Span) => ReturnType<typeof figuresOf>,
+  figuresIn: FiguresIn,
   steady: SteadyState,
   end: AbortSignal,
 ): Promise<number | undefined> {

@@ -6,8 +6,8 @@ import { milliseconds } from '../load/report';
 export interface Expectation {
   /** Share of the requests that may fail while the fault lasts, from 0 to 1. */
   readonly failedShare: number;
-  /** 95th percentile of all requests until their answer or failure, while the fault lasts. */
-  readonly anyP95Ms: number;
+  /** By how much the 95th percentile of all requests may exceed what counts as steady, while the fault lasts. */
+  readonly slowerMs: number;
   /** What the fault must bring about, or it was none. */
   readonly felt?: 'failures' | 'latency' | undefined;
   /** Every request that fails is answered by a 5xx that says when to come back. */
@@ -75,9 +75,10 @@ export function judge(observation: Observation, expectation: Expectation, steady
   if (share > expectation.failedShare) {
     faults.push(`${percent(share)} failed during the fault, at most ${percent(expectation.failedShare)} may`);
   }
-  if (figures.anyP95Ms > expectation.anyP95Ms) {
+  const bound = steady.anyP95Ms + expectation.slowerMs;
+  if (figures.anyP95Ms > bound) {
     faults.push(
-      `p95 during the fault was ${milliseconds(figures.anyP95Ms)}, at most ${milliseconds(expectation.anyP95Ms)} is expected`,
+      `p95 during the fault was ${milliseconds(figures.anyP95Ms)}, at most ${milliseconds(bound)} is expected`,
     );
   }
   if (expectation.felt === 'failures' && figures.failed === 0) faults.push('nothing failed: the fault was none');

@@ -40,6 +40,8 @@ export interface Load {
   readonly name: string;
   /** What is known so far; the newest may be a second old. */
   readonly outcomes: readonly Outcome[];
+  /** Resolves when the first request is due: a process takes a moment to start. */
+  readonly begun: Promise<void>;
   /** Another rate from now on, in requests per second. */
   setRate(rate: number): void;
   /** Ends when every request that was due is answered or has failed. */
@@ -52,7 +54,7 @@ export interface DriverOrder extends Target, Required<LoadOptions> {
 }
 export type DriverMessage = DriverOrder | { readonly newRate: number } | 'stop';
 
-/** From the driver, twice a second; `last` when no more will come. */
+/** From the driver, once when it begins and then twice a second; `last` when no more will come. */
 export interface DriverReport {
   readonly outcomes: readonly Outcome[];
   readonly last: boolean;
@@ -71,24 +73,30 @@ export function startLoad(
     execArgv: ['--import', 'tsx'],
     env: { ...process.env, NODE_OPTIONS: '' },
   });
+  let begin: () => void = () => undefined;
+  const begun = new Promise<void>((done) => (begin = done));
   const over = new Promise<void>((done, fail) => {
     driver.on('error', fail);
     driver.on('exit', (code) => fail(new Error(`the load's process ended with exit code ${code}`)));
     driver.on('message', (report: DriverReport) => {
+      begin();
       for (const outcome of report.outcomes) outcomes.push(outcome);
       if (report.last) done();
     });
   });
-  // Whoever stops it is told.
-  over.catch(() => undefined);
+  // Whoever stops it is told; nobody waits for the begin of one that has ended.
+  over.catch(() => begin());
   // One that is never stopped ends with this process, and does not keep it.
-  driver.unref();
-  driver.channel?.unref();
+  void begun.then(() => {
+    driver.unref();
+    driver.channel?.unref();
+  });
   const tell = (message: DriverMessage) => driver.connected && driver.send(message);
   tell({ name, url, authority, key, rate, connections, mix, dryRun });
   return {
     name,
     outcomes,
+    begun,
     setRate: (newRate) => void tell({ newRate }),
     async stop() {
       driver.channel?.ref();

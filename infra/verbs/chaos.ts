@@ -46,8 +46,8 @@ interface Options {
   readonly list: boolean;
 }
 
-/** Enough for a rate of 100/s where each request hangs for ten seconds: what waits here waits for the service. */
-const CONNECTIONS = 1_000;
+/** For each request of a second: as many as wait where each takes some seconds to be refused. More wait here, and count as well. */
+const CONNECTIONS_PER_REQUEST = 4;
 
 async function runAll(stack: string, { experiments, rate, steady }: Options): Promise<void> {
   const end = new AbortController();
@@ -74,7 +74,15 @@ async function runAll(stack: string, { experiments, rate, steady }: Options): Pr
           continue;
         }
         console.log(`      ${name}: ${fault.means}, for ${seconds} s`);
-        const around = { facts, target, rate, connections: CONNECTIONS, steady, end: end.signal, say: console.log };
+        const around = {
+          facts,
+          target,
+          rate,
+          connections: CONNECTIONS_PER_REQUEST * rate,
+          steady,
+          end: end.signal,
+          say: console.log,
+        };
         try {
           const result = summarize(experiment, await tryOut(experiment, fault, around));
           results.push(result);

@@ -37,6 +37,7 @@ export async function load(stack: string, args: readonly string[]): Promise<void
     await withEntrance(stack, async (target) => {
       const { rate, connections, mix, dryRun } = options;
       const running = startLoad(target, { rate: options.ramp ? FIRST : rate, connections, mix, dryRun });
+      await running.begun;
       const startedAt = Date.now();
       const stages = options.ramp
         ? await ramp(running, options, end.signal)

@@ -17,7 +17,7 @@ import { docker, reasonWithoutEngine, reasonWithoutPulumi, type Running, TestEnv
 const reason = reasonWithoutEngine() ?? reasonWithoutPulumi();
 const WANTED = (process.env['EXPERIMENT'] ?? EXPERIMENTS.map(({ name }) => name).join()).split(',');
 /** The machine of the tests may be slow, and so may be what is measured on it. */
-const STEADY = ['--p95', process.env['P95'] ?? '1s'];
+const STEADY = ['--p95', process.env['P95'] ?? '2s'];
 
 jest.setTimeout(1_200_000);
 
