@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview down repair status smoke alerts silence drift logs releases rollback seed retention maintenance canary scale autoscale keep api-key certificate test bench bench-large check format screenshots images-offline pin-images clean \
+.PHONY: help up preview down repair status smoke alerts silence drift logs releases rollback seed retention maintenance canary scale autoscale keep load chaos api-key certificate test bench bench-large check format screenshots images-offline pin-images clean \
   image scan sbom publish workflows pipeline repository-settings hooks
 
 help: ## List the verbs
@@ -72,6 +72,15 @@ autoscale: node_modules/.package-lock.json ## How many API containers the load w
 
 keep: node_modules/.package-lock.json ## Start again what was killed, until told to end: for a service manager
 	@exec $(TS) infra/main.ts keep $(STACK)
+
+load: node_modules/.package-lock.json ## A load, with a report: [RATE=50] [DURATION=60s] [CONNECTIONS=64] [MIX=2:1] [DRY_RUN=1]; RAMP=1 [MOST=] finds the capacity, APPLY=1 writes it
+	@exec $(TS) infra/main.ts load $(STACK) $(if $(RATE),--rate '$(RATE)') $(if $(DURATION),--duration '$(DURATION)') \
+	  $(if $(CONNECTIONS),--connections '$(CONNECTIONS)') $(if $(MIX),--mix '$(MIX)') $(if $(DRY_RUN),--dry-run) \
+	  $(if $(RAMP),--ramp) $(if $(MOST),--most '$(MOST)') $(if $(APPLY),--apply)
+
+chaos: node_modules/.package-lock.json ## Faults under load, with a report: [EXPERIMENT=a,b] [RATE=30] [P95=200ms]; LIST=1 names them; UNDO=1 takes back what was left
+	@exec $(TS) infra/main.ts chaos $(STACK) $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)') $(if $(RATE),--rate '$(RATE)') \
+	  $(if $(P95),--p95 '$(P95)') $(if $(LIST),--list) $(if $(UNDO),--undo)
 
 maintenance: node_modules/.package-lock.json ## Close the entrance with 503 (ON=1), open it (OFF=1), or say which; operators pass
 	@$(TS) infra/main.ts maintenance $(STACK) $(if $(ON),on) $(if $(OFF),off)

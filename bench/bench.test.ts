@@ -12,7 +12,7 @@ import { loanId, prepareLoans, sql } from './data';
 import { switchIn } from './deploys';
 import { get, keepRate, saturate } from './load';
 import { trendOf } from './memory';
-import { quantile } from './quantile';
+import { quantile } from '../infra/load/quantile';
 import { failuresOf, goalsOf, ratiosOf } from './report';
 import { WORKLOADS } from './workloads';
 

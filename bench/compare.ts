@@ -3,7 +3,7 @@ import { type CpuClock, cpuClock } from './cpu';
 import type { DataSet } from './data';
 import type { FlaskOriginal } from './flask';
 import { saturate } from './load';
-import { median, quantile } from './quantile';
+import { median, quantile } from '../infra/load/quantile';
 import type { Stage } from './stage';
 import { checkAnswers, endpointOf, requestsOf, takesPart, walkPages, type WorkloadName } from './workloads';
 

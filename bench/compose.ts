@@ -7,7 +7,7 @@ import { stringify } from 'yaml';
 import { freePort } from '../infra/embedded/ports';
 import images from '../infra/images.json';
 import type { CertificateFiles } from '../ssl/certificates';
-import { ask, type Target } from '../tests/stack/load';
+import { ask, type Target } from '../infra/load/load';
 
 /**
  * The same service as its users would run it with Docker Compose and nothing else: API, Postgres, and nginx with the

@@ -3,18 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { docker } from '../infra/deploy/engine';
 import { reasonWithoutEngine, reasonWithoutPulumi, TestEnvironment } from '../tests/stack/environment';
 import { nextRelease, removeReleases } from '../tests/stack/images';
-import {
-  failuresOf,
-  type Figures,
-  figuresOf,
-  type Load,
-  loansOf,
-  lostWrites,
-  type Outcome,
-  startLoad,
-} from '../tests/stack/load';
+import { failuresOf, type Figures, figuresOf, lostWrites, type Outcome } from '../infra/load/figures';
+import { type Load, loansOf, startLoad } from '../infra/load/load';
 import { ComposeDeployment, findCompose, NoCompose } from './compose';
-import { median } from './quantile';
+import { median } from '../infra/load/quantile';
 import { table } from './report';
 
 /**

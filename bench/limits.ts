@@ -1,7 +1,7 @@
 import type { DataSet } from './data';
 import { type Image, withLimitedApi } from './docker';
 import { keepRate, saturate } from './load';
-import { median, quantile } from './quantile';
+import { median, quantile } from '../infra/load/quantile';
 import type { Stage } from './stage';
 import { mixedRequests } from './workloads';
 

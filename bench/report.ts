@@ -1,6 +1,6 @@
 import type { ContenderName } from './contenders';
 import type { Measured } from './compare';
-import { median } from './quantile';
+import { median } from '../infra/load/quantile';
 import { TITLES, type WorkloadName } from './workloads';
 
 /** What the measurements say: ratios within a round, goals, tables. */

@@ -1,7 +1,7 @@
 import { buildService, startService } from './contenders';
 import type { DataSet } from './data';
 import { get, saturate } from './load';
-import { median } from './quantile';
+import { median } from '../infra/load/quantile';
 import { HEADERS } from './contenders';
 import type { Stage } from './stage';
 import { walkPages } from './workloads';

@@ -1,6 +1,6 @@
 import { buildService, startService } from './contenders';
 import type { DataSet } from './data';
-import { median } from './quantile';
+import { median } from '../infra/load/quantile';
 import type { Stage } from './stage';
 
 /** From the start of the process until it has answered a request from the database. */

@@ -18,8 +18,10 @@ import {
 import { alerts } from './verbs/alerts';
 import { autoscale } from './verbs/autoscale';
 import { canary } from './verbs/canary';
+import { chaos } from './verbs/chaos';
 import { drift } from './verbs/drift';
 import { keep } from './verbs/keep';
+import { load } from './verbs/load';
 import { logs } from './verbs/logs';
 import { maintenance, remindOfMaintenance } from './verbs/maintenance';
 import { preview } from './verbs/preview';
@@ -49,6 +51,8 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   scale,
   autoscale,
   keep,
+  load,
+  chaos,
   maintenance,
   'api-key': apiKey,
   releases,

@@ -136,8 +136,13 @@ function imagesOf(stack: string): string[] {
   const images = componentImages(settings);
   const api = settings['branchloans:image'];
   const canary = (settings['branchloans:canary'] as { image?: string } | undefined)?.image;
-  const { node, ...rest } = images;
-  return [...Object.values(rest), typeof api === 'string' ? api : node, ...(canary === undefined ? [] : [canary])];
+  // The tools of `make chaos` are pulled when they are wanted.
+  const { node, netshoot, ...rest } = images;
+  return [
+    ...Object.values(rest).filter((image) => image !== netshoot),
+    typeof api === 'string' ? api : node,
+    ...(canary === undefined ? [] : [canary]),
+  ];
 }
 
 /**

@@ -60,14 +60,21 @@ export interface PassingKey {
   revoke(): Promise<void>;
 }
 
-/** @param container where the key is made */
-export function passingKey(container: string, command: readonly string[]): PassingKey {
+/**
+ * @param container where the key is made
+ * @param name of the key in lists
+ */
+export function passingKey(
+  container: string,
+  command: readonly string[],
+  { name, purpose } = { name: 'deploy-smoke', purpose: 'the smoke test' },
+): PassingKey {
   let making: Promise<string> | undefined;
   let made: string | undefined;
   const make = async () => {
-    const args = ['create', '--name', 'deploy-smoke', '--scopes', 'loans:read,loans:write', '--expires-days', '1'];
+    const args = ['create', '--name', name, '--scopes', 'loans:read,loans:write', '--expires-days', '1'];
     const { code, stdout, stderr } = await tryDocker(['exec', container, ...command, ...args]);
-    if (code !== 0) throw new StepError(`No API key for the smoke test could be made:\n${indent(stderr)}`);
+    if (code !== 0) throw new StepError(`No API key for ${purpose} could be made:\n${indent(stderr)}`);
     return (made = stdout.trim());
   };
   return {

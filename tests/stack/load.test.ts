@@ -4,7 +4,15 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ensureCertificate } from '../../ssl/certificates';
-import { failuresOf, figuresOf, lostWrites, type Outcome, startLoad, type Target } from './load';
+import {
+  failuresOf,
+  figuresOf,
+  type LoadOptions,
+  lostWrites,
+  type Outcome,
+  startLoad,
+  type Target,
+} from './load';
 
 /** Whether the load sees what it is there to see, against a server that errs as it is told. */
 
@@ -51,9 +59,9 @@ afterAll(() => {
 });
 afterEach(() => (fault = undefined));
 
-async function load(milliseconds: number): Promise<readonly Outcome[]> {
+async function load(milliseconds: number, more: LoadOptions = {}): Promise<readonly Outcome[]> {
   connections.clear();
-  const running = startLoad(target, { rate: RATE, connections: 60 });
+  const running = startLoad(target, { rate: RATE, connections: 60, ...more });
   while (running.outcomes.length === 0) await new Promise((done) => setTimeout(done, 20));
   await new Promise((done) => setTimeout(done, milliseconds));
   return running.stop();
@@ -99,9 +107,31 @@ it('counts latency from when a request was due, not from when there was a connec
   expect(maxMs).toBeLessThan(5_000);
 });
 
+it('keeps the mix that it is told, and leaves no loan where it only asks', async () => {
+  const outcomes = await load(1_000, { mix: { reads: 1, writes: 3 }, dryRun: true });
+  expect(failuresOf(outcomes)).toEqual([]);
+  const writes = outcomes.filter(({ what }) => what === 'POST /api/v1/loans/dry-run');
+  expect(writes.length / outcomes.length).toBeCloseTo(3 / 4, 1);
+  expect(outcomes.filter(({ what }) => what.startsWith('POST')).length).toBe(writes.length);
+  expect(figuresOf(outcomes).acknowledged).toBe(0);
+});
+
+it('changes its rate when it is told', async () => {
+  const running = startLoad(target, { rate: 20, connections: 60 });
+  while (running.outcomes.length === 0) await new Promise((done) => setTimeout(done, 20));
+  running.setRate(RATE);
+  const from = Date.now();
+  await new Promise((done) => setTimeout(done, 2_000));
+  const outcomes = await running.stop();
+  const { requests } = figuresOf(outcomes, [from + 500, from + 1_500]);
+  expect(requests).toBeGreaterThan(RATE * 0.8);
+  expect(requests).toBeLessThan(RATE * 1.2);
+  expect(Math.max(...outcomes.map(({ lagMs }) => lagMs))).toBeGreaterThan(0);
+});
+
 it('finds a write that was lost, and one that was made twice', () => {
   const outcome = (id: string, loan?: string): Outcome => ({
-    ...{ id, what: 'POST', dueAt: 0, latencyMs: 1, status: 201, fresh: false },
+    ...{ id, what: 'POST', dueAt: 0, latencyMs: 1, lagMs: 0, status: 201, fresh: false },
     ...(loan !== undefined && { loan }),
   });
   const outcomes = [outcome('load-1-0', 'a'), outcome('load-1-3', 'b'), outcome('load-1-6')];
@@ -118,12 +148,21 @@ it('gives figures of a span of time', () => {
   const outcomes = [0, 1, 2, 3, 4].map((second): Outcome => {
     const failure = second === 3 ? { failure: '502', repeated: false } : {};
     return {
-      ...{ id: `load-1-${second}`, what: 'GET', dueAt: second * 1_000, latencyMs: second, status: 200, fresh: true },
+      ...{
+        id: `load-1-${second}`,
+        what: 'GET',
+        dueAt: second * 1_000,
+        latencyMs: second,
+        lagMs: 0,
+        status: 200,
+        fresh: true,
+      },
       ...failure,
     };
   });
   expect(figuresOf(outcomes, [1_000, 3_500])).toEqual({
-    ...{ requests: 3, failed: 1, failedTwice: 1, acknowledged: 0, p50Ms: 1.5, p99Ms: expect.closeTo(1.99), maxMs: 2 },
+    ...{ requests: 3, failed: 1, failedTwice: 1, acknowledged: 0, p50Ms: 1.5, maxMs: 2 },
+    ...{ p95Ms: expect.closeTo(1.95), p99Ms: expect.closeTo(1.99), anyP95Ms: expect.closeTo(2.9) },
   });
   expect(figuresOf([]).p99Ms).toBeNaN();
 });

@@ -1,6 +1,8 @@
 import { Agent } from 'node:https';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { type DriverOrder, type DriverReport, type Outcome, send } from './load';
+import { createSecureContext } from 'node:tls';
+import { setImmediate as turnOver, setTimeout as sleep } from 'node:timers/promises';
+import type { Outcome } from './figures';
+import { type DriverMessage, type DriverOrder, type DriverReport, send } from './load';
 
 /** The process behind `startLoad`: takes its order from the parent, reports, and ends with it. */
 
@@ -31,15 +33,21 @@ class Connections {
 
 async function main(): Promise<void> {
   process.once('disconnect', () => process.exit());
-  const state = { running: true };
+  // A Ctrl-C is for the parent, which says when this is over.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined);
+  const state = { running: true, rate: 0 };
   const order = await new Promise<DriverOrder>((done) =>
-    process.on('message', (message: DriverOrder | 'stop') => {
+    process.on('message', (message: DriverMessage) => {
       if (message === 'stop') state.running = false;
+      else if ('newRate' in message) state.rate = message.newRate;
       else done(message);
     }),
   );
+  // Told before the order was, perhaps.
+  state.rate ||= order.rate;
   const known: string[] = [];
   let outcomes: Outcome[] = [];
+  let reads = 0;
 
   const report = (last: boolean) => {
     process.send?.({ outcomes, last } satisfies DriverReport);
@@ -47,20 +55,33 @@ async function main(): Promise<void> {
   };
   const timer = setInterval(() => report(false), REPORT_EVERY_MS);
 
+  // Made once: reading some hundred authorities anew for each connection would cost more than all the rest.
+  const secureContext = createSecureContext({ ca: order.authority });
   const make = (count: number, keepAlive: boolean) =>
-    new Connections(Array.from({ length: count }, () => new Agent({ keepAlive, maxSockets: 1, ca: order.authority })));
+    new Connections(Array.from({ length: count }, () => new Agent({ keepAlive, maxSockets: 1, secureContext })));
   const ofNew = Math.ceil(order.connections / FRESH);
   const made = make(ofNew, false);
   const kept = make(order.connections - ofNew, true);
   const underWay = new Set<Promise<void>>();
-  const startedAt = performance.now();
-  for (let turn = 0; state.running; turn++) {
-    const dueAt = startedAt + (turn / order.rate) * 1_000;
+  const { reads: readsOfMix, writes } = order.mix;
+  report(false);
+  let dueAt = performance.now();
+  for (let turn = 0; state.running; turn++, dueAt += 1_000 / state.rate) {
     const earlyMs = dueAt - performance.now();
     if (earlyMs > 0) await sleep(earlyMs);
+    // One that is late lets the answers in all the same.
+    else if (turn % 16 === 0) await turnOver();
     const fresh = turn % FRESH === FRESH - 1;
+    const write = turn % (readsOfMix + writes) < writes;
+    const job = {
+      turn,
+      dueAt,
+      lagMs: Math.max(0, performance.now() - dueAt),
+      fresh,
+      read: write ? undefined : reads++,
+    };
     const one = (fresh ? made : kept)
-      .use((agent) => perform(order, agent, { turn, dueAt, fresh }, known))
+      .use((agent) => perform(order, agent, job, known))
       .then((outcome) => {
         outcomes.push(outcome);
         underWay.delete(one);
@@ -72,27 +93,46 @@ async function main(): Promise<void> {
   report(true);
 }
 
+interface Job {
+  readonly turn: number;
+  readonly dueAt: number;
+  readonly lagMs: number;
+  readonly fresh: boolean;
+  /** How many reads came before; undefined of a write. */
+  readonly read: number | undefined;
+}
+
 async function perform(
-  { name, url, key }: DriverOrder,
+  { name, url, key, dryRun }: DriverOrder,
   agent: Agent,
-  { turn, dueAt, fresh }: { readonly turn: number; readonly dueAt: number; readonly fresh: boolean },
+  { turn, dueAt, lagMs, fresh, read }: Job,
   known: string[],
 ): Promise<Outcome> {
   const id = `${name}-${turn}`;
-  const write = turn % 3 === 0;
+  const write = read === undefined;
   const method = write ? 'POST' : 'GET';
-  const path = write ? '/api/v1/loans' : readingPath(turn, known);
+  const path = write ? `/api/v1/loans${dryRun ? '/dry-run' : ''}` : readingPath(read, known);
   const request = {
     method,
-    headers: { authorization: `Bearer ${key}`, 'x-request-id': id, ...(write && { 'idempotency-key': id }) },
+    headers: {
+      'x-request-id': id,
+      ...(key !== undefined && { authorization: `Bearer ${key}` }),
+      ...(write && !dryRun && { 'idempotency-key': id }),
+    },
     ...(write && { body: { borrower_id: id, amount: '100.25', currency: 'KES' } }),
   };
   /** @returns what went wrong, and the loan that was made */
-  const attempt = async () => {
+  const attempt = async (): Promise<Pick<Outcome, 'status' | 'failure' | 'retryAfter' | 'loan'>> => {
     try {
-      const { status, body } = await send(agent, url + path, request);
-      if (status < 200 || status > 299) return { status, failure: `${status} ${body.slice(0, 300)}` };
-      return write ? { status, loan: (JSON.parse(body) as { id: string }).id } : { status };
+      const { status, body, retryAfter } = await send(agent, url + path, request);
+      if (status < 200 || status > 299) {
+        return {
+          status,
+          failure: `${status} ${body.slice(0, 300)}`,
+          ...(retryAfter !== undefined && { retryAfter: true }),
+        };
+      }
+      return write && !dryRun ? { status, loan: (JSON.parse(body) as { id: string }).id } : { status };
     } catch (error) {
       return { status: 0, failure: error instanceof Error ? error.message : String(error) };
     }
@@ -112,18 +152,17 @@ async function perform(
     if (known.length > RECENT) known.shift();
   }
   return {
-    ...{ id, what: `${method} ${path}`, dueAt: performance.timeOrigin + dueAt, latencyMs, fresh },
+    ...{ id, what: `${method} ${path}`, dueAt: performance.timeOrigin + dueAt, latencyMs, lagMs, fresh },
     ...first,
     ...(repeated !== undefined && { repeated }),
     ...(loan !== undefined && { loan }),
   };
 }
 
-function readingPath(turn: number, known: readonly string[]): string {
+function readingPath(read: number, known: readonly string[]): string {
   const loan = known[Math.floor(Math.random() * known.length)];
   const paths = [loan === undefined ? undefined : `/api/v1/loans/${loan}`, '/api/v1/stats', '/api/v1/loans?limit=5'];
-  // Of every three requests one is a write: three turns of that are nine, and six reads.
-  return paths[(turn - Math.ceil(turn / 3)) % paths.length] ?? '/api/v1/stats';
+  return paths[read % paths.length] ?? '/api/v1/stats';
 }
 
 void main();

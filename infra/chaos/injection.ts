@@ -1,0 +1,169 @@
+import { spawn } from 'node:child_process';
+import { hostname, userInfo } from 'node:os';
+import { join } from 'node:path';
+import { indent, StepError, tryDocker } from '../deploy/engine';
+import { describe, type Owner, thisMachine, verdictOn } from '../lock';
+import { CHAOS_LABEL, type Command, type Fault } from './experiments';
+
+/**
+ * Puts a fault into a stack, and takes it back in every case: here; by the guard, a process of its own, when this one is
+ * killed; or by the next run, when the machine went away. For that the way back is written onto the engine before the
+ * fault is made: as labels of a container that never runs.
+ */
+
+export interface Injection {
+  /** Takes the fault back; harmless when that was done. @throws StepError with what is left, and the remedy */
+  withdraw(): Promise<void>;
+}
+
+/** How long somebody else's run may go on after the end of its fault. */
+const PATIENCE_SECONDS = 60;
+
+/**
+ * @param seconds after which the fault is taken back even if this process hangs
+ * @throws StepError when it cannot be made; what was made of it is taken back
+ */
+export async function inject(prefix: string, name: string, fault: Fault, seconds: number): Promise<Injection> {
+  const limitSeconds = seconds + PATIENCE_SECONDS;
+  await writeMarker(prefix, name, fault.undo, limitSeconds);
+  const guard = startGuard();
+  guard.tell({ prefix, undo: fault.undo, limitSeconds });
+  let repeating: NodeJS.Timeout | undefined;
+  const withdraw = async () => {
+    clearInterval(repeating);
+    await takeBack(prefix, fault.undo);
+    guard.dismiss();
+  };
+  try {
+    for (const command of fault.inject) await run(command);
+  } catch (error) {
+    await withdraw();
+    throw error;
+  }
+  const { repeat } = fault;
+  if (repeat !== undefined) {
+    repeating = setInterval(() => void tryDocker(repeat.command).catch(() => undefined), repeat.everyMs);
+  }
+  return { withdraw };
+}
+
+/**
+ * Takes back what an earlier run has left.
+ * @param force also of one that may still be at work on another machine
+ * @returns in words what it was
+ * @throws StepError when somebody is at work
+ */
+export async function withdrawLeftovers(prefix: string, force = false): Promise<string[]> {
+  const marker = await readMarker(prefix);
+  const helpers = await helpersOf(prefix);
+  if (marker === undefined && helpers.length === 0) return [];
+  if (marker !== undefined && !force) {
+    const verdict = verdictOn(marker.owner, thisMachine);
+    const overdue = Date.now() > Date.parse(marker.until);
+    if (verdict === 'alive' || (verdict === 'elsewhere' && !overdue)) {
+      throw new StepError(
+        `${describe(marker.owner)} has an experiment under way (${marker.name}), nothing was done: wait for its end, ` +
+          'at the latest ' +
+          `${marker.until}; or, when it is certain that nothing runs there any more: make chaos STACK=… UNDO=1`,
+      );
+    }
+  }
+  await takeBack(prefix, marker?.undo ?? []);
+  return [marker === undefined ? `${helpers.length} containers of an experiment` : `the fault of ${marker.name}`];
+}
+
+/** By the process that dies, its guard, or a later run: twice is as good as once. */
+export async function takeBack(prefix: string, undo: readonly Command[]): Promise<void> {
+  const faults: string[] = [];
+  for (const command of undo) {
+    const { code, stderr } = await tryDocker(command);
+    if (code !== 0 && !HARMLESS.test(stderr)) faults.push(`docker ${command.map(quoted).join(' ')}\n${indent(stderr)}`);
+  }
+  const helpers = await helpersOf(prefix);
+  if (helpers.length > 0) await tryDocker(['rm', '--force', ...helpers]);
+  if (faults.length > 0) {
+    throw new StepError(
+      `A fault could not be taken back. It is tried again by the next make chaos, or by hand:\n${faults.join('\n')}`,
+    );
+  }
+  await tryDocker(['rm', '--force', markerOf(prefix)]);
+}
+
+/** What there is to take back is gone already. */
+const HARMLESS = /is not paused|no such container|is not running/i;
+
+const quoted = (word: string) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`);
+
+async function run(command: Command): Promise<void> {
+  const { code, stdout, stderr } = await tryDocker(command);
+  if (code !== 0) {
+    throw new StepError(
+      `The fault could not be made (docker ${command.slice(0, 2).join(' ')} …):\n${indent(stderr + stdout)}`,
+    );
+  }
+}
+
+interface Marker {
+  readonly name: string;
+  readonly owner: Owner;
+  readonly until: string;
+  readonly undo: readonly Command[];
+}
+
+const markerOf = (prefix: string) => `${prefix}-chaos`;
+const MARK = `${CHAOS_LABEL}.marker`;
+
+async function writeMarker(prefix: string, name: string, undo: readonly Command[], seconds: number): Promise<void> {
+  const now = Date.now();
+  const owner: Owner = {
+    ...{ pid: process.pid, username: userInfo().username, hostname: hostname() },
+    timestamp: new Date(now).toISOString(),
+  };
+  const marker: Marker = { name, owner, until: new Date(now + seconds * 1_000).toISOString(), undo };
+  const { code, stdout } = await tryDocker(['inspect', '--format', '{{.Image}}', `${prefix}-database`]);
+  if (code !== 0) throw new StepError(`There is no container ${prefix}-database, nothing was done`);
+  // Any image that is there: it never starts. Of two that come at the same time the engine lets one have the name.
+  const create = [
+    'create',
+    '--name',
+    markerOf(prefix),
+    '--network',
+    'none',
+    '--label',
+    `${MARK}=${JSON.stringify(marker)}`,
+  ];
+  await run([...create, '--entrypoint', 'true', stdout.trim()]);
+}
+
+async function readMarker(prefix: string): Promise<Marker | undefined> {
+  const format = `{{index .Config.Labels "${MARK}"}}`;
+  const { code, stdout } = await tryDocker(['inspect', '--type', 'container', '--format', format, markerOf(prefix)]);
+  return code === 0 ? (JSON.parse(stdout) as Marker) : undefined;
+}
+
+async function helpersOf(prefix: string): Promise<string[]> {
+  const { stdout } = await tryDocker(['ps', '--all', '--quiet', '--filter', `label=${CHAOS_LABEL}=${prefix}`]);
+  return stdout.split('\n').filter(Boolean);
+}
+
+/** What the guard is told, a line of JSON. */
+export interface GuardOrder {
+  readonly prefix: string;
+  readonly undo: readonly Command[];
+  readonly limitSeconds: number;
+}
+
+/** It sees the end of this process by the end of its input, and is in no group that a Ctrl-C or a hangup reaches. */
+function startGuard() {
+  const guard = spawn(process.execPath, ['--import', 'tsx', join(__dirname, 'guard.ts')], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true,
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
+  guard.stdin.on('error', () => undefined);
+  guard.unref();
+  return {
+    tell: (order: GuardOrder) => guard.stdin.write(`${JSON.stringify(order)}\n`),
+    dismiss: () => guard.stdin.end('done\n'),
+  };
+}

@@ -1,0 +1,62 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { rootCertificates } from 'node:tls';
+import { StepError } from '../deploy/engine';
+import { passingKey } from '../deploy/smoke';
+import { environmentOf, apiContainer, ROOT } from '../operator';
+import { type Answer, ask, type Target } from './load';
+
+/** The public entrance of a stack, for whoever puts a load upon it. */
+
+const KEY_COMMAND = ['node', '/app/main.js', 'api-key'];
+const KEY = { name: 'load', purpose: 'the load' };
+
+/**
+ * Production has real borrowers: whoever means it says its name.
+ * @param what would happen there, for the message
+ * @throws StepError
+ */
+export function requireConfirmation(stack: string, verb: string, what: string): void {
+  if (stack !== 'production' || process.env['CONFIRM'] === stack) return;
+  throw new StepError(
+    `This would ${what} of production, nothing was done. If that is wanted: make ${verb} STACK=production CONFIRM=production`,
+  );
+}
+
+/**
+ * Does `work` with the entrance, and with an API key of its own where the stack wants one; the key is revoked afterwards.
+ * @throws StepError when nothing answers there
+ */
+export async function withEntrance<T>(stack: string, work: (target: Target) => Promise<T>): Promise<T> {
+  const { url, api } = environmentOf(stack);
+  const authority = authorityOf();
+  await requireAnswer(stack, url, authority);
+  const container = api.keys === 'required' ? await apiContainer(stack) : undefined;
+  if (api.keys === 'required' && container === undefined) {
+    throw new StepError(`${stack} wants an API key, and none can be made: no API container of it runs on this engine`);
+  }
+  if (container === undefined) return work({ url, authority, key: undefined });
+  const key = passingKey(container, KEY_COMMAND, KEY);
+  try {
+    return await work({ url, authority, key: await key.text() });
+  } finally {
+    await key.revoke();
+  }
+}
+
+/** What this machine trusts, and the project's own authority. */
+function authorityOf(): string {
+  const own = resolve(ROOT, 'ssl/ca.pem');
+  return [...rootCertificates, ...(existsSync(own) ? [readFileSync(own, 'utf8')] : [])].join('\n');
+}
+
+async function requireAnswer(stack: string, url: string, authority: string): Promise<void> {
+  const answer = await ask(`${url}/health/ready`, authority).catch((error: unknown) => error as Error);
+  if (!(answer instanceof Error) && answer.status === 200) return;
+  const said = answer instanceof Error ? answer.message : wordsOf(answer);
+  throw new StepError(
+    `${stack} is not ready at ${url}, nothing was done: ${said}\nWhat is wrong: make status STACK=${stack}`,
+  );
+}
+
+const wordsOf = ({ status, body }: Answer) => `it answers ${status} ${body.slice(0, 200)}`;
