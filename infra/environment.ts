@@ -41,6 +41,16 @@ export interface AutoscaleSpec {
   readonly custom: { readonly query: string; readonly target: number } | undefined;
 }
 
+/** Where the traces of requests go, and how many. A change rolls the API; that of the share reloads the gateway too. */
+export interface TracingSpec {
+  /** Base URL of a collector that takes OTLP over HTTP. The API's containers reach it by the network `front`. */
+  readonly endpoint: string;
+  /** Share of the requests that are traced, 0 to 1, in steps of 0.0001. */
+  readonly sampleRatio: number;
+  /** Whether a client that comes with a trace of its own decides that for its requests. Not where clients are strangers. */
+  readonly clientsDecide: boolean;
+}
+
 export interface EnvironmentSpec {
   readonly stack: string;
   /** Prefix of the names of all containers, networks and volumes but the database's. */
@@ -119,12 +129,17 @@ export interface EnvironmentSpec {
   };
   readonly prometheus: Service & { readonly retentionDays: number; readonly retentionMib: number };
   readonly grafana: Service;
+  /** Undefined where nothing collects traces. */
+  readonly tracing: TracingSpec | undefined;
 }
 
 export type ImageName = keyof typeof defaultImages;
 
-/** Secrets that a stack may set itself; what is not set is generated and kept encrypted in the state. */
-export const SECRET_KEYS = ['databasePassword', 'prometheusPassword', 'grafanaPassword'] as const;
+/**
+ * Secrets that a stack may set itself. Passwords that are not set are generated and kept encrypted in the state; without
+ * `errorTracking`, the DSN of a project of Sentry or of what speaks its protocol, nothing is reported.
+ */
+export const SECRET_KEYS = ['databasePassword', 'prometheusPassword', 'grafanaPassword', 'errorTracking'] as const;
 
 /** Every fault of a stack's settings in one message that names key, stack and remedy. */
 export class EnvironmentError extends Error {
@@ -313,6 +328,21 @@ const schema = z.strictObject({
     })
     .prefault({}),
   grafana: z.strictObject({ ...service({ cpus: 0.5, memory: '512m' }) }).prefault({}),
+  tracing: z
+    .strictObject({
+      endpoint: z
+        .string({ error: 'must be a URL such as http://collector:4318' })
+        .regex(/^https?:\/\/[^/?#@\s]+[^?#@\s]*$/, 'must be a URL such as http://collector:4318')
+        .refine((text) => URL.canParse(text), 'must be a URL such as http://collector:4318')
+        .refine((text) => !text.endsWith('/v1/traces'), 'must be the base URL: /v1/traces is added to it'),
+      sampleRatio: z
+        .number({ error: 'must be a share such as 0.01' })
+        .min(0, 'must be at least 0')
+        .max(1, 'must be at most 1')
+        .refine((n) => Number.isInteger(Math.round(n * 1e10) / 1e6), 'must have at most four decimals'),
+      clientsDecide: z.boolean().default(true),
+    })
+    .optional(),
 });
 
 type Settings = z.output<typeof schema>;
@@ -495,6 +525,7 @@ function toSpec(project: string, stack: string, s: Settings): EnvironmentSpec {
       retentionMib: s.prometheus.retentionSize,
     },
     grafana: toService(s.grafana),
+    tracing: s.tracing,
   };
 }
 

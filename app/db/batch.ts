@@ -1,3 +1,4 @@
+import { onBehalfOf, requestsServed, type ServedRequest } from '../telemetry/requests';
 import type { PoolState, Queue } from './queue';
 
 export interface BatchOptions {
@@ -85,7 +86,8 @@ export function batched<Question, Answer>(
     const done = queue?.served();
     let failed = true;
     try {
-      const answers = await run(calls.map(({ question }) => question));
+      const askedFor = calls.flatMap(({ requests }) => requests);
+      const answers = await onBehalfOf(askedFor, () => run(calls.map(({ question }) => question)));
       calls.forEach(({ resolve }, index) => resolve(answers[index] as Answer));
       failed = false;
     } catch (error) {
@@ -101,13 +103,14 @@ export function batched<Question, Answer>(
   return (question) =>
     new Promise((resolve, reject) => {
       queue?.enter(); // What it throws is the promise's rejection.
-      waiting.push({ question, askedAt: performance.now(), resolve, reject });
+      waiting.push({ question, requests: requestsServed(), askedAt: performance.now(), resolve, reject });
       schedule();
     });
 }
 
 interface Call<Question, Answer> {
   readonly question: Question;
+  readonly requests: readonly ServedRequest[];
   readonly askedAt: number;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
@@ -120,21 +123,25 @@ interface Call<Question, Answer> {
  * @returns a function that asks, by a key that is the same for the same question only
  */
 export function shared<Answer>(): (key: string, ask: () => Promise<Answer>) => Promise<Answer> {
-  const next = new Map<string, Promise<Answer>>();
+  const next = new Map<string, { readonly answer: Promise<Answer>; readonly requests: ServedRequest[] }>();
   const current = new Map<string, Promise<unknown>>();
   return (key, ask) => {
     const joined = next.get(key);
-    if (joined !== undefined) return joined;
+    if (joined !== undefined) {
+      joined.requests.push(...requestsServed());
+      return joined.answer;
+    }
+    const requests = [...requestsServed()];
     const begun = (current.get(key) ?? turnOfTheLoop()).then(() => {
       next.delete(key);
-      const answer = ask();
+      const answer = onBehalfOf(requests, ask);
       const settled = answer.then(ignore, ignore).then(() => {
         if (current.get(key) === settled) current.delete(key);
       });
       current.set(key, settled);
       return answer;
     });
-    next.set(key, begun);
+    next.set(key, { answer: begun, requests });
     return begun;
   };
 }

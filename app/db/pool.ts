@@ -3,6 +3,7 @@ import { Pool, type PoolClient } from 'pg';
 import type { Config, Secrets } from '../config';
 import type { Logger } from '../telemetry/logger';
 import { type Metrics, sqlstateClass } from '../telemetry/metrics';
+import { beginStatement } from '../telemetry/tracing';
 import { createBreaker } from './breaker';
 import { asProblem, breaksConnection, codeOf, isLostRace } from './faults';
 import { createQueue, type PoolState, type Queue } from './queue';
@@ -173,10 +174,13 @@ async function timedQuery<Row>(
   metrics: Metrics,
 ): Promise<Row[]> {
   const startedAt = performance.now();
+  const endSpans = beginStatement(name);
   try {
     const { rows } = await client.query({ name, text, values: values as unknown[] });
+    endSpans?.();
     return rows as Row[];
   } catch (error) {
+    endSpans?.(codeOf(error) ?? 'connection');
     metrics.dbQueryErrors.inc({ sqlstate_class: sqlstateClass(codeOf(error)) });
     throw error;
   } finally {

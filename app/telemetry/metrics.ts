@@ -15,8 +15,11 @@ export interface Metrics {
   /** The state of the breaker before the database, likewise. */
   watchCircuit(isOpen: () => boolean): void;
   readonly requestsShed: Counter<'reason'>;
-  /** Seconds. The route is a pattern of ours, never a path that a client made up. */
-  observeRequest(method: string, route: string, status: number, seconds: number): void;
+  /**
+   * Seconds. The route is a pattern of ours, never a path that a client made up.
+   * @param traceId where the trace is sampled: it becomes the exemplar of its bucket
+   */
+  observeRequest(method: string, route: string, status: number, seconds: number, traceId?: string): void;
   observeQuery(operation: string, seconds: number): void;
   /** Money is lent only in the currencies of ISO 4217, so that the values of this label are bounded. */
   countLoan(currency: string): void;
@@ -63,7 +66,7 @@ const KNOWN_CURRENCIES = ['INR', 'KES', 'NGN', 'PHP', 'VND'] as const;
 export function createMetrics({ version, commit, environment }: BuildInformation): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const requestDuration = histogram(registry, METRICS.httpRequestDuration);
+  const requestDuration = histogram(registry, METRICS.httpRequestDuration, true);
   const queryDuration = histogram(registry, METRICS.dbQueryDuration);
   const loansCreated = new Counter({ ...METRICS.loansCreated, ...own(registry, METRICS.loansCreated) });
   const dbQueryErrors = new Counter({ ...METRICS.dbQueryErrors, ...own(registry, METRICS.dbQueryErrors) });
@@ -110,7 +113,12 @@ export function createMetrics({ version, commit, environment }: BuildInformation
       gauge(registry, METRICS.dbCircuitOpen, () => Number(isOpen()));
     },
     requestsShed,
-    observeRequest(method, route, status, seconds) {
+    observeRequest(method, route, status, seconds, traceId) {
+      if (traceId !== undefined) {
+        const labels = { method, route, status_code: String(status) };
+        requestDuration.observe({ labels, value: seconds, exemplarLabels: { trace_id: traceId } });
+        return;
+      }
       const key = `${method} ${route} ${status}`;
       let observer = observers.get(key);
       if (observer === undefined) {
@@ -158,7 +166,7 @@ function gauge(registry: Registry, definition: MetricDefinition, read?: () => nu
   });
 }
 
-function histogram(registry: Registry, definition: MetricDefinition): Histogram {
+function histogram(registry: Registry, definition: MetricDefinition, enableExemplars = false): Histogram {
   const { name, help, buckets = [] } = definition;
-  return new Histogram({ name, help, buckets: [...buckets], ...own(registry, definition) });
+  return new Histogram({ name, help, buckets: [...buckets], enableExemplars, ...own(registry, definition) });
 }

@@ -50,6 +50,12 @@ export function settingsFor(options: {
     ALLOWED_HOSTS: [domain, 'localhost', '127.0.0.1'].join(),
     RATE_LIMIT: '',
     CLIENT_ADDRESS: '',
+    OTEL_EXPORTER_OTLP_ENDPOINT: '',
+    OTEL_SERVICE_NAME: '',
+    OTEL_RESOURCE_ATTRIBUTES: '',
+    OTEL_TRACES_SAMPLER: '',
+    OTEL_TRACES_SAMPLER_ARG: '',
+    ERROR_TRACKING_DSN_FILE: '',
     ...release(),
   } satisfies Record<SettingName, string>;
 }

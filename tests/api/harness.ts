@@ -63,6 +63,7 @@ export const CONFIG: Config = {
   allowedHosts: [],
   rateLimit: undefined,
   clientAddress: 'connection',
+  tracing: undefined,
 };
 
 export const LOAN = {
