@@ -332,7 +332,7 @@ function gatewayPart(
   { requestId, method, route, status }: Outcome,
   resource: Resource,
 ): ReadableSpan | undefined {
-  const [, passedOn, after, client] = /^(\d{10}\.\d{3}) (\d{1,6}\.\d{3}) ([0-9a-f]{16})?$/.exec(text.padEnd(1)) ?? [];
+  const [, passedOn, after, client] = /^(\d{10}\.\d{3}) (\d{1,6}\.\d{3})(?: ([0-9a-f]{16}))?$/.exec(text) ?? [];
   const own = spans.getSpanContext(context);
   if (own === undefined || passedOn === undefined || after === undefined) return undefined;
   const endedAt = Date.now();
