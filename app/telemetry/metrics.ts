@@ -167,6 +167,9 @@ function gauge(registry: Registry, definition: MetricDefinition, read?: () => nu
 }
 
 function histogram(registry: Registry, definition: MetricDefinition, enableExemplars = false): Histogram {
-  const { name, help, buckets = [] } = definition;
-  return new Histogram({ name, help, buckets: [...buckets], enableExemplars, ...own(registry, definition) });
+  const { name, help, labels: labelNames, buckets = [] } = definition;
+  // Registered apart: the library refuses exemplars where it does not write OpenMetrics; ours are written by `expose`.
+  const made = new Histogram({ name, help, labelNames, buckets: [...buckets], enableExemplars, registers: [] });
+  registry.registerMetric(made);
+  return made;
 }
