@@ -122,5 +122,5 @@ function attributesOf(attributes: readonly Attribute[]): Record<string, unknown>
 
 function valueOf(value: Attribute['value']): unknown {
   if (value.arrayValue !== undefined) return value.arrayValue.values.map(valueOf);
-  return Object.values(value)[0] as unknown;
+  return Object.values(value)[0];
 }
