@@ -29,3 +29,10 @@ export function traceFields(): { readonly trace_id?: string; readonly span_id?: 
   const [request, ...others] = requestsServed();
   return request === undefined || others.length > 0 ? {} : request.trace.logFields();
 }
+
+/** For a log line of what may be for several: `request_id`, and `request_ids` as well where they are. */
+export function requestFields(): { readonly request_id?: string; readonly request_ids?: readonly string[] } {
+  const [first, ...others] = new Set(requestsServed().map(({ id }) => id));
+  if (first === undefined) return {};
+  return others.length === 0 ? { request_id: first } : { request_id: first, request_ids: [first, ...others] };
+}
