@@ -15,6 +15,6 @@ it('keeps the counters of two workers that die at once', async () => {
   for (const each of [first, second, third]) await collector.hear(each, { kind: 'my-metrics', id: 1, metrics });
   collector.retire(first);
   collector.retire(second);
-  await collector.hear(third, { kind: 'all-metrics', id: 2 });
+  await collector.hear(third, { kind: 'all-metrics', id: 2, format: 'text' });
   expect(told).toEqual([{ kind: 'sum', id: 2, text: expect.stringMatching(/^loans 15$/m) }]);
 });

@@ -2,22 +2,24 @@ import cluster, { type Worker } from 'node:cluster';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AggregatorRegistry, type Registry } from 'prom-client';
 import { Problem } from './errors';
+import { expose, type Exposition, type Measurements } from './telemetry/exposition';
 import type { Logger } from './telemetry/logger';
 
 /**
  * Several processes that serve one port. The primary only starts workers, replaces those that die, passes a shutdown
  * on, and adds up their metrics, so that a scrape that reaches any of them tells of all.
  */
-type MetricsOfOne = Awaited<ReturnType<Registry['getMetricsAsJSON']>>;
-
 type Message =
   /** A worker's first: what it was told before was lost. */
   | { readonly kind: 'hears' }
   | { readonly kind: 'stop' }
   | { readonly kind: 'your-metrics'; readonly id: number }
-  | { readonly kind: 'my-metrics'; readonly id: number; readonly metrics: MetricsOfOne }
-  | { readonly kind: 'all-metrics'; readonly id: number }
+  | { readonly kind: 'my-metrics'; readonly id: number; readonly metrics: Measurements }
+  | { readonly kind: 'all-metrics'; readonly id: number; readonly format: Exposition }
   | { readonly kind: 'sum'; readonly id: number; readonly text: string };
+
+/** The metrics of the whole service. */
+export type MetricsText = (format: Exposition) => Promise<string>;
 
 const ANSWER_TIMEOUT_MS = 1_000;
 const SUM_TIMEOUT_MS = 2_000;
@@ -98,10 +100,10 @@ async function stopWorker(worker: Worker, timeoutMs: number): Promise<number | n
  * counters of one that died stay in the sum: a sum that falls looks like a restart of everything.
  */
 export function collectMetrics() {
-  const last = new Map<number, MetricsOfOne>();
+  const last = new Map<number, Measurements>();
   const waiting = new Map<number, { missing: Set<number>; done: () => void }>();
   /** One after the other: two that die at once must not both add to the same sum. */
-  let retired: Promise<MetricsOfOne> = Promise.resolve([]);
+  let retired: Promise<Measurements> = Promise.resolve([]);
   let lastId = 0;
 
   const askAll = async (): Promise<void> => {
@@ -128,7 +130,7 @@ export function collectMetrics() {
       } else if (message.kind === 'all-metrics') {
         await askAll();
         const dead = await retired;
-        const text = await AggregatorRegistry.aggregate([...last.values(), dead]).metrics();
+        const text = await expose([...last.values(), dead], message.format);
         tell(worker, { kind: 'sum', id: message.id, text });
       }
     },
@@ -147,7 +149,7 @@ function liveWorkers(): Worker[] {
 }
 
 /** A worker's side: hears of the shutdown, tells its own metrics, and can ask for those of all. */
-export function joinCluster(registry: Registry, onStop: () => void): { metricsText(): Promise<string> } {
+export function joinCluster(registry: Registry, onStop: () => void): { metricsText: MetricsText } {
   const worker = cluster.worker;
   if (worker === undefined) throw new Error('joinCluster() is for workers');
   const asked = new Map<number, (text: string) => void>();
@@ -161,11 +163,11 @@ export function joinCluster(registry: Registry, onStop: () => void): { metricsTe
   });
   tell(worker, { kind: 'hears' });
   return {
-    async metricsText() {
+    async metricsText(format) {
       const id = ++lastId;
       const patience = new AbortController();
       const sum = new Promise<string>((resolve) => asked.set(id, resolve));
-      tell(worker, { kind: 'all-metrics', id });
+      tell(worker, { kind: 'all-metrics', id, format });
       const late = sleep(SUM_TIMEOUT_MS, undefined, { signal: patience.signal }).catch(() => undefined);
       const text = await Promise.race([sum, late]);
       patience.abort();

@@ -127,6 +127,13 @@ it.each([
   ['RATE_LIMIT', '100/1.5'],
   ['RATE_LIMIT', '100000000/60'],
   ['CLIENT_ADDRESS', 'anything'],
+  ['OTEL_EXPORTER_OTLP_ENDPOINT', 'collector:4318'],
+  ['OTEL_EXPORTER_OTLP_ENDPOINT', 'http://user:secret@collector:4318'],
+  ['OTEL_TRACES_SAMPLER', 'sometimes'],
+  ['OTEL_TRACES_SAMPLER_ARG', '1.1'],
+  ['OTEL_TRACES_SAMPLER_ARG', '-0.1'],
+  ['OTEL_RESOURCE_ATTRIBUTES', 'key'],
+  ['OTEL_RESOURCE_ATTRIBUTES', 'key=%zz'],
   ['MAX_AMOUNT', '0'],
   ['MAX_AMOUNT', '50000,QQQ=1'],
   ['PROMETHEUS_URL', 'prometheus:9090'],
@@ -137,6 +144,37 @@ it.each([
   ['MAX_AMOUNT', '50000,VND=0.5'],
 ])('refuses %s=%s', (name, value) => {
   expect(faultsOf({ ...NEEDED, [name]: value })).toEqual([expect.stringContaining(`${name}: "${value}"`)]);
+});
+
+it('traces as OpenTelemetry names it, and not at all without a collector', () => {
+  expect(readConfig({ ...NEEDED, OTEL_TRACES_SAMPLER_ARG: '0.5' }).config.tracing).toBeUndefined();
+  const given = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318/',
+    OTEL_RESOURCE_ATTRIBUTES: 'service.namespace=loans,team=a%2Cb',
+    OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
+    OTEL_TRACES_SAMPLER_ARG: '0.25',
+  };
+  expect(readConfig({ ...NEEDED, ...given }).config.tracing).toEqual({
+    endpoint: 'http://collector:4318',
+    serviceName: 'branchloans-api',
+    attributes: { 'service.namespace': 'loans', team: 'a,b' },
+    sampler: 'parentbased_traceidratio',
+    sampleRatio: 0.25,
+  });
+});
+
+it('reads the DSN of an error tracker from its file, and repeats none that is wrong', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'branchloans-')), 'dsn');
+  writeFileSync(file, '');
+  expect(readConfig({ ...NEEDED, ERROR_TRACKING_DSN_FILE: file }).secrets.errorTrackingDsn).toBeUndefined();
+  writeFileSync(file, 'https://canary@sentry.example/path/42\n');
+  const { config, secrets } = readConfig({ ...NEEDED, ERROR_TRACKING_DSN_FILE: file });
+  expect(secrets.errorTrackingDsn).toBe('https://canary@sentry.example/path/42');
+  expect(JSON.stringify(config)).not.toContain('canary');
+  writeFileSync(file, 'canary');
+  expect(faultsOf({ ...NEEDED, ERROR_TRACKING_DSN_FILE: file })).toEqual([
+    'ERROR_TRACKING_DSN_FILE: the file holds no DSN such as https://<key>@<host>/<project>',
+  ]);
 });
 
 it('reads a rate limit as requests and seconds', () => {

@@ -28,7 +28,21 @@ const list = (isValid: (text: string) => boolean, fault: string) =>
     .transform((text) => text.split(',').map((one) => one.trim()))
     .refine((values) => values.every(isValid), fault)
     .default([]);
+function decodes(text: string): boolean {
+  try {
+    return decodeURIComponent(text) !== '';
+  } catch {
+    return false;
+  }
+}
 const HOST_NAME = /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])$/;
+
+/** Those of OpenTelemetry that need nothing further. */
+const SAMPLERS = [
+  ...(['always_on', 'always_off', 'traceidratio'] as const),
+  ...(['parentbased_always_on', 'parentbased_always_off', 'parentbased_traceidratio'] as const),
+] as const;
+const DSN = /^https?:\/\/[^\s:@/]+(:[^\s@/]*)?@[^\s/]+\/(\S+\/)?\d+$/;
 
 const settings = {
   /**
@@ -127,6 +141,36 @@ const settings = {
     .positive('must be more than 0')
     .max(1_000_000)
     .optional(),
+  /**
+   * The traces of requests, by the names and meanings of OpenTelemetry (what else it defines for its OTLP exporter, such
+   * as headers and certificates, its library reads by itself). The base URL of a collector that takes OTLP over HTTP,
+   * such as http://collector:4318. None: no spans are made, and log lines name the trace that a request came with.
+   */
+  OTEL_EXPORTER_OTLP_ENDPOINT: z
+    .string()
+    .regex(/^https?:\/\/[^/?#@\s]+[^?#@\s]*$/, 'must be a URL such as http://collector:4318')
+    .transform((text) => text.replace(/\/+$/, ''))
+    .optional(),
+  OTEL_SERVICE_NAME: z.string().default('branchloans-api'),
+  /** Further attributes of all spans: "key=value" between commas, percent-encoded where needed. */
+  OTEL_RESOURCE_ATTRIBUTES: z
+    .string()
+    .regex(/^[^=,\s]+=[^=,]*(,[^=,\s]+=[^=,]*)*$/, 'must be key=value between commas')
+    .refine(decodes, 'must be percent-encoded as in a URL')
+    .transform((text) => {
+      const pairs = text.split(',').map((pair) => pair.split('=').map(decodeURIComponent));
+      return Object.fromEntries(pairs) as Readonly<Record<string, string>>;
+    })
+    .default({}),
+  /** Which requests are traced: by the decision of whoever calls where it made one ("parentbased_"), else by this. */
+  OTEL_TRACES_SAMPLER: z.enum(SAMPLERS).default('parentbased_always_on'),
+  /** For those by ratio: the share of traces, 0 to 1. */
+  OTEL_TRACES_SAMPLER_ARG: z.coerce.number().min(0).max(1).default(1),
+  /**
+   * Path of a file with the DSN of a project of Sentry, or of what speaks its protocol, to which unexpected errors are
+   * reported; an empty file for none.
+   */
+  ERROR_TRACKING_DSN_FILE: z.string().optional(),
   VERSION: z.string().default('0.0.0'),
   COMMIT: z.string().default('unknown'),
 } satisfies Record<string, z.ZodType>;
@@ -180,12 +224,26 @@ export interface Config {
   readonly prometheusUrl: string | undefined;
   /** See CAPACITY_RPS. */
   readonly capacityRps: number | undefined;
+  /** See OTEL_EXPORTER_OTLP_ENDPOINT; undefined without one. */
+  readonly tracing:
+    | {
+        /** Without a slash at the end; spans go to its /v1/traces. */
+        readonly endpoint: string;
+        readonly serviceName: string;
+        readonly attributes: Readonly<Record<string, string>>;
+        readonly sampler: (typeof SAMPLERS)[number];
+        /** 0 to 1. */
+        readonly sampleRatio: number;
+      }
+    | undefined;
 }
 
 /** Kept apart from Config, so that a configuration can be printed. */
 export interface Secrets {
   /** As it is now: asked for at every new connection. */
   readonly databasePassword: () => Promise<string>;
+  /** See ERROR_TRACKING_DSN_FILE. */
+  readonly errorTrackingDsn?: string | undefined;
 }
 
 /** All faults of the settings in one message that names each of them. */
@@ -222,6 +280,10 @@ export function readConfig(environment: Environment): { config: Config; secrets:
   };
 
   const databasePassword = passwordIn(present.DATABASE_PASSWORD_FILE, file('DATABASE_PASSWORD_FILE'));
+  const errorTrackingDsn = file('ERROR_TRACKING_DSN_FILE').trim() || undefined;
+  if (errorTrackingDsn !== undefined && !DSN.test(errorTrackingDsn)) {
+    faults.push('ERROR_TRACKING_DSN_FILE: the file holds no DSN such as https://<key>@<host>/<project>');
+  }
   const tlsNames = ['TLS_PORT', 'TLS_CERTIFICATE_FILE', 'TLS_KEY_FILE'] as const;
   const missing = tlsNames.filter((name) => present[name] === undefined);
   if (missing.length === 1 || missing.length === 2) {
@@ -263,8 +325,18 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     clientAddress: s.CLIENT_ADDRESS,
     prometheusUrl: s.PROMETHEUS_URL,
     capacityRps: s.CAPACITY_RPS,
+    tracing:
+      s.OTEL_EXPORTER_OTLP_ENDPOINT === undefined
+        ? undefined
+        : Object.freeze({
+            endpoint: s.OTEL_EXPORTER_OTLP_ENDPOINT,
+            serviceName: s.OTEL_SERVICE_NAME,
+            attributes: Object.freeze(s.OTEL_RESOURCE_ATTRIBUTES),
+            sampler: s.OTEL_TRACES_SAMPLER,
+            sampleRatio: s.OTEL_TRACES_SAMPLER_ARG,
+          }),
   };
-  return { config: Object.freeze(config), secrets: Object.freeze({ databasePassword }) };
+  return { config: Object.freeze(config), secrets: Object.freeze({ databasePassword, errorTrackingDsn }) };
 }
 
 /**

@@ -100,7 +100,7 @@ async function serveAsWorker(config: Config, secrets: Secrets): Promise<number> 
   const stopRequested = Promise.race([signalled(), told]);
   const service: Service = createService(config, secrets, {
     logDestination: process.stdout,
-    metricsText: () => membership.metricsText(),
+    metricsText: (format) => membership.metricsText(format),
   });
   const membership = joinCluster(service.metrics.registry, stop);
   const code = await runUntil(stopRequested, service);
@@ -119,8 +119,8 @@ async function servePrimary(config: Config, processes: number): Promise<number> 
     await primary.stop(0);
     return 1;
   }
-  // A little longer than a worker gives itself.
-  const well = await primary.stop(config.drainMs + config.shutdownTimeoutMs + 2_000);
+  // A little longer than a worker gives itself, and what is left to send of its traces.
+  const well = await primary.stop(config.drainMs + config.shutdownTimeoutMs + 4_000);
   return well ? 0 : 1;
 }
 
@@ -132,6 +132,11 @@ async function runUntil(stopRequested: Promise<void>, service: Service): Promise
     await service.stop();
     return 1;
   }
+  process.once('uncaughtException', (error) => {
+    // It ends the process, as without this, and is told of before.
+    process.stderr.write(`${error.stack ?? String(error)}\n`);
+    void service.tracing.unhandled(error).finally(() => process.exit(1));
+  });
   await stopRequested;
   await service.stop();
   return 0;

@@ -32,13 +32,16 @@ import { createStatus } from './http/status';
 import { createDailyRetention } from './retention';
 import { createSre } from './sre/sre';
 import { createEvents } from './telemetry/events';
+import { expose, type Exposition } from './telemetry/exposition';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics, type Metrics } from './telemetry/metrics';
 import { createSystemReader } from './telemetry/system';
+import { createTracing, type Tracing } from './telemetry/tracing';
 
 export interface Service {
   readonly logger: Logger;
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   /**
    * Resolves when every listener accepts connections; the database may still be away.
    * @throws the system's error when an address is taken.
@@ -48,7 +51,8 @@ export interface Service {
   ports(): number[];
   /**
    * Not ready from now on, but serving, for DRAIN_MS (unless it never listened); then accepts nothing more, finishes
-   * what is in flight within SHUTDOWN_TIMEOUT_MS and closes the database. May be called more than once.
+   * what is in flight within SHUTDOWN_TIMEOUT_MS, closes the database and sends what it has of traces, for a second at
+   * most. May be called more than once.
    */
   stop(): Promise<void>;
 }
@@ -61,7 +65,7 @@ export interface Overrides {
   readonly newId?: () => string;
   readonly logDestination: Writable;
   /** The metrics of all processes, where there are several; else this one's. */
-  readonly metricsText?: () => Promise<string>;
+  readonly metricsText?: (format: Exposition) => Promise<string>;
   readonly pruneEveryMs?: number;
   /** How often to look whether today's retention run is still to be done. */
   readonly retentionEveryMs?: number;
@@ -87,7 +91,10 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const { now = () => new Date(), newId = randomUUID, logDestination } = overrides;
   const logger = createLogger(config.logLevel, logDestination);
   const metrics = createMetrics(config);
-  const metricsText = overrides.metricsText ?? (() => metrics.registry.metrics());
+  const tracing = createTracing(config, secrets.errorTrackingDsn, logger);
+  const ownMetrics = async (format: Exposition) =>
+    format === 'text' ? metrics.registry.metrics() : expose([await metrics.registry.getMetricsAsJSON()], format);
+  const metricsText = overrides.metricsText ?? ownMetrics;
   const database = openDatabase(config.database, secrets, { metrics, logger });
   const loans = createLoans(database);
   const events = createEvents(metrics, logger);
@@ -110,6 +117,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const app = createApp({
     metrics,
     logger,
+    tracing,
     isDraining,
     authorize: createAuthorize({ ...config, keys: apiKeys, events, now }),
     corsOrigins: config.corsOrigins,
@@ -144,18 +152,19 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     // After a start that failed there is nobody to wait for.
     const drainMs = listened ? config.drainMs : 0;
     logger.log('info', 'shutting down', { drain_ms: drainMs, in_flight: inFlight.count });
-    await sleep(drainMs);
+    await Promise.all([sleep(drainMs), tracing.flush()]);
     chores.abort();
     limiter?.stop();
     const cutOff = await closeServers(listeners, inFlight, config.shutdownTimeoutMs);
     await writeKeyUses(apiKeys, logger);
     sre.close();
-    await database.close();
+    await Promise.all([database.close(), tracing.flush()]);
     logger.log(cutOff === 0 ? 'info' : 'warn', 'stopped', { cut_off: cutOff });
   };
   return {
     logger,
     metrics,
+    tracing,
     async start() {
       const refreshBook = createBookRefresh({ database, metrics, logger, now });
       // A new release has its figures from its first scrape on.

@@ -163,6 +163,15 @@ it('limit what one caller may ask for, but not in development', () => {
 });
 
 describe('wrong settings', () => {
+  it('traces nothing unless told where to, and then lets clients decide', () => {
+    expect(read('production').tracing).toBeUndefined();
+    const tracing = { endpoint: 'http://collector:4318', sampleRatio: 0.29 };
+    expect(read('production', (c) => (c['branchloans:tracing'] = tracing)).tracing).toEqual({
+      ...tracing,
+      clientsDecide: true,
+    });
+  });
+
   it.each(['*', 'null', 'desk.example', 'https://desk.example/', 'https://*.example'])(
     'the origin %s is refused',
     (origin) => {
@@ -327,6 +336,25 @@ describe('wrong settings', () => {
       (c) => (c['branchloans:exporters'] = { socket: 'tcp://engine:2375' }),
       /^exporters\.socket: .*must be an absolute path on the Docker host/,
     ],
+    ...(
+      [
+        [{ endpoint: 'collector:4318', sampleRatio: 1 }, /^tracing\.endpoint: .*must be a URL such as http:/],
+        [{ endpoint: 'http://a:4318/v1/traces', sampleRatio: 1 }, /^tracing\.endpoint: .*must be the base URL/],
+        [{ endpoint: 'http://user@a:4318', sampleRatio: 1 }, /^tracing\.endpoint: .*must be a URL such as http:/],
+        [{ endpoint: 'http://a:4318', sampleRatio: 1.5 }, /^tracing\.sampleRatio: .*must be at most 1/],
+        [{ endpoint: 'http://a:4318', sampleRatio: 0.00001 }, /^tracing\.sampleRatio: .*at most four decimals/],
+        [{ endpoint: 'http://a:4318', sampleRatio: '1%' }, /^tracing\.sampleRatio: .*must be a share such as 0.01/],
+        [{ sampleRatio: 1 }, /^tracing\.endpoint: not set/],
+        [
+          { endpoint: 'http://a:4318', sampleRatio: 1, sampler: 'x' },
+          /^tracing\.sampler: unknown setting; known here: /,
+        ],
+      ] as const
+    ).map(([tracing, fault]): [string, (config: Settings) => void, RegExp] => [
+      `tracing ${JSON.stringify(tracing)}`,
+      (c) => (c['branchloans:tracing'] = tracing),
+      fault,
+    ]),
     [
       'a health check of 0s',
       set('api', 'healthcheck', { interval: '0s', timeout: '0s', retries: 1 }),

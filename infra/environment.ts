@@ -44,6 +44,16 @@ export interface AutoscaleSpec {
   readonly custom: { readonly query: string; readonly target: number } | undefined;
 }
 
+/** Where the traces of requests go, and how many. A change rolls the API; that of the share reloads the gateway too. */
+export interface TracingSpec {
+  /** Base URL of a collector that takes OTLP over HTTP. The API's containers reach it by the network `front`. */
+  readonly endpoint: string;
+  /** Share of the requests that are traced, 0 to 1, in steps of 0.0001. */
+  readonly sampleRatio: number;
+  /** Whether a client that comes with a trace of its own decides that for its requests. Not where clients are strangers. */
+  readonly clientsDecide: boolean;
+}
+
 export interface EnvironmentSpec {
   readonly stack: string;
   /** Prefix of the names of all containers, networks and volumes but the database's. */
@@ -156,6 +166,8 @@ export interface EnvironmentSpec {
     readonly runbooks: string;
     readonly receivers: Receivers;
   };
+  /** Undefined where nothing collects traces. */
+  readonly tracing: TracingSpec | undefined;
 }
 
 export type ImageName = keyof typeof defaultImages;
@@ -163,9 +175,12 @@ export type ImageName = keyof typeof defaultImages;
 /** Role of the database's exporter. */
 export const MONITOR = 'branchloans_monitor';
 
-/** Secrets that a stack may set itself. A password that is not set is generated and kept encrypted in the state. */
+/**
+ * Secrets that a stack may set itself. A password that is not set is generated and kept encrypted in the state; without
+ * `errorTracking`, the DSN of a project of Sentry or of what speaks its protocol, nothing is reported.
+ */
 export const SECRET_KEYS = [
-  ...(['databasePassword', 'prometheusPassword', 'grafanaPassword'] as const),
+  ...(['databasePassword', 'prometheusPassword', 'grafanaPassword', 'errorTracking'] as const),
   ...(['alertWebhook', 'alertPager', 'alertMailPassword', 'alertWatchdog'] as const),
 ] as const;
 
@@ -449,6 +464,21 @@ const schema = z.strictObject({
   slo: slo.prefault({}),
   alertmanager: z.strictObject({ ...service({ cpus: 0.25, memory: '128m' }) }).prefault({}),
   alerts: alerts.prefault({}),
+  tracing: z
+    .strictObject({
+      endpoint: z
+        .string({ error: 'must be a URL such as http://collector:4318' })
+        .regex(/^https?:\/\/[^/?#@\s]+[^?#@\s]*$/, 'must be a URL such as http://collector:4318')
+        .refine((text) => URL.canParse(text), 'must be a URL such as http://collector:4318')
+        .refine((text) => !text.endsWith('/v1/traces'), 'must be the base URL: /v1/traces is added to it'),
+      sampleRatio: z
+        .number({ error: 'must be a share such as 0.01' })
+        .min(0, 'must be at least 0')
+        .max(1, 'must be at most 1')
+        .refine((n) => Number.isInteger(Math.round(n * 1e10) / 1e6), 'must have at most four decimals'),
+      clientsDecide: z.boolean().default(true),
+    })
+    .optional(),
 });
 
 type Settings = z.output<typeof schema>;
@@ -688,6 +718,7 @@ function toSpec(project: string, stack: string, s: Settings, secrets: ReadonlySe
     },
     alertmanager: toService(s.alertmanager),
     alerts: toAlerts(s.alerts, secrets),
+    tracing: s.tracing,
   };
 }
 

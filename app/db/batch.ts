@@ -1,4 +1,4 @@
-import { onBehalfOf, requestsServed } from '../telemetry/requests';
+import { onBehalfOf, requestsServed, type ServedRequest } from '../telemetry/requests';
 import type { PoolState, Queue } from './queue';
 
 export interface BatchOptions {
@@ -110,7 +110,7 @@ export function batched<Question, Answer>(
 
 interface Call<Question, Answer> {
   readonly question: Question;
-  readonly requests: readonly string[];
+  readonly requests: readonly ServedRequest[];
   readonly askedAt: number;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
@@ -123,7 +123,7 @@ interface Call<Question, Answer> {
  * @returns a function that asks, by a key that is the same for the same question only
  */
 export function shared<Answer>(): (key: string, ask: () => Promise<Answer>) => Promise<Answer> {
-  const next = new Map<string, { readonly answer: Promise<Answer>; readonly requests: string[] }>();
+  const next = new Map<string, { readonly answer: Promise<Answer>; readonly requests: ServedRequest[] }>();
   const current = new Map<string, Promise<unknown>>();
   return (key, ask) => {
     const joined = next.get(key);

@@ -3,6 +3,7 @@ import { Pool, type PoolClient } from 'pg';
 import type { Config, Secrets } from '../config';
 import type { Logger } from '../telemetry/logger';
 import { type Metrics, sqlstateClass } from '../telemetry/metrics';
+import { beginStatement } from '../telemetry/tracing';
 import { createBreaker } from './breaker';
 import { asProblem, breaksConnection, codeOf, isLostRace } from './faults';
 import { createQueryLog, type QueryLog } from './query-log';
@@ -176,11 +177,14 @@ async function timedQuery<Row>(
   queryLog: QueryLog,
 ): Promise<Row[]> {
   const startedAt = performance.now();
+  const endSpans = beginStatement(name);
   try {
     const { rows } = await client.query({ name, text, values: values as unknown[] });
+    endSpans?.();
     queryLog.done(name, performance.now() - startedAt);
     return rows as Row[];
   } catch (error) {
+    endSpans?.(codeOf(error) ?? 'connection');
     queryLog.failed(name, performance.now() - startedAt, error);
     throw error;
   }

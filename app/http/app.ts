@@ -3,6 +3,7 @@ import Koa from 'koa';
 import { Problem } from '../errors';
 import type { Logger } from '../telemetry/logger';
 import type { Metrics } from '../telemetry/metrics';
+import type { Tracing } from '../telemetry/tracing';
 import type { Authorize } from './authorize';
 import type { Context, RequestState, Step } from './context';
 import { OPERATIONS, type OperationId } from './contract';
@@ -18,6 +19,7 @@ export type Handlers = Readonly<Record<OperationId, (ctx: Context) => Promise<vo
 interface Parts {
   readonly metrics: Metrics;
   readonly logger: Logger;
+  readonly tracing: Tracing;
   readonly isDraining: () => boolean;
   readonly authorize: Authorize;
   /** See the settings CORS_ORIGINS and ALLOWED_HOSTS. */
@@ -33,7 +35,7 @@ export function createApp(parts: Parts): Koa<RequestState> {
   const { metrics, logger } = parts;
   const app = new Koa<RequestState>();
   app.on('error', (error: Error) => logger.log('debug', 'response not delivered', { reason: error.message }));
-  app.use(requestContext);
+  app.use(requestContext(parts.tracing));
   app.use(observe(metrics, logger));
   app.use(securityHeaders);
   app.use(closeWhileDraining(parts.isDraining));

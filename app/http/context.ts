@@ -1,8 +1,10 @@
 import type { Middleware, ParameterizedContext } from 'koa';
+import type { RequestTrace } from '../telemetry/tracing';
 
 /** What our middleware puts on `ctx.state`. */
 export interface RequestState {
   requestId: string;
+  trace: RequestTrace;
   /** Who asks, as the audit trail and the keys of idempotent requests have it. */
   principal: string;
   /** Milliseconds on a clock that never goes back. */

@@ -1,4 +1,5 @@
 import type { ApiKeys, StoredKey } from '../db/api-keys';
+import { onBehalfOf, requestsServed, type ServedRequest } from '../telemetry/requests';
 
 /**
  * The keys as this process read them last, so that a request costs no round trip. What is held is what the database
@@ -31,21 +32,29 @@ export function createKnownKeys(store: Pick<ApiKeys, 'find' | 'recordUse'>, cach
   const present = new Map<string, Entry>();
   const absent = new Map<string, Entry>();
   let uses = new Map<string, number>();
-  let waiting: { readonly ids: Set<string>; readonly answer: Promise<Map<string, StoredKey>> } | undefined;
+  let waiting:
+    | {
+        readonly ids: Set<string>;
+        readonly requests: ServedRequest[];
+        readonly answer: Promise<Map<string, StoredKey>>;
+      }
+    | undefined;
   let asking: Promise<unknown> = Promise.resolve();
 
   /** One query at a time: who comes meanwhile is in the next one, together with all the others. */
   async function ask(id: string): Promise<StoredKey | undefined> {
     if (waiting === undefined) {
       const ids = new Set<string>();
+      const requests: ServedRequest[] = [];
       const answer = asking.then(() => {
         waiting = undefined;
-        return read([...ids]);
+        return onBehalfOf(requests, () => read([...ids]));
       });
       asking = answer.catch(() => undefined);
-      waiting = { ids, answer };
+      waiting = { ids, requests, answer };
     }
     waiting.ids.add(id);
+    waiting.requests.push(...requestsServed());
     return (await waiting.answer).get(id);
   }
 

@@ -3,6 +3,7 @@ import { Problem } from '../errors';
 import type { Logger, LogLevel } from '../telemetry/logger';
 import type { Metrics } from '../telemetry/metrics';
 import { onBehalfOf } from '../telemetry/requests';
+import type { Tracing } from '../telemetry/tracing';
 import type { Context, Step } from './context';
 import { logFailure } from './problem';
 
@@ -25,31 +26,44 @@ export const PROBE_ROUTES: ReadonlySet<string> = new Set([
 const CLIENT_CLOSED = 499;
 const MAX_LOGGED_PATH = 256;
 
-/** Names the request: by its X-Request-ID where that is safe to repeat, else by a new UUID. The answer carries it. */
-export const requestContext: Step = function requestContext(ctx, next) {
-  const given = ctx.req.headers['x-request-id'];
-  ctx.state.requestId = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
-  ctx.state.principal = UNAUTHENTICATED;
-  ctx.state.startedAt = performance.now();
-  ctx.state.route = UNMATCHED;
-  ctx.res.setHeader('X-Request-ID', ctx.state.requestId);
-  return onBehalfOf([ctx.state.requestId], next);
-};
+/**
+ * Names the request: by its X-Request-ID where that is safe to repeat, else by a new UUID. The answer carries it. And
+ * begins its part of a trace.
+ */
+export function requestContext(tracing: Tracing): Step {
+  return function requestContext(ctx, next) {
+    const given = ctx.req.headers['x-request-id'];
+    ctx.state.requestId = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+    ctx.state.trace = tracing.begin(ctx.req.headers, PROBE_ROUTES.has(ctx.path));
+    ctx.state.principal = UNAUTHENTICATED;
+    ctx.state.startedAt = performance.now();
+    ctx.state.route = UNMATCHED;
+    ctx.res.setHeader('X-Request-ID', ctx.state.requestId);
+    return onBehalfOf([served(ctx)], next);
+  };
+}
 
-/** Counts, times and logs every request once its answer has left, or its client has. */
+const served = ({ state: { requestId, trace } }: Context) => ({ id: requestId, trace });
+
+/** Counts, times and logs every request once its answer has left, or its client has, and ends its part of a trace. */
 export function observe(metrics: Metrics, logger: Logger): Step {
   return function observe(ctx, next) {
     metrics.httpRequestsInFlight.inc();
-    ctx.res.once('close', () => {
+    const closed = () => {
       metrics.httpRequestsInFlight.dec();
-      const milliseconds = performance.now() - ctx.state.startedAt;
+      const { startedAt, requestId, trace, route } = ctx.state;
+      const milliseconds = performance.now() - startedAt;
       const failure = brokenOff(ctx);
-      if (failure !== undefined) logFailure(logger, ctx.state.requestId, failure);
+      if (failure !== undefined) logFailure(logger, requestId, failure);
       const status = ctx.res.writableFinished ? ctx.res.statusCode : (failure?.status ?? CLIENT_CLOSED);
       const method = ctx.method === 'HEAD' ? 'GET' : METHODS.has(ctx.method) ? ctx.method : 'other';
-      metrics.observeRequest(method, ctx.state.route, status, milliseconds / 1_000);
+      metrics.observeRequest(method, route, status, milliseconds / 1_000, trace.sampled ? trace.traceId : undefined);
       logAccess(logger, ctx, status, milliseconds);
-    });
+      const { problem, error } = failureOf(ctx);
+      trace.end({ requestId, method, route, status, problem, error });
+    };
+    // The event comes from the connection, which knows of no request.
+    ctx.res.once('close', () => onBehalfOf([served(ctx)], closed));
     return next();
   };
 }
@@ -57,6 +71,12 @@ export function observe(metrics: Metrics, logger: Logger): Step {
 /** Why an answer that had begun did not come to its end; what is answered with a problem document is logged there. */
 function brokenOff({ state: { failure }, res }: Context): Problem | undefined {
   return failure instanceof Problem && res.statusCode < failure.status ? failure : undefined;
+}
+
+/** The problem that was answered with, and what caused one that nobody expected. */
+function failureOf({ state: { failure } }: Context): { readonly problem?: string; readonly error?: unknown } {
+  if (!(failure instanceof Problem)) return {};
+  return { problem: failure.slug, ...(failure.slug === 'internal' && { error: failure.cause ?? failure }) };
 }
 
 function logAccess(logger: Logger, ctx: Context, status: number, milliseconds: number): void {
@@ -71,7 +91,7 @@ function logAccess(logger: Logger, ctx: Context, status: number, milliseconds: n
       route,
       status,
       duration_ms: Math.round(milliseconds * 1_000) / 1_000,
-      problem: failure instanceof Problem ? failure.slug : undefined,
+      problem: failureOf(ctx).problem,
     });
   }
 }

@@ -1,10 +1,14 @@
 import { Writable } from 'node:stream';
 import winston from 'winston';
+import { traceFields } from './requests';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 export type LogFields = Readonly<Record<string, unknown>>;
 
-/** One JSON object a line: timestamp, level, request_id (where there is a request), message, then the given fields. */
+/**
+ * One JSON object a line: timestamp, level, request_id (where there is a request), message, then the given fields, and
+ * the trace of the request, where it has one.
+ */
 export interface Logger {
   log(level: LogLevel, message: string, fields?: LogFields): void;
   /** Whether lines of this level are written, for callers that want to save the work of building one. */
@@ -28,7 +32,7 @@ export function createLogger(level: LogLevel, destination: Writable): Logger {
     exitOnError: false,
   });
   return {
-    log: (lineLevel, message, fields) => void logger.log(lineLevel, message, fields),
+    log: (lineLevel, message, fields) => void logger.log(lineLevel, message, { ...fields, ...traceFields() }),
     writes: (lineLevel) => logger.isLevelEnabled(lineLevel),
   };
 }

@@ -1,24 +1,38 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import type { RequestTrace } from './tracing';
 
-/**
- * On whose behalf something is done, for the log of what is far below the request: a statement may be that of many
- * requests, or of none.
- */
-const current = new AsyncLocalStorage<readonly string[]>();
-
-/** Does the work, and all that it sets off, on behalf of these requests. */
-export function onBehalfOf<T>(requestIds: readonly string[], work: () => T): T {
-  return current.run(requestIds, work);
+/** A request, as far as what is far below it has to know. */
+export interface ServedRequest {
+  /** Its X-Request-ID. */
+  readonly id: string;
+  readonly trace: RequestTrace;
 }
 
-/** The ids of the requests; none for what the service does by itself. */
-export function requestsServed(): readonly string[] {
+/**
+ * On whose behalf something is done, for the log and for the traces: a statement may be that of many requests, or of
+ * none.
+ */
+const current = new AsyncLocalStorage<readonly ServedRequest[]>();
+
+/** Does the work, and all that it sets off, on behalf of these requests. */
+export function onBehalfOf<T>(requests: readonly ServedRequest[], work: () => T): T {
+  return current.run(requests, work);
+}
+
+/** None for what the service does by itself. */
+export function requestsServed(): readonly ServedRequest[] {
   return current.getStore() ?? [];
 }
 
-/** For a log line: `request_id`, and `request_ids` as well where there are several. */
-export function requestFields(): { request_id?: string; request_ids?: readonly string[] } {
-  const [first, ...others] = new Set(requestsServed());
+/** For a log line: the trace of the one request that it is about, while that is being answered. */
+export function traceFields(): { readonly trace_id?: string; readonly span_id?: string } {
+  const [request, ...others] = requestsServed();
+  return request === undefined || others.length > 0 ? {} : request.trace.logFields();
+}
+
+/** For a log line of what may be for several: `request_id`, and `request_ids` as well where they are. */
+export function requestFields(): { readonly request_id?: string; readonly request_ids?: readonly string[] } {
+  const [first, ...others] = new Set(requestsServed().map(({ id }) => id));
   if (first === undefined) return {};
   return others.length === 0 ? { request_id: first } : { request_id: first, request_ids: [first, ...others] };
 }

@@ -20,6 +20,8 @@ const PORT = 8000;
 const PROBE = '/app/probe';
 const MAIN = ['node', '--enable-source-maps', '/app/main.js'] as const;
 const SECRETS = '/run/branchloans';
+/** Empty where the stack has none. */
+const DSN_FILE = 'error-tracking-dsn';
 
 /**
  * The loans API: migrated by its own image, started beside the running release, and let through by a gate.
@@ -63,7 +65,11 @@ export class Api extends pulumi.ComponentResource {
     const secrets = new Files(
       `${name}-secrets`,
       context,
-      { files: { 'database-password': database.password }, owner: USER, helperImage: images.nginx },
+      {
+        files: { 'database-password': database.password, [DSN_FILE]: context.configuredSecret('errorTracking') ?? '' },
+        owner: USER,
+        helperImage: images.nginx,
+      },
       { parent: this },
     );
 
@@ -186,6 +192,12 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     CLIENT_ADDRESS: 'x-forwarded-for',
     PROMETHEUS_URL: PROMETHEUS_ADDRESS,
     CAPACITY_RPS: spec.api.capacity === undefined ? '' : String(spec.api.capacity),
+    OTEL_EXPORTER_OTLP_ENDPOINT: spec.tracing?.endpoint ?? '',
+    OTEL_SERVICE_NAME: 'branchloans-api',
+    OTEL_RESOURCE_ATTRIBUTES: `service.namespace=${spec.prefix}`,
+    OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
+    OTEL_TRACES_SAMPLER_ARG: String(spec.tracing?.sampleRatio ?? 0),
+    ERROR_TRACKING_DSN_FILE: `${SECRETS}/current/${DSN_FILE}`,
     VERSION: '',
     COMMIT: '',
   } satisfies Record<SettingName, string>;

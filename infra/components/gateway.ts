@@ -65,6 +65,7 @@ export class Gateway extends pulumi.ComponentResource {
       names: [new URL(spec.url).hostname],
       listen: { https: PORTS.https, http: PORTS.http, ...(ports.api === undefined ? {} : { api: PORTS.api }) },
       publicHttpsPort: ports.https,
+      tracing: spec.tracing,
       files: {
         certificate: `${CURRENT}/tls.pem`,
         key: `${CURRENT}/tls.key`,

@@ -54,6 +54,12 @@ export function settingsFor(options: {
     // No Prometheus runs here: /sre/ shows what the process counts itself.
     PROMETHEUS_URL: '',
     CAPACITY_RPS: '',
+    OTEL_EXPORTER_OTLP_ENDPOINT: '',
+    OTEL_SERVICE_NAME: '',
+    OTEL_RESOURCE_ATTRIBUTES: '',
+    OTEL_TRACES_SAMPLER: '',
+    OTEL_TRACES_SAMPLER_ARG: '',
+    ERROR_TRACKING_DSN_FILE: '',
     ...release(),
   } satisfies Record<SettingName, string>;
 }

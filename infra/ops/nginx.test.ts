@@ -47,6 +47,18 @@ test('a document of a problem needs no escaping in nginx or JSON', () => {
   for (const texts of Object.values(GATEWAY_PROBLEMS)) expect(texts.join('')).toMatch(/^[A-Za-z0-9 .,:;_/-]+$/);
 });
 
+test.each([
+  [0, ['* 00;']],
+  [0.0001, ['0.01% 01;', '* 00;']],
+  [0.01, ['1% 01;', '* 00;']],
+  [0.29, ['29% 01;', '* 00;']],
+  [1, ['100% 01;']],
+])('samples the share %d of the traces that begin here', (sampleRatio, lines) => {
+  const text = renderGateway({ ...options, tracing: { sampleRatio, clientsDecide: true } });
+  const [, shares = ''] = /split_clients \$request_id \$sampled_here \{([^}]*)\}/.exec(text) ?? [];
+  expect(shares.trim().split(/\n\s*/)).toEqual(lines);
+});
+
 describe('a password line', () => {
   test('is the salted hash that nginx checks, and the same for the same input', () => {
     const line = htpasswd('admin', 'secret');

@@ -33,6 +33,8 @@ export interface GatewayOptions {
   readonly workerShutdownTimeoutSeconds: number;
   /** Requests at one time from one address. Behind NAT (or Docker's port proxy) many clients share an address. */
   readonly connectionsPerAddress?: number;
+  /** Which of the requests are traced (see TracingSpec); undefined: those whose clients say so. */
+  readonly tracing?: { readonly sampleRatio: number; readonly clientsDecide: boolean } | undefined;
   /** nginx's `auto` counts the host's cores, not the container's share of them. */
   readonly workerProcesses?: number;
   /** Where nginx tells its figures (exporters/gateway.js). Publish the port nowhere. */
@@ -81,7 +83,7 @@ export function renderGateway(options: GatewayOptions): string {
   return `# Generated. Change infra/ops/nginx.ts instead.
 ${renderProcess(options)}
 http {
-${indent([renderClients(options), renderTls(files), renderLog(metrics), renderAnswers(), renderMaintenance(files), renderForwarding(files), ...servers].join('\n'))}
+${indent([renderClients(options), renderTls(files), renderLog(metrics), renderTraces(options), renderAnswers(), renderMaintenance(files), renderForwarding(files), ...servers].join('\n'))}
 }
 `;
 }
@@ -253,6 +255,8 @@ function renderLog(metrics: GatewayOptions['metrics']): string {
   const fields = {
     time: '$time_iso8601',
     request_id: '$edge_request_id',
+    trace_id: '$trace_id',
+    span_id: '$gateway_span_id',
     client: '$remote_addr',
     method: '$request_method',
     host: '$host',
@@ -299,6 +303,51 @@ location = /stub_status {
     internal;
     stub_status;
 }`);
+}
+
+/** W3C Trace Context: version 00 as it is, and of later ones the part that is known. */
+const traceparent = (captured: 'trace' | 'span' | 'flags'): string => {
+  const name = (part: string) => (part === captured ? `?<client_${part}>` : '?:');
+  const parts = [
+    `(${name('trace')}(?!0{32})[0-9a-f]{32})`,
+    `(${name('span')}(?!0{16})[0-9a-f]{16})`,
+    `(${name('flags')}[0-9a-f]{2})`,
+  ];
+  return `"~^(?!ff|00.{54})[0-9a-f]{2}-${parts.join('-')}(?:$|-)" $client_${captured};`;
+};
+
+/**
+ * The trace of a request: the client's, or one that begins here with the gateway's own id of the request. The gateway is
+ * a part of it with a span of its own, which the API sends, since nginx cannot: X-Gateway-Span says when the request was
+ * passed on, how long it had been here, and whose child it is.
+ */
+function renderTraces({ tracing = { sampleRatio: 0, clientsDecide: true } }: GatewayOptions): string {
+  const { sampleRatio, clientsDecide } = tracing;
+  const percent = Math.round(sampleRatio * 10_000) / 100;
+  const shares = [...(percent > 0 ? [`${percent}% 01;`] : []), ...(percent < 100 ? ['* 00;'] : [])];
+  const decided = clientsDecide ? '    "~[13579bdf]$" 01;\n    "~." 00;\n' : '';
+  const clients = (['trace', 'span', 'flags'] as const).map(
+    (part) => `map $http_traceparent $clients_${part} {\n    ${traceparent(part)}\n}`,
+  );
+  return `${clients.join('\n')}
+map $clients_trace $trace_id {
+    "" $request_id;
+    default $clients_trace;
+}
+map $request_id $gateway_span_id {
+    "~^(?<half_of_id>.{16})" $half_of_id;
+}
+split_clients $request_id $sampled_here {
+${indent(shares.join('\n'))}
+}
+map $clients_flags $trace_flags {
+${decided}    default $sampled_here;
+}
+map $clients_trace $trace_state {
+    "" "";
+    default $http_tracestate;
+}
+`;
 }
 
 /** How requests are passed on. One that may have had an effect is sent again only where its key makes that harmless. */
@@ -485,6 +534,9 @@ function forwardedFields(connection: string, further: Readonly<Record<string, st
     Connection: connection,
     Host: '$http_host',
     'X-Request-ID': '$edge_request_id',
+    traceparent: '00-$trace_id-$gateway_span_id-$trace_flags',
+    tracestate: '$trace_state',
+    'X-Gateway-Span': '"$msec $request_time $clients_span"',
     // Set, never appended to: what a client claims about itself ends here.
     'X-Forwarded-For': '$remote_addr',
     'X-Forwarded-Proto': '$scheme',

@@ -162,6 +162,8 @@ export function prometheusArguments({ configFile, url, retentionDays, retentionM
     '--web.listen-address=0.0.0.0:9090',
     `--web.external-url=${url.replace(/\/+$/, '')}/prometheus/`,
     '--web.route-prefix=/prometheus',
+    // The traces of single requests, kept in memory: some 10 MB.
+    '--enable-feature=exemplar-storage',
     '--log.format=json',
   ];
 }

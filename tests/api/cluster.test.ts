@@ -8,7 +8,14 @@ let database: TestDatabase;
 let service: RunningProcess;
 beforeAll(async () => {
   database = await createDatabase();
-  service = await serve({ ...environmentOf(database.connection), PROCESSES: '2', LOG_LEVEL: 'debug' });
+  service = await serve({
+    ...environmentOf(database.connection),
+    PROCESSES: '2',
+    LOG_LEVEL: 'debug',
+    // Nobody is there, which is to harm nothing.
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9',
+    OTEL_TRACES_SAMPLER: 'parentbased_always_off',
+  });
 });
 afterAll(async () => {
   const { code } = await service.end('SIGTERM');
@@ -39,6 +46,17 @@ it('adds the metrics of all workers up, whichever is asked', async () => {
     /http_request_duration_seconds_count\{method="POST",route="\/api\/loans",status_code="201"\} 10/,
   );
   expect(texts[0]).toContain('app_info{version="0.0.0",commit="unknown",environment="development"} 1');
+});
+
+it('finds the exemplars of all workers, whichever is asked', async () => {
+  const headers = { traceparent: `00-${'ab'.repeat(16)}-${'cd'.repeat(8)}-01` };
+  await ask(service.port, 'GET', '/api/stats', { ...fresh(), headers });
+  for (let turn = 0; turn < 4; turn++) {
+    const accept = { accept: 'application/openmetrics-text' };
+    const { text } = await ask(service.port, 'GET', '/metrics', { ...fresh(), headers: accept });
+    expect(text).toMatch(/^http_request_duration_seconds_bucket\{.*\} 1 # \{trace_id="(ab){16}"\} /m);
+    expect(created(text)).toBe(10);
+  }
 });
 
 it('replaces a worker that dies, serves meanwhile, and forgets no count', async () => {

@@ -378,6 +378,97 @@ describeUnless(missing, 'the gateway', () => {
     expect(stage.logs()).not.toContain(canary);
   });
 
+  describe('traces', () => {
+    const OWN = '4bf92f3577b34da6a3ce929d0e0e4736';
+    const CLIENT = '00f067aa0ba902b7';
+    const W3C = /^00-([0-9a-f]{32})-([0-9a-f]{16})-(0[01])$/;
+
+    /** What the API got, in parts, and what the gateway logged. */
+    async function traceOf(headers: Record<string, string>, on = stage) {
+      const id = randomUUID();
+      const { headers: received } = echo(
+        await on.request('/api/loans', { headers: { ...headers, 'X-Request-ID': id } }),
+      );
+      const [, trace, span, flags] = W3C.exec(received['traceparent'] ?? '') ?? [];
+      const [entry] = await on.logged(id);
+      expect([entry?.trace_id, entry?.span_id]).toEqual([trace, span]);
+      return { trace, span, flags, state: received['tracestate'], gateway: received['x-gateway-span'] };
+    }
+
+    test('begins one where a client has none, with its own id of the request', async () => {
+      const { headers } = echo(await stage.request('/api/loans'));
+      expect(headers['traceparent']).toBe(`00-${headers['x-request-id']}-${headers['x-request-id']?.slice(0, 16)}-00`);
+      expect(headers['tracestate']).toBeUndefined();
+      const [passedOn = '', after = '', ...more] = headers['x-gateway-span']?.split(' ') ?? [];
+      expect(Math.abs(Date.now() / 1_000 - Number(passedOn))).toBeLessThan(60);
+      expect([after, more]).toEqual([expect.stringMatching(/^\d+\.\d{3}$/), []]);
+    });
+
+    test.each([
+      ['00', '01', '01'],
+      ['00', '00', '00'],
+      // Flags of a later version mean no more than that.
+      ['00', '03', '01'],
+      ['cc', '02-what-comes-later', '00'],
+    ])("goes on with a client's, of version %s and with flags %s", async (version, given, flags) => {
+      const taken = await traceOf({ traceparent: `${version}-${OWN}-${CLIENT}-${given}`, tracestate: 'a=1,b=2' });
+      expect(taken).toMatchObject({ trace: OWN, flags, state: 'a=1,b=2' });
+      // A span of its own, the child of the client's.
+      expect(taken.span).not.toBe(CLIENT);
+      expect(taken.gateway?.split(' ')[2]).toBe(CLIENT);
+    });
+
+    test.each([
+      ['', 'nothing'],
+      [`00-${OWN}-${CLIENT}`, 'no flags'],
+      [`00-${OWN}-${CLIENT}-01-more`, 'more than version 00 has'],
+      [`00-${OWN}-${CLIENT}-0x`, 'a flag that is no number'],
+      [`ff-${OWN}-${CLIENT}-01`, 'a version that is none'],
+      [`00-${'0'.repeat(32)}-${CLIENT}-01`, 'no trace'],
+      [`00-${OWN}-${'0'.repeat(16)}-01`, 'no span'],
+      [`00-${OWN.toUpperCase()}-${CLIENT}-01`, 'capital letters'],
+      [`00-${OWN}-${CLIENT}-01, 00-${OWN}-${CLIENT}-01`, 'two at once'],
+      [`x00-${OWN}-${CLIENT}-01`, 'a beginning that is none'],
+    ])('begins one for %j: %s', async (traceparent) => {
+      const taken = await traceOf({
+        traceparent,
+        tracestate: 'a=1',
+        'X-Gateway-Span': `1700000000.000 9.000 ${CLIENT}`,
+      });
+      expect(taken).toMatchObject({ trace: expect.stringMatching(/^[0-9a-f]{32}$/), flags: '00', state: undefined });
+      expect(taken.trace).not.toBe(OWN);
+      // Not what the client claims.
+      expect(taken.gateway).toMatch(/^\d{10}\.\d{3} 0\.\d{3}$/);
+    });
+
+    test('samples a share of them, and where told so asks no client', async () => {
+      const strict = new Stage(certificate, { tracing: { sampleRatio: 0.5, clientsDecide: false } });
+      const all = new Stage(certificate, { tracing: { sampleRatio: 1, clientsDecide: true } });
+      try {
+        for (const each of [strict, all]) {
+          each.startUpstream('first', ['api-1']);
+          await each.startGateway(['api-1']);
+          await each.untilAnswered();
+        }
+        const flags: (string | undefined)[] = [];
+        for (let count = 0; count < 60; count += 1) {
+          const { headers } = echo(
+            await strict.request('/api/loans', { headers: { traceparent: `00-${OWN}-${CLIENT}-01` } }),
+          );
+          flags.push(W3C.exec(headers['traceparent'] ?? '')?.[3]);
+        }
+        // Of 60 with a half chance each: outside of this once in a million runs.
+        expect(flags.filter((flag) => flag === '01').length).toBeGreaterThan(10);
+        expect(flags.filter((flag) => flag === '00').length).toBeGreaterThan(10);
+        expect((await traceOf({}, all)).flags).toBe('01');
+        expect((await traceOf({ traceparent: `00-${OWN}-${CLIENT}-00` }, all)).flags).toBe('00');
+      } finally {
+        strict.close();
+        all.close();
+      }
+    }, 60_000);
+  });
+
   test('limits requests at one time from one address', async () => {
     const narrow = new Stage(certificate, { connectionsPerAddress: 2 });
     try {

@@ -59,7 +59,7 @@ export const PROBE_OPERATIONS = operations([
     access: 'public',
     method: 'GET',
     paths: ['/metrics'],
-    summary: 'Metrics in the text format of Prometheus',
+    summary: 'Metrics in the text format of Prometheus, or as OpenMetrics where that is asked for',
     answer: { status: 200, mediaType: 'text/plain' },
     problems: ['metrics-unavailable'],
   },

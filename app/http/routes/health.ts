@@ -1,5 +1,6 @@
 import type { Database, Statement } from '../../db/pool';
 import { Problem } from '../../errors';
+import { type Exposition, EXPOSITIONS } from '../../telemetry/exposition';
 import type { Context } from '../context';
 import { send, sendJson } from '../send';
 
@@ -8,8 +9,8 @@ interface Parts {
   readonly version: string;
   readonly now: () => Date;
   readonly isDraining: () => boolean;
-  /** The metrics of the whole service in the text format. */
-  readonly metricsText: () => Promise<string>;
+  /** The metrics of the whole service. */
+  readonly metricsText: (format: Exposition) => Promise<string>;
 }
 
 const SELECT_ONE: Statement<{ ready: string }> = { name: 'health_db', text: "SELECT 't' AS ready" };
@@ -18,7 +19,6 @@ const HAS_SCHEMA: Statement<{ ready: string }> = {
   name: 'health_ready',
   text: "SELECT to_regclass('loans') IS NOT NULL AS ready",
 };
-const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
 export function healthHandlers({ database, version, now, isDraining, metricsText }: Parts) {
   const startedAt = performance.now();
@@ -50,7 +50,10 @@ export function healthHandlers({ database, version, now, isDraining, metricsText
     },
 
     async metrics(ctx: Context) {
-      send(ctx, 200, METRICS_TYPE, await metricsText());
+      // Whoever does not ask for it by name, as Prometheus does, gets what everything reads.
+      const format = /application\/openmetrics-text/i.test(ctx.get('accept')) ? 'openmetrics' : 'text';
+      ctx.vary('Accept');
+      send(ctx, 200, EXPOSITIONS[format], await metricsText(format));
     },
   };
 }
