@@ -16,9 +16,14 @@ export function requestsServed(): readonly string[] {
   return current.getStore() ?? [];
 }
 
-/** For a log line: `request_id`, and `request_ids` as well where there are several. */
+/** A line must not grow with the load. */
+const MOST_NAMED = 50;
+
+/** For a log line: `request_id`, and `request_ids` as well where there are several; of very many, the first ones. */
 export function requestFields(): { request_id?: string; request_ids?: readonly string[] } {
   const [first, ...others] = new Set(requestsServed());
   if (first === undefined) return {};
-  return others.length === 0 ? { request_id: first } : { request_id: first, request_ids: [first, ...others] };
+  return others.length === 0
+    ? { request_id: first }
+    : { request_id: first, request_ids: [first, ...others].slice(0, MOST_NAMED) };
 }
