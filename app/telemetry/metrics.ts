@@ -149,13 +149,12 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     requestsShed,
     observeRequest(method, route, status, seconds) {
       const refused = status >= 400 && status < 500;
-      const key = refused ? String(status) : `${method} ${route} ${status}`;
       if (refused) refusals.inc({ route, status_code: status });
+      const labels = [refused ? ANY : method, refused ? REFUSED : route, String(status)] as const;
+      const key = labels.join(' ');
       let observer = observers.get(key);
       if (observer === undefined) {
-        observer = refused
-          ? requestDuration.labels(ANY, REFUSED, String(status))
-          : requestDuration.labels(method, route, String(status));
+        observer = requestDuration.labels(...labels);
         observers.set(key, observer);
       }
       observer.observe(seconds);
