@@ -223,6 +223,7 @@ describe('wrong settings', () => {
     ],
     ['a capacity that is none', set('api', 'capacity', 0), /^api\.capacity: 0 .*must be more than 0/],
     ['a capacity as text', set('api', 'capacity', 'many'), /^api\.capacity: "many" .*requests per second/],
+    ['a threshold without its unit', set('api', 'slowQuery', '200'), /^api\.slowQuery: "200" .*such as 200ms/],
     ['a rate as a number', set('api', 'rateLimit', 100), /^api\.rateLimit: 100 .*such as 10000\/10, or none/],
     ['the superuser for the service', set('database', 'user', 'postgres'), /^database\.user: .*superuser/],
     ['a missing setting', (c) => delete c['branchloans:domain'], /^domain: not set/],

@@ -151,18 +151,20 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     observeRequest(method, route, status, seconds, traceId) {
       const refused = status >= 400 && status < 500;
       if (refused) refusals.inc({ route, status_code: status });
+      const labels = [refused ? ANY : method, refused ? REFUSED : route, String(status)] as const;
       if (traceId !== undefined) {
-        const timed = refused ? { method: ANY, route: REFUSED } : { method, route };
-        const labels = { ...timed, status_code: String(status) };
-        requestDuration.observe({ labels, value: seconds, exemplarLabels: { trace_id: traceId } });
+        const [timedMethod, timedRoute, status_code] = labels;
+        requestDuration.observe({
+          labels: { method: timedMethod, route: timedRoute, status_code },
+          value: seconds,
+          exemplarLabels: { trace_id: traceId },
+        });
         return;
       }
-      const key = refused ? String(status) : `${method} ${route} ${status}`;
+      const key = labels.join(' ');
       let observer = observers.get(key);
       if (observer === undefined) {
-        observer = refused
-          ? requestDuration.labels(ANY, REFUSED, String(status))
-          : requestDuration.labels(method, route, String(status));
+        observer = requestDuration.labels(...labels);
         observers.set(key, observer);
       }
       observer.observe(seconds);

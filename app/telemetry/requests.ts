@@ -30,9 +30,14 @@ export function traceFields(): { readonly trace_id?: string; readonly span_id?: 
   return request === undefined || others.length > 0 ? {} : request.trace.logFields();
 }
 
-/** For a log line of what may be for several: `request_id`, and `request_ids` as well where they are. */
+/** A line must not grow with the load. */
+const MOST_NAMED = 50;
+
+/** For a log line: `request_id`, and `request_ids` as well where there are several; of very many, the first ones. */
 export function requestFields(): { readonly request_id?: string; readonly request_ids?: readonly string[] } {
   const [first, ...others] = new Set(requestsServed().map(({ id }) => id));
   if (first === undefined) return {};
-  return others.length === 0 ? { request_id: first } : { request_id: first, request_ids: [first, ...others] };
+  return others.length === 0
+    ? { request_id: first }
+    : { request_id: first, request_ids: [first, ...others].slice(0, MOST_NAMED) };
 }

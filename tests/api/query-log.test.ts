@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from 'pg';
 import { METRICS } from '../../app/telemetry/names';
 import { CONFIG, LOAN, startService, type TestService, until } from './harness';
 import { createDatabase, type TestDatabase } from '../postgres/database';
@@ -20,22 +22,21 @@ type Line = Record<string, unknown>;
 const lines = (message: string, operation: string): Line[] =>
   api.logs().filter((line) => line.message === message && line.operation === operation);
 
-/** Nobody else writes loans while the requests are sent, for so long. */
-async function whileLocked<T>(seconds: number, work: () => Promise<T>): Promise<T> {
-  const locked = behind.sql(`BEGIN; LOCK TABLE loans; SELECT pg_sleep(${seconds})`);
-  await until(async () => {
-    const held = await behind.sql(
-      `SELECT FROM pg_locks WHERE relation = 'loans'::regclass AND mode = 'AccessExclusiveLock' AND granted`,
-    );
-    return held.length > 0;
-  });
-  const result = await work();
-  await locked;
+/** Nobody else gets at the loans until a statement of the work has waited for so many milliseconds. */
+async function whileLocked<T>(milliseconds: number, work: () => Promise<T>): Promise<T> {
+  const client = new Client({ ...behind.connection, database: behind.connection.name });
+  await client.connect();
+  await client.query('BEGIN; LOCK TABLE loans');
+  const result = work();
+  await until(async () => (await behind.sql(`SELECT FROM pg_locks WHERE NOT granted`)).length > 0);
+  await sleep(milliseconds);
+  await client.query('COMMIT');
+  await client.end();
   return result;
 }
 
 it('a slow statement is a line with the id of its request, and a count', async () => {
-  const answer = await whileLocked(0.4, () => api.post(LOAN, { 'x-request-id': 'a-slow-one' }));
+  const answer = await whileLocked(200, () => api.post(LOAN, { 'x-request-id': 'a-slow-one' }));
   expect(answer.status).toBe(201);
   await until(() => lines('slow query', 'loan_insert').length === 1);
   const [line] = lines('slow query', 'loan_insert');
@@ -58,7 +59,7 @@ it('one that is for many requests names them all, those too that only share its 
   const own = await startService({ database: { ...behind.connection, slowQueryMs: 0 } });
   const ids = Array.from({ length: 6 }, (_, index) => `together-${index}`);
   // The first ones wait for the lock, and the others for them.
-  await whileLocked(0.4, () =>
+  await whileLocked(50, () =>
     Promise.all([
       ...ids.map((id) => own.ask('GET', path, { headers: { 'x-request-id': id } })),
       ...ids.map((id) => own.ask('GET', '/api/v1/loans?limit=3', { headers: { 'x-request-id': `list-${id}` } })),
@@ -81,7 +82,7 @@ it('one that is for many requests names them all, those too that only share its 
 });
 
 it('a failed statement is a line with its SQLSTATE', async () => {
-  const answer = await whileLocked(1, () => api.post(LOAN, { 'x-request-id': 'a-failed-one' }));
+  const answer = await whileLocked(800, () => api.post(LOAN, { 'x-request-id': 'a-failed-one' }));
   expect(answer.status).toBe(503);
   const [line] = lines('query failed', 'loan_insert');
   expect(line).toMatchObject({ level: 'warn', request_id: 'a-failed-one', code: '57014' });

@@ -63,6 +63,21 @@ class Clone {
       .join('\n');
   }
 
+  /** Which parts of the environment have lines about a request that was made through the entrance, by `make logs`. */
+  async followed(environment: NodeJS.ProcessEnv = {}): Promise<string[]> {
+    const authority = readFileSync(join(this.directory, 'ssl/ca.pem'), 'utf8');
+    // A refusal tells its id in its body.
+    const { body } = await ask(`https://localhost:${this.ports.https}/api/loans/nobody`, authority);
+    const { request_id: id } = JSON.parse(body) as { request_id: string };
+    const { code, output } = this.make(['--silent', 'logs', `REQUEST=${id}`, 'JSON=1'], environment);
+    if (code !== 0) throw new Error(output);
+    const lines = output.split('\n').filter((line) => line.startsWith('{'));
+    const entries = lines.map((line) => JSON.parse(line) as { component: string; request_id: string; time: string });
+    expect(entries.map(({ request_id }) => request_id)).toEqual(entries.map(() => id));
+    expect(entries.map(({ time }) => time)).toEqual(entries.map(({ time }) => time).sort());
+    return entries.map(({ component }) => component).sort();
+  }
+
   async loans(): Promise<number> {
     const authority = readFileSync(join(this.directory, 'ssl/ca.pem'), 'utf8');
     const { body } = await ask(`https://localhost:${this.ports.https}/api/loans`, authority);
@@ -114,6 +129,13 @@ describe('make, on a machine without Pulumi', () => {
 
   it('api-key makes one in the database of development, lists and revokes it, and says how', () => {
     expectApiKeys(clone, environment);
+  });
+
+  it('logs finds the line of a request', async () => {
+    expect(await clone.followed(environment)).toEqual(['api']);
+    expect(clone.make(['logs', 'CONTAINER=database', 'SINCE=1h'], environment).output).toContain(
+      'database system is ready to accept connections',
+    );
   });
 
   it('status says what runs, down ends it, and both leave git status as it was', () => {
@@ -204,6 +226,16 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'make, on a machi
     expect(code).toBe(0);
     expect(output).toContain(`${clone.prefix}-gateway`);
     expect(output).toContain('grafanaPassword');
+  });
+
+  it('logs follows a request from the gateway to the API, and says what is wrong with a filter', async () => {
+    expect(await clone.followed()).toEqual(['api', 'gateway']);
+    expect(clone.make(['logs', 'LEVEL=loud']).output).toMatch(/LEVEL=loud is none of error, warn, info, debug/);
+    expect(clone.make(['logs', 'CONTAINER=mars']).output).toMatch(
+      /No container of development is called mars: .*gateway/,
+    );
+    const { code, output } = clone.make(['logs', 'SINCE=1h', 'CONTAINER=database']);
+    expect([code, output]).toEqual([0, expect.stringContaining('database system is ready to accept connections')]);
   });
 
   it('up for staging without a passphrase is refused before anything is touched', () => {
