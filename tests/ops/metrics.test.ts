@@ -97,6 +97,22 @@ describeUnless(missingForContainers(['node', 'nginx']), "the gateway's figures",
     expect(stage.logs()).not.toMatch(/js exception|\[(alert|crit|emerg)\]|metrics\/responses/);
   });
 
+  test('come by a reload to a gateway that had none', async () => {
+    const files = await ensureCertificate({ directory: ssl, domain: DOMAIN });
+    const old = new Stage(readCertificate({ ...files, domain: DOMAIN }), { metrics: undefined });
+    try {
+      await old.startGateway([]);
+      old.options = {};
+      await old.reload([]);
+      await old.request('/api/loans');
+      expect(old.metrics(METRICS_PATHS.responses)).toMatchObject({
+        [`${ACCESS_LOG_METRICS.responses}{method="GET",status="503"}`]: 1,
+      });
+    } finally {
+      old.close();
+    }
+  }, 60_000);
+
   test('are not to be had from outside', async () => {
     for (const path of Object.values(METRICS_PATHS)) {
       for (const listener of ['https', 'http', 'api'] as const) {

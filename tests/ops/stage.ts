@@ -52,7 +52,8 @@ export class Stage {
 
   constructor(
     certificate: { readonly certificate: string; readonly key: string },
-    readonly options: Partial<GatewayOptions> = {},
+    /** A change counts from the next start or reload on. */
+    public options: Partial<GatewayOptions> = {},
   ) {
     chmodSync(this.#directory, 0o755);
     this.#write('tls.pem', certificate.certificate);
