@@ -2,11 +2,12 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parse } from 'yaml';
+import { renderRules } from '../../infra/ops/alerts';
 import { COUNTERS, withCanary } from '../../infra/ops/canary';
 import { renderDashboards } from '../../infra/ops/dashboards';
 import { renderOperators } from '../../infra/ops/maintenance';
 import { htpasswd, renderGateway, renderUpstream } from '../../infra/ops/nginx';
-import { prometheusArguments, renderPrometheus } from '../../infra/ops/prometheus';
+import { jobsOf, prometheusArguments, renderPrometheus, RULES_FILE } from '../../infra/ops/prometheus';
 import { ensureCertificate } from '../../ssl/certificates';
 import { describeUnless } from '../skip';
 import { findProgram, image, missingForContainers, run } from './binaries';
@@ -22,6 +23,20 @@ beforeEach(() => {
   chmodSync(directory, 0o755);
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+/** Its configuration, and the rules that go with what it scrapes. */
+function prometheusFiles(canary = false): Record<string, string> {
+  const configuration = renderPrometheus({ environment: 'staging', canary });
+  const rules = renderRules({
+    environment: 'staging',
+    url: 'https://localhost:8443',
+    runbooks: 'docs/runbooks/',
+    prefix: 'bl',
+    jobs: jobsOf(configuration),
+    replicas: 2,
+  });
+  return { 'prometheus.yml': configuration, [RULES_FILE]: rules };
+}
 
 function write(files: Readonly<Record<string, string>>): void {
   for (const [name, text] of Object.entries(files)) {
@@ -65,7 +80,7 @@ describeUnless(
   `Prometheus' files, read by ${promtool?.label ?? 'promtool'}`,
   () => {
     test.each([false, true])('its configuration, with a canary: %s', (canary) => {
-      write({ 'prometheus.yml': renderPrometheus({ environment: 'staging', canary }) });
+      write(prometheusFiles(canary));
       const { status, output } = promtool!.run(directory, [
         'check',
         'config',
@@ -113,7 +128,7 @@ describeUnless(missing, 'Prometheus with its arguments and files', () => {
   });
 
   test('starts under its path, is ready, scrapes itself with the label env, and has no way to be stopped', async () => {
-    write({ 'prometheus.yml': renderPrometheus({ environment: 'staging' }) });
+    write(prometheusFiles());
     const configFile = join(directory, 'prometheus.yml');
     const options = { configFile, url: 'https://localhost:8443', retentionDays: 35, retentionMib: 512 };
     const { status, output } = run('docker', [
