@@ -190,27 +190,24 @@ function groupsOf(slo: SloName, indicator: Indicator, objective: number, periodD
   const labels = { slo, service: SERVICE };
   const series = (name: string) => `${name}{slo="${slo}",service="${SERVICE}"}`;
   return [
+    // One group, so that an alert sees what was recorded in the same moment, not half a minute before.
     {
-      name: `slo-${slo}-sli`,
+      name: `slo-${slo}`,
       interval: INTERVAL,
       rules: [
         ...(indicator.before ?? []),
         ...WINDOWS.flatMap((window) => indicatorRules(indicator, window, series)).map((rule) => ({ ...rule, labels })),
+        ...[
+          ...TIERS.map((tier) => burnAlert(tier, slo, indicator, objective, periodDays, series)),
+          exhaustedAlert(slo, indicator, objective, periodDays, series),
+          absentAlert(slo, series),
+        ].map((alert) => ({ ...alert, labels: { ...alert.labels, ...labels }, dashboard: 'loans-slo' })),
       ],
     },
     {
       name: `slo-${slo}-meta`,
       interval: '1m',
       rules: metaRules(objective, periodDays, series).map((rule) => ({ ...rule, labels })),
-    },
-    {
-      name: `slo-${slo}-alerts`,
-      interval: INTERVAL,
-      rules: [
-        ...TIERS.map((tier) => burnAlert(tier, slo, indicator, objective, periodDays, series)),
-        exhaustedAlert(slo, indicator, objective, periodDays, series),
-        absentAlert(slo, series),
-      ].map((alert) => ({ ...alert, labels: { ...alert.labels, ...labels }, dashboard: 'loans-slo' })),
     },
   ];
 }

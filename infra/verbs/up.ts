@@ -42,6 +42,7 @@ ${stack} is up:
   API          ${url}/api/loans        health ${url}/health        documents ${url}/docs
   Grafana      ${url}/grafana/         user admin, password: ${environment}${secret('grafanaPassword')}
   Prometheus   ${url}/prometheus/      user admin, password: ${environment}${secret('prometheusPassword')}
+  alerts       make alerts STACK=${stack}, or ${url}/alertmanager/ with Prometheus' password
   keys         make api-key STACK=${stack} NAME=desk SCOPES=loans:read,loans:write
   trust        curl --cacert ssl/ca.pem ${url}/health (unless the certificate is your own)
 `);

@@ -114,7 +114,7 @@ it('has no rule for what nobody scrapes, and one for whatever job is missing', (
     const names = ruleGroups({ ...OPTIONS, jobs }).map(({ name }) => name);
     expect(names).toContain('meta');
     if (missing === JOBS.postgres) expect(names).not.toContain('postgres');
-    if (missing === JOBS.probe) expect(names).not.toContain('slo-availability-sli');
+    if (missing === JOBS.probe) expect(names).not.toContain('slo-availability');
   }
 });
 
@@ -145,7 +145,7 @@ describeUnless(NO_PROMTOOL, `the rules, read by ${promtool?.label ?? 'promtool'}
 
   it.each([
     ['slo.test.yml', /^slo-/],
-    ['slo-success.test.yml', /^slo-success-/],
+    ['slo-success.test.yml', /^slo-success/],
   ])(
     'of the objectives record and fire what %s says',
     (file, groups) => {

@@ -1,10 +1,11 @@
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { renderRules } from '../../infra/ops/alerts';
 import { COUNTERS, withCanary } from '../../infra/ops/canary';
 import { renderOperators } from '../../infra/ops/maintenance';
 import { htpasswd, renderGateway, renderUpstream } from '../../infra/ops/nginx';
-import { prometheusArguments, renderPrometheus } from '../../infra/ops/prometheus';
+import { jobsOf, prometheusArguments, renderPrometheus, RULES_FILE } from '../../infra/ops/prometheus';
 import { ensureCertificate } from '../../ssl/certificates';
 import { loadDashboards, queriesOf } from '../dashboards/model';
 import { asRules } from '../dashboards/promql';
@@ -22,6 +23,22 @@ beforeEach(() => {
   chmodSync(directory, 0o755);
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+/** Its configuration, and the rules that go with what it scrapes. */
+function prometheusFiles(all = false): Record<string, string> {
+  const exporters = { database: all, probes: all, host: all, containers: all };
+  const url = 'https://localhost:8443';
+  const configuration = renderPrometheus({ environment: 'staging', url, canary: all, exporters });
+  const rules = renderRules({
+    environment: 'staging',
+    url,
+    runbooks: 'docs/runbooks/',
+    prefix: 'bl',
+    jobs: jobsOf(configuration),
+    replicas: 2,
+  });
+  return { 'prometheus.yml': configuration, [RULES_FILE]: rules };
+}
 
 function write(files: Readonly<Record<string, string>>): void {
   for (const [name, text] of Object.entries(files)) {
@@ -66,10 +83,8 @@ describeUnless(
   promtool === undefined ? 'no image and no promtool >= 3' : undefined,
   `Prometheus' files, read by ${promtool?.label ?? 'promtool'}`,
   () => {
-    test.each([false, true])('its configuration, with a canary and all exporters: %s', (all) => {
-      const exporters = { database: all, probes: all, host: all, containers: all };
-      const options = { environment: 'staging', url: 'https://localhost:8443', canary: all, exporters };
-      write({ 'prometheus.yml': renderPrometheus(options) });
+    test.each([false, true])('its configuration and rules, with a canary and all exporters: %s', (all) => {
+      write(prometheusFiles(all));
       const { status, output } = promtool!.run(directory, [
         'check',
         'config',
@@ -114,7 +129,7 @@ describeUnless(missing, 'Prometheus with its arguments and files', () => {
   });
 
   test('starts under its path, is ready, scrapes itself with the label env, and has no way to be stopped', async () => {
-    write({ 'prometheus.yml': renderPrometheus({ environment: 'staging' }) });
+    write(prometheusFiles());
     const configFile = join(directory, 'prometheus.yml');
     const options = { configFile, url: 'https://localhost:8443', retentionDays: 35, retentionMib: 512 };
     const { status, output } = run('docker', [

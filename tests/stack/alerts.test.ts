@@ -218,13 +218,12 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'alerts', () => {
 
     const stopped = wanted('databaseStopped', jobs);
     const locked = wanted('tableLocked', jobs);
-    const errorsSince = Date.now();
     if (stopped.length > 0) {
       if (stopped.some(({ alert }) => alert === 'ContainerOomKilled')) {
         spawn('docker', ['exec', part('grafana'), 'tail', '/dev/zero'], { stdio: 'ignore' });
       }
       docker(['stop', part('database')]);
-      await fires(stopped, errorsSince);
+      await fires(stopped, Date.now());
       docker(['start', part('database')]);
       await eventually(answers);
     }
@@ -241,10 +240,9 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'alerts', () => {
     const lostAlerts = await containerLost;
     const everything = wanted('everythingStopped', jobs);
     if (everything.length > 0) {
-      const since = Date.now();
       docker(['stop', kept!, lost!]);
       if (jobs.has(JOBS.nginx)) docker(['stop', part('gateway')]);
-      await fires(everything, since);
+      await fires(everything, Date.now());
       if (jobs.has(JOBS.nginx)) docker(['start', part('gateway')]);
       docker(['start', kept!]);
     }
