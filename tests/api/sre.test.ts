@@ -173,17 +173,17 @@ describe('a Prometheus that takes connections and is silent', () => {
     const tried = connections.length;
     const startedAt = performance.now();
     const pages = ['/status', '/api/status/history', '/sre/dashboard', '/sre/capacity', '/sre/metrics'];
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < 20; round++) {
       await Promise.all(pages.map(async (path) => expect((await ask(api.port, 'GET', path)).status).toBe(200)));
     }
-    // 50 answers; had each waited, or each ten of a time, it would be 15 s.
-    expect(performance.now() - startedAt).toBeLessThan(10_000);
-    expect(connections.length - tried).toBeLessThanOrEqual(5);
+    // Had each round waited it would be 30 s.
+    expect(performance.now() - startedAt).toBeLessThan(20_000);
+    expect(connections.length - tried).toBeLessThanOrEqual(12);
     const [, breaker] = (await api.ask('GET', '/sre/circuit-breakers')).json().circuit_breakers;
     expect(breaker).toMatchObject({ name: 'prometheus', state: 'open' });
     expect(api.logs().filter(({ message }) => message === 'prometheus circuit opened')).toHaveLength(1);
     await api.stop();
-  });
+  }, 60_000);
 
   it('does not hold up a stop', async () => {
     const api = await startService({ prometheusUrl: url, shutdownTimeoutMs: 5_000 });
