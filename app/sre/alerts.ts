@@ -48,7 +48,8 @@ export function listed(alerts: readonly Alert[]): Pick<Alerts, 'firing' | 'pendi
 }
 
 function alertOf({ labels, annotations, state, activeAt }: ActiveAlert): Alert {
-  const { alertname = '', severity = '', env: _env, ...rest } = labels;
+  const { alertname = '', severity = '' } = labels;
+  const rest = Object.entries(labels).filter(([label]) => !['alertname', 'severity', 'env'].includes(label));
   return {
     name: alertname,
     severity,
@@ -57,6 +58,6 @@ function alertOf({ labels, annotations, state, activeAt }: ActiveAlert): Alert {
     summary: annotations['summary'] ?? alertname,
     description: annotations['description'] ?? null,
     runbook_url: annotations['runbook_url'] ?? null,
-    labels: rest,
+    labels: Object.fromEntries(rest),
   };
 }

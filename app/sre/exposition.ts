@@ -1,4 +1,4 @@
-import { METRICS } from '../telemetry/names';
+import type { METRICS } from '../telemetry/names';
 
 /** What the service says at /metrics, read back: the figures of one container when nobody else keeps any. */
 export interface Sample {

@@ -73,7 +73,7 @@ async function periodsFrom(prometheus: Prometheus, env: string, grid: Grid): Pro
     prometheus.query(over('avg_over_time', past), at),
     prometheus.query(over('count_over_time', past), at),
   ]);
-  const [available, known] = [shares, counts].map((series) => new Map(series?.[0]?.points ?? []));
+  const [available, known] = [shares, counts].map((series) => new Map(series[0]?.points ?? []));
   return Array.from({ length: count }, (_, index): Period => {
     const begin = current - (count - 1 - index) * length;
     if (begin === current) return period(begin, share?.value, seen?.value, past);

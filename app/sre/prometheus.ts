@@ -202,7 +202,7 @@ function oneLookupAtATime(): LookupFunction {
         if (all === true) callback(null, addresses);
         else callback(null, first?.address ?? '', first?.family);
       },
-      (error: NodeJS.ErrnoException) => callback(error, ''),
+      (error: unknown) => callback(error as NodeJS.ErrnoException, ''),
     );
   };
 }

@@ -80,14 +80,14 @@ export interface Health extends Source {
 }
 
 export interface Sre {
-  dashboard(): Promise<Dashboard>;
-  health(): Promise<Health>;
-  metrics(): Promise<Breakdown & Source>;
-  capacity(): Promise<Capacity & Source>;
-  circuitBreakers(): Promise<CircuitBreakers & Source>;
-  alerts(): Promise<Alerts & Source>;
+  readonly dashboard: () => Promise<Dashboard>;
+  readonly health: () => Promise<Health>;
+  readonly metrics: () => Promise<Breakdown & Source>;
+  readonly capacity: () => Promise<Capacity & Source>;
+  readonly circuitBreakers: () => Promise<CircuitBreakers & Source>;
+  readonly alerts: () => Promise<Alerts & Source>;
   /** For users: it names nothing but times, shares and plain words. */
-  history(): Promise<History & Source>;
+  readonly history: () => Promise<History & Source>;
   close(): void;
 }
 

@@ -44,8 +44,7 @@ interface Options {
   readonly environment: string;
   /** In the format of rule files. */
   readonly rules?: readonly object[];
-  /** What was measured before it started: OpenMetrics without its end. */
-  readonly past?: string;
+  readonly past?: Past;
 }
 
 export interface TestPrometheus {
@@ -82,7 +81,7 @@ export async function startPrometheus({ port, api, environment, rules = [], past
   );
   if (past !== undefined) {
     const file = join(directory, 'past.txt');
-    writeFileSync(file, `${past}# EOF\n`);
+    writeFileSync(file, past.toString());
     // With blocks of two hours, as usually, it reads the file once for each.
     const make = ['tsdb', 'create-blocks-from', 'openmetrics', '--max-block-duration=720h', file, data];
     const [program, args] = command('promtool', directory, make);
@@ -142,8 +141,20 @@ export async function startPrometheus({ port, api, environment, rules = [], past
   return prometheus;
 }
 
-/** A line of the past: one sample. @param at in seconds */
-export function sample(name: string, labels: Readonly<Record<string, string>>, value: number, at: number): string {
-  const pairs = Object.entries(labels).map(([label, text]) => `${label}="${text}"`);
-  return `${name}{${pairs.join(',')}} ${value} ${at}\n`;
+/** What was measured before a test began. */
+export class Past {
+  readonly #lines = new Map<string, string[]>();
+
+  /** @param at in seconds */
+  add(name: string, labels: Readonly<Record<string, string>>, value: number, at: number): void {
+    const lines = this.#lines.get(name) ?? [`# TYPE ${name} gauge`];
+    const pairs = Object.entries(labels).map(([label, text]) => `${label}="${text}"`);
+    lines.push(`${name}{${pairs.join(',')}} ${value} ${at}`);
+    this.#lines.set(name, lines);
+  }
+
+  /** In OpenMetrics. */
+  toString(): string {
+    return [...[...this.#lines.values()].flat(), '# EOF', ''].join('\n');
+  }
 }

@@ -15,11 +15,11 @@ import { expressions } from '../../app/sre/figures';
 import { freePort } from '../../infra/embedded/ports';
 import { describeUnless } from '../skip';
 import { type Answer, ask, CONFIG, LOAN, newKey, startService, type TestService, until } from './harness';
-import { addressOf, noPrometheus, sample, startPrometheus, type TestPrometheus } from './prometheus';
+import { addressOf, noPrometheus, Past, startPrometheus, type TestPrometheus } from './prometheus';
 
 /** /sre/ and the history of /status: without a Prometheus, with one that is silent, and with a real one. */
 
-const SCHEMAS: Readonly<Record<string, z.ZodType>> = {
+const SCHEMAS = {
   '/sre/dashboard': dashboardSchema,
   '/sre/health': sreHealthSchema,
   '/sre/metrics': sreMetricsSchema,
@@ -27,14 +27,22 @@ const SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   '/sre/circuit-breakers': circuitBreakersSchema,
   '/sre/alerts': alertsSchema,
   '/api/status/history': historySchema,
-};
-const PATHS = Object.keys(SCHEMAS);
+} as const satisfies Record<string, z.ZodType>;
+type Path = keyof typeof SCHEMAS;
+const PATHS = Object.keys(SCHEMAS) as Path[];
+
+/** What is answered, held to its description. */
+async function figuresOf<P extends Path>(port: number, path: P): Promise<z.infer<(typeof SCHEMAS)[P]>> {
+  const { status, text } = await ask(port, 'GET', path);
+  expect([path, status]).toEqual([path, 200]);
+  return SCHEMAS[path].parse(JSON.parse(text)) as z.infer<(typeof SCHEMAS)[P]>;
+}
 
 async function expectSource(port: number, source: 'prometheus' | 'process'): Promise<Record<string, Answer>> {
   const answers: Record<string, Answer> = {};
   for (const path of PATHS) {
     const answer = await ask(port, 'GET', path);
-    expect([path, answer.status, SCHEMAS[path]!.safeParse(answer.json()).error]).toEqual([path, 200, undefined]);
+    expect([path, answer.status, SCHEMAS[path].safeParse(answer.json()).error]).toEqual([path, 200, undefined]);
     expect([path, answer.json().source]).toEqual([path, source]);
     expect(Math.abs(Date.parse(answer.json().as_of as string) - Date.now())).toBeLessThan(120_000);
     answers[path] = answer;
@@ -60,36 +68,36 @@ describe('without a Prometheus', () => {
 
   it('figures are those that the process counts', async () => {
     for (let request = 0; request < 20; request++) await api.ask('GET', request % 4 === 0 ? '/nowhere' : '/api/loans');
-    const { traffic, objectives, resources } = (await api.ask('GET', '/sre/dashboard')).json();
+    const { traffic, objectives, resources } = await figuresOf(api.port, '/sre/dashboard');
     const text = (await api.ask('GET', '/metrics')).text;
     const counted = [...text.matchAll(/^http_request_duration_seconds_count\{([^}]*)\} (\d+)/gm)]
       .filter(([, labels]) => !/route="\/(health|metrics|sre)/.test(labels!))
       .reduce((sum, [, , count]) => sum + Number(count), 0);
     expect(counted).toBeGreaterThanOrEqual(20);
-    expect(traffic.requests_per_second * traffic.window_seconds).toBeCloseTo(counted, 3);
+    expect(traffic.requests_per_second! * traffic.window_seconds).toBeCloseTo(counted, 3);
     expect(traffic).toMatchObject({ error_ratio: 0 });
     expect(traffic.p95_seconds).toBeGreaterThan(0);
     expect(resources).toMatchObject({
       containers_answering: 1,
       database_connections_limit: api.database.connection.poolSize - 1,
     });
-    const success = objectives.find(({ name }: { name: string }) => name === 'success');
+    const success = objectives.find(({ name }) => name === 'success');
     expect(success).toMatchObject({ measured: 1, error_budget_remaining: 1, burn_rate: 0, measured_by: 'process' });
     const { routes } = (await api.ask('GET', '/sre/metrics')).json();
     expect(routes[0]).toMatchObject({ method: 'GET', route: '/api/loans', error_ratio: 0 });
-    const [requests] = (await api.ask('GET', '/sre/capacity')).json().resources;
+    const [requests] = (await figuresOf(api.port, '/sre/capacity')).resources;
     expect(requests).toMatchObject({ name: 'requests', limit: 50 });
-    expect(requests.utilisation).toBeCloseTo(requests.used / 50, 6);
+    expect(requests!.utilisation).toBeCloseTo(requests!.used! / 50, 6);
   });
 
   it('says what is wrong when the database is away, and that its breaker is open', async () => {
     const alone = await startService({ database: { ...CONFIG.database, port: 1 } }, { keepFigures: 0 });
     for (let request = 0; request < 5; request++) await ask(alone.port, 'GET', '/api/loans');
-    const get = async (path: string) => (await ask(alone.port, 'GET', path)).json();
-    await until(async () => (await get('/sre/circuit-breakers')).circuit_breakers[0].state === 'open');
+    const get = <P extends Path>(path: P) => figuresOf(alone.port, path);
+    await until(async () => (await get('/sre/circuit-breakers')).circuit_breakers[0]?.state === 'open');
     const [database, prometheus] = (await get('/sre/circuit-breakers')).circuit_breakers;
     expect(database).toMatchObject({ name: 'database', processes_open: 1, failures_to_open: 3, retry_every_ms: 250 });
-    expect(database.refused).toBeGreaterThan(0);
+    expect(database!.refused).toBeGreaterThan(0);
     expect(prometheus).toMatchObject({ name: 'prometheus', state: 'not-configured' });
     expect(await get('/sre/dashboard')).toMatchObject({ status: 'critical', alerts: { firing: 1 } });
     expect(await get('/sre/alerts')).toMatchObject({
@@ -165,17 +173,17 @@ describe('a Prometheus that takes connections and is silent', () => {
     const tried = connections.length;
     const startedAt = performance.now();
     const pages = ['/status', '/api/status/history', '/sre/dashboard', '/sre/capacity', '/sre/metrics'];
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < 20; round++) {
       await Promise.all(pages.map(async (path) => expect((await ask(api.port, 'GET', path)).status).toBe(200)));
     }
-    // 50 answers; had each waited, or each ten of a time, it would be 15 s.
-    expect(performance.now() - startedAt).toBeLessThan(10_000);
-    expect(connections.length - tried).toBeLessThanOrEqual(5);
+    // Had each round waited it would be 30 s.
+    expect(performance.now() - startedAt).toBeLessThan(20_000);
+    expect(connections.length - tried).toBeLessThanOrEqual(12);
     const [, breaker] = (await api.ask('GET', '/sre/circuit-breakers')).json().circuit_breakers;
     expect(breaker).toMatchObject({ name: 'prometheus', state: 'open' });
     expect(api.logs().filter(({ message }) => message === 'prometheus circuit opened')).toHaveLength(1);
     await api.stop();
-  });
+  }, 60_000);
 
   it('does not hold up a stop', async () => {
     const api = await startService({ prometheusUrl: url, shutdownTimeoutMs: 5_000 });
@@ -224,20 +232,15 @@ const HOUR = 3_600;
 const MIDNIGHT = Math.floor(Date.now() / 1_000 / DAY) * DAY;
 
 /** Six days: four hours without data, a day without any, a fault of 36 minutes, and a disk that fills up. */
-function past(): string {
-  const lines: Record<string, string> = {
-    probe_success: '',
-    ALERTS: '',
-    node_filesystem_size_bytes: '',
-    node_filesystem_avail_bytes: '',
-  };
+function past(): Past {
+  const made = new Past();
   const probe = { job: 'probe', probe: 'api', env: 'test' };
   const fault = (at: number) => at >= MIDNIGHT - 4 * DAY + 10 * HOUR && at < MIDNIGHT - 4 * DAY + 10.6 * HOUR;
   for (let at = MIDNIGHT - 6 * DAY; at < Date.now() / 1_000 - 60; at += 120) {
     const silent =
       (at >= MIDNIGHT - 3 * DAY && at < MIDNIGHT - 2 * DAY) || (at >= MIDNIGHT - DAY && at < MIDNIGHT - DAY + 4 * HOUR);
     if (silent) continue;
-    lines['probe_success'] += sample('probe_success', probe, fault(at) ? 0 : 1, at);
+    made.add('probe_success', probe, fault(at) ? 0 : 1, at);
     if (fault(at)) {
       const labels = {
         alertname: 'ApiDown',
@@ -246,21 +249,14 @@ function past(): string {
         env: 'test',
         instance: 'secret-host:1',
       };
-      lines['ALERTS'] += sample('ALERTS', labels, 1, at);
+      made.add('ALERTS', labels, 1, at);
     }
     const disk = { job: 'host', env: 'test', mountpoint: '/' };
-    lines['node_filesystem_size_bytes'] += sample('node_filesystem_size_bytes', disk, 1e12, at);
+    made.add('node_filesystem_size_bytes', disk, 1e12, at);
     // 10 GB a day, 300 GB left at midnight.
-    lines['node_filesystem_avail_bytes'] += sample(
-      'node_filesystem_avail_bytes',
-      disk,
-      3e11 - (1e10 * (at - MIDNIGHT)) / DAY,
-      at,
-    );
+    made.add('node_filesystem_avail_bytes', disk, 3e11 - (1e10 * (at - MIDNIGHT)) / DAY, at);
   }
-  return Object.entries(lines)
-    .map(([name, text]) => `# TYPE ${name} gauge\n${text}`)
-    .join('');
+  return made;
 }
 
 describeUnless(noPrometheus, 'with a real Prometheus', () => {
@@ -292,7 +288,7 @@ describeUnless(noPrometheus, 'with a real Prometheus', () => {
     slo('slo:current_burn_rate:ratio', 'success', 2),
   ];
 
-  const get = async (path: string) => (await api.ask('GET', path)).json();
+  const get = <P extends Path>(path: P) => figuresOf(api.port, path);
   const closeTo = (value: number | null, expected: number | undefined) => {
     if (expected === undefined || !Number.isFinite(expected)) expect(value).toBeNull();
     else expect(Math.abs(value! - expected)).toBeLessThanOrEqual(1e-6 * (1 + Math.abs(expected)));
@@ -337,7 +333,7 @@ describeUnless(noPrometheus, 'with a real Prometheus', () => {
     const all = expressions('test');
     await again(async () => {
       const { traffic, resources, as_of } = await get('/sre/dashboard');
-      const at = Date.parse(as_of as string) / 1_000;
+      const at = Date.parse(as_of) / 1_000;
       const valueOf = async (expression: string) => (await prometheus.query(expression, at))[0]?.value;
       expect(traffic.requests_per_second).toBeGreaterThan(0);
       for (const [figure, name] of [
@@ -351,7 +347,7 @@ describeUnless(noPrometheus, 'with a real Prometheus', () => {
           ['p99_seconds', 'p99'],
           ['in_flight', 'inFlight'],
         ],
-      ] as [string, keyof typeof all][]) {
+      ] as [keyof typeof traffic, keyof typeof all][]) {
         closeTo(traffic[figure], await valueOf(all[name]));
       }
       for (const [figure, name] of [
@@ -368,7 +364,7 @@ describeUnless(noPrometheus, 'with a real Prometheus', () => {
           ['database_connections', 'connections'],
           ['database_waiting', 'waiting'],
         ],
-      ] as [string, keyof typeof all][]) {
+      ] as [keyof typeof resources, keyof typeof all][]) {
         closeTo(resources[figure], await valueOf(all[name]));
       }
       expect(resources).toMatchObject({ containers_answering: 2, containers_known: 2, database_connections_limit: 18 });
@@ -377,32 +373,30 @@ describeUnless(noPrometheus, 'with a real Prometheus', () => {
 
   it('of both containers together, and by route', async () => {
     const { recent } = await get('/sre/dashboard');
-    expect([recent.requests_per_second.length, recent.step_seconds]).toEqual([61, 60]);
+    expect([recent!.requests_per_second.length, recent!.step_seconds]).toEqual([61, 60]);
     const { routes, database } = await get('/sre/metrics');
-    const loans = routes.find(
-      ({ method, route }: Record<string, string>) => method === 'GET' && route === '/api/loans',
-    );
-    expect(loans.requests_per_second).toBeGreaterThan(0);
-    expect(loans.error_ratio).toBe(0);
-    expect(database.map(({ operation }: { operation: string }) => operation)).toContain('loan_insert');
+    const loans = routes.find(({ method, route }) => method === 'GET' && route === '/api/loans');
+    expect(loans!.requests_per_second).toBeGreaterThan(0);
+    expect(loans!.error_ratio).toBe(0);
+    expect(database.map(({ operation }) => operation)).toContain('loan_insert');
   });
 
   it('objectives come from recorded series, and directly where none are recorded', async () => {
-    await until(async () => (await get('/sre/dashboard')).objectives[1].measured_by === 'recorded');
+    await until(async () => (await get('/sre/dashboard')).objectives[1]!.measured_by === 'recorded');
     const { objectives, as_of } = await get('/sre/dashboard');
     expect(objectives[1]).toMatchObject({
       ...{ name: 'success', objective: 0.98, window_days: 30, measured: 0.995, error_budget_remaining: 0.75 },
       ...{ burn_rate: 2, measured_by: 'recorded' },
     });
-    expect(objectives[1].budget_gone_in_hours).toBeCloseTo((0.75 * 720) / 2, 6);
-    const at = Date.parse(as_of as string) / 1_000;
+    expect(objectives[1]!.budget_gone_in_hours).toBeCloseTo((0.75 * 720) / 2, 6);
+    const at = Date.parse(as_of) / 1_000;
     for (const [index, name] of [
       [0, 'availability'],
       [2, 'latency'],
     ] as const) {
       expect(objectives[index]).toMatchObject({ name, measured_by: 'direct', window_days: 1 });
       const [bad] = await prometheus.query(directExpressions('test')[name]('1d'), at);
-      expect(objectives[index].measured).toBeCloseTo(1 - bad!.value, 2);
+      expect(objectives[index]!.measured).toBeCloseTo(1 - bad!.value, 2);
     }
   });
 
@@ -425,16 +419,16 @@ describeUnless(noPrometheus, 'with a real Prometheus', () => {
     const [requests, , , , disk] = resources;
     expect(containers).toBe(2);
     expect(disk).toMatchObject({ name: 'disk', limit: 1e12, growth: { method: 'theil-sen', confidence: 0.95 } });
-    expect(disk.growth.per_day / 1e10).toBeCloseTo(1, 1);
+    expect(disk!.growth!.per_day / 1e10).toBeCloseTo(1, 1);
     const left = 30 - (Date.now() / 1_000 - MIDNIGHT) / DAY;
-    expect(Math.abs(disk.days_until_limit - left)).toBeLessThan(2);
+    expect(Math.abs(disk!.days_until_limit! - left)).toBeLessThan(2);
     expect(requests).toMatchObject({ limit: 200, note: expect.stringContaining('too short') });
     expect(['keep', 'add', 'remove']).toContain(recommendation.action);
   });
 
   it('the past is told by day and by hour, what is not known as not known, what went wrong in plain words', async () => {
     const history = await get('/api/status/history');
-    const day = (before: number) => history.days.at(-1 - before);
+    const day = (before: number) => history.days.at(-1 - before)!;
     expect(day(0).from).toBe(new Date(MIDNIGHT * 1_000).toISOString());
     for (const before of [2, 5, 6]) expect(day(before)).toMatchObject({ availability: 1 });
     expect(day(4).availability).toBeCloseTo(1 - 36 / 1_440, 2);
@@ -445,9 +439,9 @@ describeUnless(noPrometheus, 'with a real Prometheus', () => {
     expect(history.incidents).toEqual([
       { what: 'The service could not be reached', from: expect.anything(), to: expect.anything() },
     ]);
-    const [{ from, to }] = history.incidents;
-    expect(Math.abs(Date.parse(from as string) / 1_000 - (MIDNIGHT - 4 * DAY + 10 * HOUR))).toBeLessThan(300);
-    expect((Date.parse(to as string) - Date.parse(from as string)) / 60_000).toBeGreaterThan(30);
+    const { from, to } = history.incidents[0]!;
+    expect(Math.abs(Date.parse(from) / 1_000 - (MIDNIGHT - 4 * DAY + 10 * HOUR))).toBeLessThan(300);
+    expect((Date.parse(to!) - Date.parse(from)) / 60_000).toBeGreaterThan(30);
     const page = (await api.ask('GET', '/status')).text;
     expect(page).toContain('<li>The service could not be reached: ');
     expect(page).toContain('>no data</td>');

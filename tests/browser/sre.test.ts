@@ -1,9 +1,10 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
+import { historySchema } from '../../app/http/contract/sre';
 import { freePort } from '../../infra/embedded/ports';
 import { LOAN, newKey, startService, type TestService } from '../api/harness';
-import { addressOf, noPrometheus, sample, startPrometheus, type TestPrometheus } from '../api/prometheus';
+import { addressOf, noPrometheus, Past, startPrometheus, type TestPrometheus } from '../api/prometheus';
 import { describeUnless } from '../skip';
 import { noBrowser, openPage, seriousAccessibilityFaults, startBrowser } from './chromium';
 
@@ -24,30 +25,18 @@ const DAY = 24 * HOUR;
 const REQUESTS = (part: string) => `http_request_duration_seconds_${part}`;
 
 /** Thirty days at work: a bad hour, a day that nobody knows of, more requests with every day. */
-function past(now: number): string {
+function past(now: number): Past {
   const midnight = Math.floor(now / DAY) * DAY;
-  const lines: Record<string, string> = {
-    probe_success: '',
-    [REQUESTS('bucket')]: '',
-    [REQUESTS('count')]: '',
-    ALERTS: '',
-    node_filesystem_size_bytes: '',
-    node_filesystem_avail_bytes: '',
-  };
+  const made = new Past();
   for (let at = midnight - 29 * DAY; at < now - 60; at += 240) {
     if (at >= midnight - 12 * DAY && at < midnight - 11 * DAY) continue;
     const away = at >= midnight - 5 * DAY + 9 * HOUR && at < midnight - 5 * DAY + 10 * HOUR;
-    lines['probe_success'] += sample('probe_success', { job: 'probe', probe: 'api', env: 'test' }, away ? 0 : 1, at);
+    made.add('probe_success', { job: 'probe', probe: 'api', env: 'test' }, away ? 0 : 1, at);
     const alert = { alertname: 'ApiDown', alertstate: 'firing', severity: 'critical', env: 'test' };
-    if (away) lines['ALERTS'] += sample('ALERTS', alert, 1, at);
+    if (away) made.add('ALERTS', alert, 1, at);
     const disk = { job: 'host', env: 'test', mountpoint: '/' };
-    lines['node_filesystem_size_bytes'] += sample('node_filesystem_size_bytes', disk, 2e11, at);
-    lines['node_filesystem_avail_bytes'] += sample(
-      'node_filesystem_avail_bytes',
-      disk,
-      9e10 - ((at - midnight) / DAY) * 8e8,
-      at,
-    );
+    made.add('node_filesystem_size_bytes', disk, 2e11, at);
+    made.add('node_filesystem_avail_bytes', disk, 9e10 - ((at - midnight) / DAY) * 8e8, at);
   }
   // Two hours of requests: some more in the middle, one in two hundred of them slow.
   for (let at = now - 2 * HOUR, count = 0; at < now - 60; at += 15) {
@@ -59,13 +48,11 @@ function past(now: number): string {
       ['0.2', 0.995],
       ['+Inf', 1],
     ] as const) {
-      lines[REQUESTS('bucket')] += sample(REQUESTS('bucket'), { ...api, le }, count * part, at);
+      made.add(REQUESTS('bucket'), { ...api, le }, count * part, at);
     }
-    lines[REQUESTS('count')] += sample(REQUESTS('count'), api, count, at);
+    made.add(REQUESTS('count'), api, count, at);
   }
-  return Object.entries(lines)
-    .map(([name, text]) => `# TYPE ${name} gauge\n${text}`)
-    .join('');
+  return made;
 }
 
 const recorded = (record: string, slo: string, value: number) => ({
@@ -163,7 +150,7 @@ describeUnless(noBrowser ?? noPrometheus, 'pages of operations in a browser', ()
     const answers: Record<string, unknown> = {};
     page.on('response', (response) => {
       const [, name] = /\/sre\/(dashboard|capacity|alerts)$/.exec(response.url()) ?? [];
-      if (name !== undefined) void response.json().then((body) => (answers[name] = body));
+      if (name !== undefined) void response.json().then((body: unknown) => (answers[name] = body));
     });
     await page.goto(`${origin}/sre/dashboard-ui`);
     await filled(page);
@@ -205,15 +192,13 @@ describeUnless(noBrowser ?? noPrometheus, 'pages of operations in a browser', ()
   });
 
   it('the status page shows the past as /api/status/history tells it', async () => {
-    const history = (await api.ask('GET', '/api/status/history')).json();
+    const history = historySchema.parse((await api.ask('GET', '/api/status/history')).json());
     const { page } = await openPage(browser);
     await page.goto(`${origin}/status`);
     const cells = (index: number) =>
       page.evaluate<string[][]>(`[...document.querySelectorAll('section tbody')[${index}].rows]
         .map((row) => [row.querySelector('time').dateTime, row.cells[1].textContent])`);
-    for (const [index, periods] of [history.days, history.hours].entries() as IterableIterator<
-      [number, { from: string; availability: number | null }[]]
-    >) {
+    for (const [index, periods] of [history.days, history.hours].entries()) {
       const rows = await cells(index);
       expect(rows.map(([from]) => from)).toEqual(periods.map(({ from }) => from).reverse());
       for (const [row, { availability }] of [...periods].reverse().entries()) {
@@ -223,9 +208,7 @@ describeUnless(noBrowser ?? noPrometheus, 'pages of operations in a browser', ()
       }
     }
     expect(await page.locator('svg.bars g').count()).toBe(78);
-    const unknown = (history.days as { availability: number | null }[]).filter(
-      ({ availability }) => availability === null,
-    );
+    const unknown = history.days.filter(({ availability }) => availability === null);
     expect(unknown.length).toBeGreaterThan(0);
     expect(await page.locator('svg.bars').first().locator('.unknown[height="40"]').count()).toBe(unknown.length);
     expect(await page.locator('.incidents li').allTextContents()).toEqual([

@@ -64,7 +64,9 @@ async function ask(name) {
     signal: AbortSignal.timeout(EVERY_MS),
   });
   if (!response.ok) throw new Refused(response.status);
-  return response.json();
+  /** @type {unknown} */
+  const answer = await response.json();
+  return /** @type {T} */ (answer);
 }
 
 // ---- Numbers in words
