@@ -12,6 +12,8 @@ import { CHAOS_LABEL, type Command, type Fault } from './experiments';
  */
 
 export interface Injection {
+  /** When the first command of the fault was given, in milliseconds since 1970: some take a while to return. */
+  readonly since: number;
   /** Takes the fault back; harmless when that was done. @throws StepError with what is left, and the remedy */
   withdraw(): Promise<void>;
 }
@@ -34,6 +36,7 @@ export async function inject(prefix: string, name: string, fault: Fault, seconds
     await takeBack(prefix, fault.undo);
     guard.dismiss();
   };
+  const since = Date.now();
   try {
     for (const command of fault.inject) await run(command);
   } catch (error) {
@@ -44,7 +47,7 @@ export async function inject(prefix: string, name: string, fault: Fault, seconds
   if (repeat !== undefined) {
     repeating = setInterval(() => void tryDocker(repeat.command).catch(() => undefined), repeat.everyMs);
   }
-  return { withdraw };
+  return { since, withdraw };
 }
 
 /**

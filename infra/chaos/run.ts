@@ -55,7 +55,8 @@ export async function tryOut(experiment: Experiment, fault: Fault, around: Surro
     const before = await untilSteady(figuresIn, steady, end);
 
     const injection = await inject(facts.prefix, experiment.name, fault, experiment.seconds);
-    const from = now();
+    // What fails while the fault is being made or taken back is the fault's, too.
+    const from = injection.since;
     let stopped: string | undefined;
     try {
       stopped = await endure(experiment.seconds, expectation, () => figuresIn([from, now()]), end);

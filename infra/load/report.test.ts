@@ -50,6 +50,7 @@ it('whatever a name or an answer says stays text', () => {
       );
     }),
   );
+  expect(html`${`&<>"'`}`.toString()).toBe('&amp;&lt;&gt;&quot;&#39;');
   expect(html`${[html`<b>${1}</b>`, html`<i>${'<'}</i>`]}`.toString()).toBe('<b>1</b><i>&lt;</i>');
 });
 
