@@ -112,7 +112,15 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const status = createStatus({ database, release: config, newestMigration: newestMigration(), now, isDraining });
   const system = createSystemReader();
   const databaseIsUp = async () => (await status()).database.status === 'up';
-  const sre = createSre({ config, metricsText: () => metricsText('text'), system, databaseIsUp, logger, now, keep: overrides.keepFigures });
+  const sre = createSre({
+    config,
+    metricsText: () => metricsText('text'),
+    system,
+    databaseIsUp,
+    logger,
+    now,
+    keep: overrides.keepFigures,
+  });
 
   const app = createApp({
     metrics,

@@ -4,15 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ensureCertificate } from '../../ssl/certificates';
-import {
-  failuresOf,
-  figuresOf,
-  type LoadOptions,
-  lostWrites,
-  type Outcome,
-  startLoad,
-  type Target,
-} from './load';
+import { failuresOf, figuresOf, type LoadOptions, lostWrites, type Outcome, startLoad, type Target } from './load';
 
 /** Whether the load sees what it is there to see, against a server that errs as it is told. */
 
