@@ -199,7 +199,9 @@ export const EXPERIMENTS: readonly Experiment[] = [
           ],
         ],
         undo: [
-          ['rm', '--force', helper],
+          // Asked to end, not killed: PostgreSQL is the first process there, inherits what is left behind, and takes an
+          // unknown child that was killed for a crash of its own.
+          ['stop', '--time', '5', helper],
           ['exec', '--user', database.user, database.name, 'bash', '-c', 'kill -CONT -- -1'],
         ],
       };
@@ -429,7 +431,7 @@ const eachDevice = (command: string) => `for d in /sys/class/net/*; do d=\${d##*
  * All processes of the database but the first, which the kernel protects from its own container; the one that sends the
  * signals is spared too. It ends by itself.
  */
-const PULSES = `trap 'kill -CONT -- -1; exit' TERM INT
+const PULSES = `trap 'kill -CONT -- -1; exit 0' TERM INT
 end=$((SECONDS + $1))
 while [ $SECONDS -lt $end ]; do kill -STOP -- -1; sleep 0.05; kill -CONT -- -1; sleep 0.1; done`;
 

@@ -38,7 +38,7 @@ const PROBE_MS = 500;
 /** Known outcomes are that old at most, unless the request hangs. */
 const NEWS_MS = 700;
 /** The steady state must have held for so long. */
-const CALM_MS = 2_000;
+const CALM_MS = 3_000;
 const LOOK_MS = 500;
 
 /** @throws Unsteady when the steady state does not hold before; then nothing was done */
