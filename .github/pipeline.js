@@ -7361,8 +7361,8 @@ var require_dist = __commonJS({
 });
 
 // pipeline/main.ts
-var import_node_fs6 = require("node:fs");
-var import_node_path6 = require("node:path");
+var import_node_fs7 = require("node:fs");
+var import_node_path7 = require("node:path");
 
 // pipeline/run.ts
 var import_node_child_process = require("node:child_process");
@@ -7447,6 +7447,43 @@ var import_node_fs2 = require("node:fs");
 var import_node_os = require("node:os");
 var import_node_path2 = require("node:path");
 var import_yaml2 = __toESM(require_dist());
+
+// pipeline/history.ts
+var ORDERS = ["ahead", "identical", "behind", "diverged"];
+var mayBecomeLatest = (order) => order === "ahead" || order === "identical";
+var isOvertaken = (order) => order === "behind";
+var COMMIT = /^[0-9a-f]{40}$/;
+function historyOf(run2, api) {
+  if (api === void 0) {
+    return async (base, head) => {
+      if (base === head) return "identical";
+      const has = async (older, newer) => (await run2("git", ["merge-base", "--is-ancestor", older, newer])).code;
+      const [ahead, behind] = [await has(base, head), await has(head, base)];
+      if (ahead === 0) return "ahead";
+      if (behind === 0) return "behind";
+      return ahead === 1 && behind === 1 ? "diverged" : "unknown";
+    };
+  }
+  return async (base, head) => {
+    const path = `/repos/${api.repository}/compare/${base}...${head}`;
+    const headers = { accept: "application/vnd.github+json", authorization: `Bearer ${api.token}` };
+    let reason = "";
+    for (let tried = 0; tried < 3; tried++) {
+      if (tried > 0) await new Promise((done) => setTimeout(done, 1e3 * tried));
+      try {
+        const answer = await fetch(api.url + path, { headers, signal: AbortSignal.timeout(1e4) });
+        if (answer.status === 404) return "diverged";
+        const { status } = answer.ok ? await answer.json() : {};
+        const order = ORDERS.find((each) => each === status);
+        if (order !== void 0) return order;
+        reason = `status ${answer.status}`;
+      } catch (error) {
+        reason = String(error);
+      }
+    }
+    throw new PipelineError(`GitHub cannot be asked which of two commits is newer (${reason}): run the job again`);
+  };
+}
 
 // pipeline/layout.ts
 var import_node_crypto = require("node:crypto");
@@ -7537,10 +7574,17 @@ function healthcheckOf(settings) {
 }
 
 // pipeline/deploy.ts
+var isGreen = (outcome) => outcome === "deployed" || outcome === "superseded";
 async function deploy(commands) {
   const previous = await commands.current();
   const end = (outcome, words) => ({ outcome, previous, words });
   const cancelled = () => end("cancelled", "The deploy was stopped; the next one repairs what is left.");
+  if (previous !== void 0 && await commands.overtakenBy(previous)) {
+    return end(
+      "superseded",
+      `A later run was faster: what runs has this commit in its history, and nothing was touched. Going back is a rollback.`
+    );
+  }
   const up = await commands.up();
   if (commands.cancelled()) return cancelled();
   if (up && await commands.smoke()) return end("deployed", "The new release has the traffic and answers.");
@@ -7588,7 +7632,7 @@ function backendOf(directory) {
   if (!(0, import_node_fs2.existsSync)(file)) return void 0;
   return (0, import_yaml2.parse)((0, import_node_fs2.readFileSync)(file, "utf8"))?.backend?.url;
 }
-function commandsOf(target2, run2, cancelled) {
+function commandsOf(target2, run2, cancelled, history2 = () => Promise.resolve("unknown"), revisionOf = () => Promise.resolve(void 0)) {
   const { directory, stack, ref, settings } = target2;
   const options = { cwd: directory, show: true };
   const make = async (verb, ...more) => (await run2("make", [verb, `STACK=${stack}`, ...more], options)).code === 0;
@@ -7605,12 +7649,23 @@ function commandsOf(target2, run2, cancelled) {
     if (code !== 0) return void 0;
     const { image: image2, release: release2 } = JSON.parse(stdout);
     if (typeof image2 !== "string") return void 0;
-    return { image: image2, release: typeof release2?.id === "string" ? release2.id : image2 };
+    const [id, commit2] = ["id", "commit"].map((name) => release2?.[name]);
+    return {
+      image: image2,
+      release: typeof id === "string" ? id : image2,
+      commit: typeof commit2 === "string" && COMMIT.test(commit2) ? commit2 : void 0
+    };
   };
+  const named = settings.map((setting) => /^[^=]+:commit=([0-9a-f]{40})$/.exec(setting)?.[1]).find(Boolean);
   let wanted;
   return {
     current,
     cancelled,
+    async overtakenBy(running) {
+      if (ref === void 0) return false;
+      const [base, head] = [running.commit ?? await revisionOf(running.image), named ?? await revisionOf(ref)];
+      return base !== void 0 && head !== void 0 && isOvertaken(await history2(base, head));
+    },
     async up() {
       await setAll();
       const done = await make("up");
@@ -7788,24 +7843,48 @@ function reportOf({ blocking, ignored, passed }, title) {
     ...passed.length === 0 ? [] : [`${passed.length} more below the severities that count, or without a fix.`]
   ].join("\n");
 }
+var SILENT = [".trivyignore", "trivy.yaml", "trivy-secret.yaml"];
+var ABOUT_THE_DATABASE = /^TRIVY_(CACHE_DIR|SKIP_\w*UPDATE|\w*REPOSITORY|USERNAME|PASSWORD|REGISTRY_TOKEN|INSECURE|TIMEOUT)$/;
+function refuseComments(report, sources) {
+  const { Results: results = [] } = JSON.parse(report);
+  const places = results.filter((result) => result.Class === "config" && (0, import_node_fs3.existsSync)((0, import_node_path3.join)(sources, result.Target))).flatMap(
+    ({ Target: file }) => (0, import_node_fs3.readFileSync)((0, import_node_path3.join)(sources, file), "utf8").split("\n").flatMap((line, index) => /\b(trivy|tfsec):ignore\b/.test(line) ? [`${file}:${index + 1}`] : [])
+  );
+  if (places.length > 0) {
+    throw new PipelineError(
+      `A comment hides findings without a reason and an end: use .trivyignore.yaml
+${places.map((place) => `  - ${place}`).join("\n")}`
+    );
+  }
+}
 var STOLEN = ["0.69.4", "0.69.5", "0.69.6"];
 async function scan(spec, run2) {
   const digest = digestOf(spec.layout);
   if (spec.digest !== void 0) assertSame("The image to be scanned", digest, spec.digest);
-  if ((0, import_node_fs3.existsSync)((0, import_node_path3.join)(spec.sources ?? ".", ".trivyignore"))) {
-    throw new PipelineError(".trivyignore has no place for a reason: use .trivyignore.yaml");
+  const hidden = SILENT.filter((file) => [spec.sources ?? ".", "."].some((at) => (0, import_node_fs3.existsSync)((0, import_node_path3.join)(at, file))));
+  if (hidden.length > 0) {
+    const verb = hidden.length === 1 ? "hides" : "hide";
+    throw new PipelineError(`${hidden.join(", ")} ${verb} findings without a reason and an end: use .trivyignore.yaml`);
   }
   const exceptions = (0, import_node_fs3.existsSync)(spec.exceptions) ? exceptionsOf((0, import_node_fs3.readFileSync)(spec.exceptions, "utf8"), spec.today) : [];
   await requireTrivy(run2);
   (0, import_node_fs3.mkdirSync)(spec.reports, { recursive: true });
-  const nothing = (0, import_node_path3.join)(spec.reports, "no-exceptions");
+  const [nothing, none] = [(0, import_node_path3.join)(spec.reports, "no-exceptions"), (0, import_node_path3.join)(spec.reports, "no-settings.yaml")];
   (0, import_node_fs3.writeFileSync)(nothing, "");
-  const common = ["--format", "json", "--exit-code", "0", "--ignorefile", nothing, "--quiet"];
+  (0, import_node_fs3.writeFileSync)(none, "{}\n");
+  const common = ["--format", "json", "--exit-code", "0", "--quiet", "--ignorefile", nothing];
+  const own = ["--config", none, "--secret-config", none];
+  const foreign = Object.keys(process.env).filter(
+    (name) => name.startsWith("TRIVY_") && !ABOUT_THE_DATABASE.test(name)
+  );
+  const env = Object.fromEntries(foreign.map((name) => [name, void 0]));
   const trivy = async (name, args) => {
     const file = (0, import_node_path3.join)(spec.reports, `${name}.json`);
-    const { code, stderr } = await run2("trivy", [...args, ...common, "--output", file]);
+    const { code, stderr } = await run2("trivy", [...args, ...common, ...own, "--output", file], { env });
     if (code !== 0) throw new PipelineError(explain(stderr));
-    return findingsOf((0, import_node_fs3.readFileSync)(file, "utf8"));
+    const report = (0, import_node_fs3.readFileSync)(file, "utf8");
+    if (name === "sources") refuseComments(report, spec.sources ?? ".");
+    return findingsOf(report);
   };
   const scanners = spec.offline ? "secret,misconfig" : "vuln,secret,misconfig";
   const offline = spec.offline ? ["--offline-scan", "--skip-check-update"] : [];
@@ -7857,7 +7936,7 @@ ${words}`;
 var import_node_fs4 = require("node:fs");
 var import_node_os2 = require("node:os");
 var import_node_path4 = require("node:path");
-async function publish(spec, descends, run2) {
+async function publish(spec, history2, run2) {
   const { image: image2, tag, digest } = spec;
   const held = "layout" in spec.source ? digestOf(spec.source.layout) : spec.source.ref.split("@")[1] ?? "";
   assertSame("The image to be pushed", held, digest);
@@ -7875,7 +7954,7 @@ async function publish(spec, descends, run2) {
       const source = "layout" in spec.source ? `oci:${spec.source.layout}` : `docker://${spec.source.ref}`;
       if (tagged === void 0) assertSame("The pushed image", await at.copy(source, `${image2}:${tag}`), digest);
       assertSame(`${image2}:${tag}`, await at.digestOf(`${image2}:${tag}`) ?? "not there", digest);
-      const reason = spec.latest === "never" ? "not asked for" : await whyNot(spec, at, descends);
+      const reason = spec.latest === "never" ? "not asked for" : await whyNot(spec, at, history2);
       if (reason === void 0) {
         await at.copy(`docker://${image2}@${digest}`, `${image2}:latest`);
         assertSame(`${image2}:latest`, await at.digestOf(`${image2}:latest`) ?? "not there", digest);
@@ -7903,16 +7982,16 @@ async function fetchLayout(ref, layout, run2) {
   assertSame("The image that was fetched", digestOf(layout), digest);
   return digest;
 }
-async function whyNot({ image: image2, digest }, at, descends) {
+async function whyNot({ image: image2, digest }, at, history2) {
   const current = await at.digestOf(`${image2}:latest`);
   if (current === void 0) return void 0;
   if (current === digest) return void 0;
   const [before, after] = [await at.revisionOf(`${image2}@${current}`), await at.revisionOf(`${image2}@${digest}`)];
   if (before === void 0 || after === void 0 || before === after) return void 0;
-  const answer = await descends(before, after);
-  if (answer === true) return void 0;
-  const why = answer === void 0 ? "nobody could say whether" : "the history of this commit shows that not";
-  return `latest is of commit ${before}; ${why} ${after.slice(0, 12)} comes after it`;
+  const order = await history2(before, after);
+  if (mayBecomeLatest(order)) return void 0;
+  const why = order === "unknown" ? "nobody can say whether" : `it is ${order}: the history does not show that`;
+  return `latest is of commit ${before.slice(0, 12)}; ${why} ${after.slice(0, 12)} comes after it`;
 }
 var ABSENT = /manifest unknown|name unknown|not found|repository name not known|requested access to the resource is denied/i;
 async function withRegistry(credentials2, images, run2, work) {
@@ -7926,7 +8005,7 @@ async function withRegistry(credentials2, images, run2, work) {
   try {
     if (credentials2 !== void 0) {
       for (const host of new Set(images.map((image2) => image2.split("/")[0] ?? ""))) {
-        const verify = local ? ["--tls-verify=false"] : [];
+        const verify2 = local ? ["--tls-verify=false"] : [];
         const args = [
           "login",
           "--authfile",
@@ -7934,7 +8013,7 @@ async function withRegistry(credentials2, images, run2, work) {
           "--username",
           credentials2.user,
           "--password-stdin",
-          ...verify,
+          ...verify2,
           host
         ];
         await output(run2, "skopeo", args, { input: credentials2.token });
@@ -7952,7 +8031,7 @@ ${stderr.trim()}`);
         const config = await output(run2, "skopeo", ["inspect", "--config", ...one, `docker://${reference}`]);
         const { config: { Labels: labels } = {} } = JSON.parse(config);
         const revision = labels?.["org.opencontainers.image.revision"];
-        return revision !== void 0 && /^[0-9a-f]{40}$/.test(revision) ? revision : void 0;
+        return revision !== void 0 && COMMIT.test(revision) ? revision : void 0;
       },
       async copy(source, destination) {
         const flags = ["copy", "--quiet", "--preserve-digests", "--digestfile", digestfile, ...two];
@@ -7962,28 +8041,14 @@ ${stderr.trim()}`);
         return digest;
       },
       async fetch(ref, layout) {
-        const verify = local ? ["--src-tls-verify=false"] : [];
-        const flags = ["copy", "--quiet", "--preserve-digests", ...auth, ...verify];
+        const verify2 = local ? ["--src-tls-verify=false"] : [];
+        const flags = ["copy", "--quiet", "--preserve-digests", ...auth, ...verify2];
         await output(run2, "skopeo", [...flags, `docker://${ref}`, `oci:${layout}:fetched`]);
       }
     });
   } finally {
     (0, import_node_fs4.rmSync)(directory, { recursive: true, force: true });
   }
-}
-function historyOf(run2, api) {
-  return async (base, head) => {
-    if (api !== void 0) {
-      const answer = await fetch(`${api.url}/repos/${api.repository}/compare/${base}...${head}`, {
-        headers: { accept: "application/vnd.github+json", authorization: `Bearer ${api.token}` }
-      });
-      if (!answer.ok) return void 0;
-      const { status } = await answer.json();
-      return status === "ahead" || status === "identical";
-    }
-    const { code } = await run2("git", ["merge-base", "--is-ancestor", base, head]);
-    return code === 0 ? true : code === 1 ? false : void 0;
-  };
 }
 
 // pipeline/settings.ts
@@ -8088,6 +8153,45 @@ async function repositorySettings(root, apply, run2) {
   if (faults.length > 0) throw new PipelineError(faults.join("\n"));
 }
 
+// pipeline/signature.ts
+var import_node_fs6 = require("node:fs");
+var import_node_os3 = require("node:os");
+var import_node_path6 = require("node:path");
+var NAME = String.raw`[\w.-]+\/[\w.-]+`;
+var WORKFLOW = new RegExp(
+  String.raw`^${NAME}\/\.github\/workflows\/[\w.-]+\.ya?ml@(refs\/(heads|tags)\/[\w./-]+|[0-9a-f]{40})$`
+);
+async function verifySignature(ref, { workflow, repository }, credentials2, run2) {
+  if (!WORKFLOW.test(workflow) || !new RegExp(`^${NAME}$`).test(repository)) {
+    throw new PipelineError(
+      `"${workflow}" of "${repository}" is no signer: owner/name/.github/workflows/file.yml@refs/heads/branch, and owner/name`
+    );
+  }
+  const directory = (0, import_node_fs6.mkdtempSync)((0, import_node_path6.join)((0, import_node_os3.tmpdir)(), "signature-"));
+  try {
+    const env = credentials2 === void 0 ? {} : { DOCKER_CONFIG: directory };
+    if (credentials2 !== void 0) {
+      const login = ["login", ref.split("/")[0] ?? "", "--username", credentials2.user, "--password-stdin"];
+      await output(run2, "cosign", login, { input: credentials2.token, env });
+    }
+    const claims = [
+      ...["--certificate-oidc-issuer", "https://token.actions.githubusercontent.com"],
+      // Compared as a whole: a pattern would take main for main-2, and one workflow for all of them.
+      ...["--certificate-identity", `https://github.com/${workflow}`],
+      ...["--certificate-github-workflow-repository", repository]
+    ];
+    const { code, stderr } = await run2("cosign", ["verify", ...claims, ref], { env });
+    if (code === 127) throw new PipelineError("cosign is not installed");
+    if (code !== 0) {
+      const words = stderr.trim().split("\n").slice(-6).join("\n");
+      throw new PipelineError(`${ref} is not signed by ${workflow} for ${repository}: nothing goes on
+${words}`);
+    }
+  } finally {
+    (0, import_node_fs6.rmSync)(directory, { recursive: true, force: true });
+  }
+}
+
 // pipeline/main.ts
 var steps = {
   plan,
@@ -8097,6 +8201,7 @@ var steps = {
   sbom: sbomStep,
   publish: publishStep,
   promote,
+  verify,
   deploy: deployStep,
   rollback: rollbackStep,
   inspect,
@@ -8117,11 +8222,11 @@ async function plan() {
   tell(`${result.branch} deploys to ${result.environment}, as ${result.image}:${result.tag}`);
 }
 async function image() {
-  const context = (0, import_node_path6.resolve)(text("CONTEXT") ?? ".");
+  const context = (0, import_node_path7.resolve)(text("CONTEXT") ?? ".");
   const digest = await build(
     {
       context,
-      file: (0, import_node_path6.resolve)(text("DOCKERFILE") ?? "app/Dockerfile"),
+      file: (0, import_node_path7.resolve)(text("DOCKERFILE") ?? "app/Dockerfile"),
       target: text("TARGET"),
       environment: text("ENVIRONMENT") ?? text("STACK") ?? "development",
       commit: await commit(),
@@ -8194,16 +8299,32 @@ async function promote() {
   if (tag === void 0) throw new PipelineError(`${from} does not say which commit it was built from: give TAG`);
   await published({ ref }, digest, required("IMAGE", "the name it gets, without tag"), tag);
 }
+async function verify() {
+  const name = required("IMAGE_REF", "name@sha256:\u2026 or name:tag");
+  const login = text("REGISTRY_TOKEN") === void 0 ? void 0 : credentials();
+  const { digest } = name.includes("@") ? { digest: name.split("@")[1] ?? "" } : await resolve2(name, login, run);
+  const ref = `${name.replace(/(@.*|:[^/:]*)$/, "")}@${digest}`;
+  assertSame(name, digest, text("DIGEST") ?? digest);
+  const signer = {
+    workflow: required("SIGNER", "owner/name/.github/workflows/file.yml@refs/heads/branch"),
+    repository: text("SIGNER_REPOSITORY") ?? required("REPOSITORY", "owner/name")
+  };
+  await verifySignature(ref, signer, login, run);
+  outputs({ digest });
+  tell(`${ref} is signed by ${signer.workflow}`);
+}
 async function published(source, digest, image2, given = text("TAG")) {
   const latest = text("LATEST") ?? "published";
   if (latest !== "published" && latest !== "never") throw new PipelineError("LATEST must be published or never");
-  const [url, repository, github] = [text("GITHUB_API_URL"), text("REPOSITORY"), text("GITHUB_TOKEN")];
-  const api = url && repository && github ? { url, repository, token: github } : void 0;
   const tag = given ?? await commit();
   const spec = { source, image: image2, tag, digest, latest, credentials: credentials() };
-  const result = await publish(spec, historyOf(run, api), run);
+  const result = await publish(spec, history(), run);
   outputs({ ref: result.ref, digest, latest: result.latest });
   tell(`Pushed ${result.ref} as ${tag}; latest was ${result.latest}${result.reason ? `: ${result.reason}` : ""}`);
+}
+function history() {
+  const [url, repository, token] = [text("GITHUB_API_URL"), text("REPOSITORY"), text("GITHUB_TOKEN")];
+  return historyOf(run, url && repository && token ? { url, repository, token } : void 0);
 }
 function credentials() {
   const [user, token] = [text("REGISTRY_USER"), text("REGISTRY_TOKEN")];
@@ -8215,7 +8336,7 @@ function credentials() {
 }
 function target(ref) {
   return {
-    directory: (0, import_node_path6.resolve)(text("DIRECTORY") ?? "."),
+    directory: (0, import_node_path7.resolve)(text("DIRECTORY") ?? "."),
     stack: required("STACK", "the stack, named as the environment"),
     ref,
     settings: lines("SETTINGS")
@@ -8237,10 +8358,12 @@ ${faults.map((fault) => `  - ${fault}`).join("\n")}`);
   const [user, token] = [text("REGISTRY_USER"), text("REGISTRY_TOKEN")];
   const registry = where.ref?.split("/")[0];
   const login = registry && user !== void 0 && token !== void 0 ? { registry, user, token } : void 0;
-  for (const name of ["REGISTRY_TOKEN", "DOCKER_HOST_KEY", "TLS_KEY", "TLS_CERTIFICATE"])
+  const [order, reader] = [history(), login && { user: login.user, token: login.token }];
+  const revisionOf = async (image2) => image2.includes("@") ? (await resolve2(image2, reader, run).catch(() => void 0))?.revision : void 0;
+  for (const name of ["GITHUB_TOKEN", "REGISTRY_TOKEN", "DOCKER_HOST_KEY", "TLS_KEY", "TLS_CERTIFICATE"])
     Reflect.deleteProperty(process.env, name);
   for (const [name, value] of Object.entries(given)) if (value === "") Reflect.deleteProperty(process.env, name);
-  return withAccess(given, login, run, () => work(commandsOf(where, run, () => stopped)));
+  return withAccess(given, login, run, () => work(commandsOf(where, run, () => stopped, order, revisionOf)));
 }
 async function deployStep() {
   const ref = required("IMAGE_REF", "name@sha256:\u2026");
@@ -8248,12 +8371,13 @@ async function deployStep() {
   const login = text("REGISTRY_TOKEN") === void 0 ? void 0 : credentials();
   const { outcome, previous, words } = await reaching(where, deploy);
   if (outcome === "deployed" && login !== void 0) await mark(ref, "proven", login, run);
-  outputs({ outcome, ref: outcome === "deployed" ? ref : "", previous: previous?.image ?? "" });
+  const serving = outcome === "superseded" ? previous?.image ?? "" : outcome === "deployed" ? ref : "";
+  outputs({ outcome, ref: serving, previous: previous?.image ?? "" });
   tell(`### ${where.stack}: ${outcome}
 ${words}
 - asked for: ${ref}
 - before: ${previous?.image ?? "nothing"}`);
-  if (outcome !== "deployed") throw new PipelineError(`${where.stack}: ${outcome}`);
+  if (!isGreen(outcome)) throw new PipelineError(`${where.stack}: ${outcome}`);
 }
 async function rollbackStep() {
   const where = target(void 0);
@@ -8262,7 +8386,7 @@ async function rollbackStep() {
     throw new PipelineError(`"${to}" is no release (make releases)`);
   await reaching(where, async (commands) => {
     const previous = await commands.current();
-    const done = await commands.rollback({ image: "", release: to ?? "" });
+    const done = await commands.rollback({ release: to ?? "" });
     const answers = await commands.smoke();
     const now = await commands.current();
     outputs({
@@ -8301,7 +8425,7 @@ function allGreen() {
 }
 function release() {
   const ref = required("REF", "refs/tags/vX.Y.Z");
-  const { version } = JSON.parse((0, import_node_fs6.readFileSync)("package.json", "utf8"));
+  const { version } = JSON.parse((0, import_node_fs7.readFileSync)("package.json", "utf8"));
   if (ref !== `refs/tags/v${version}`)
     throw new PipelineError(`${ref} is not v${version}, the version in package.json`);
   tell(`Version ${version}`);
@@ -8336,7 +8460,7 @@ async function commit() {
 function tell(words) {
   console.log(words);
   const summary = text("GITHUB_STEP_SUMMARY");
-  if (summary !== void 0) (0, import_node_fs6.appendFileSync)(summary, `${words}
+  if (summary !== void 0) (0, import_node_fs7.appendFileSync)(summary, `${words}
 
 `);
 }
@@ -8344,7 +8468,7 @@ function outputs(values) {
   const file = text("GITHUB_OUTPUT");
   for (const [name, value] of Object.entries(values)) {
     if (/[\r\n]/.test(value)) throw new PipelineError(`The output ${name} has more than one line`);
-    if (file !== void 0) (0, import_node_fs6.appendFileSync)(file, `${name}=${value}
+    if (file !== void 0) (0, import_node_fs7.appendFileSync)(file, `${name}=${value}
 `);
   }
 }

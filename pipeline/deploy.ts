@@ -2,6 +2,7 @@ import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSyn
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse } from 'yaml';
+import { COMMIT, type History, isOvertaken } from './history';
 import { DIGEST } from './layout';
 import { output, PipelineError, type Run, type RunOptions } from './run';
 
@@ -12,10 +13,12 @@ import { output, PipelineError, type Run, type RunOptions } from './run';
 export interface Commands {
   /** What has the traffic before anything is touched; undefined on the first deploy. */
   current(): Promise<Current | undefined>;
+  /** Whether what is to be deployed was overtaken by what runs. */
+  overtakenBy(running: Current): Promise<boolean>;
   up(): Promise<boolean>;
   /** Through the public entrance, as users do. */
   smoke(): Promise<boolean>;
-  rollback(to: Current): Promise<boolean>;
+  rollback(to: Pick<Current, 'release'>): Promise<boolean>;
   /** Whether somebody asked us to stop: then nothing new is begun. */
   cancelled(): boolean;
 }
@@ -25,6 +28,8 @@ export interface Current {
   readonly image: string;
   /** What `make rollback TO=` takes: the release's id where the program has one, else the image. */
   readonly release: string;
+  /** That it was built from, where the program says so. */
+  readonly commit: string | undefined;
 }
 
 export interface Outcome {
@@ -34,18 +39,27 @@ export interface Outcome {
    * - `rolled-back`: it had taken over and was taken back, the one before answers
    * - `failed`: nobody knows that anything answers: a person is needed
    * - `cancelled`: stopped half-way; the next deploy repairs what is left
+   * - `superseded`: nothing was done, since what runs has this commit in its history
    */
-  readonly outcome: 'deployed' | 'kept' | 'rolled-back' | 'failed' | 'cancelled';
+  readonly outcome: 'deployed' | 'superseded' | 'kept' | 'rolled-back' | 'failed' | 'cancelled';
   readonly previous: Current | undefined;
   readonly words: string;
 }
 
-/** Every way but `deployed` ends red: whoever pushed must see that what they pushed does not run. */
+/** What ends green: what was pushed runs, or something that contains it. All else is red, for whoever pushed to see. */
+export const isGreen = (outcome: Outcome['outcome']) => outcome === 'deployed' || outcome === 'superseded';
+
 export async function deploy(commands: Commands): Promise<Outcome> {
   const previous = await commands.current();
   const end = (outcome: Outcome['outcome'], words: string): Outcome => ({ outcome, previous, words });
   const cancelled = () => end('cancelled', 'The deploy was stopped; the next one repairs what is left.');
 
+  if (previous !== undefined && (await commands.overtakenBy(previous))) {
+    return end(
+      'superseded',
+      `A later run was faster: what runs has this commit in its history, and nothing was touched. Going back is a rollback.`,
+    );
+  }
   const up = await commands.up();
   if (commands.cancelled()) return cancelled();
   if (up && (await commands.smoke())) return end('deployed', 'The new release has the traffic and answers.');
@@ -127,11 +141,16 @@ function backendOf(directory: string): string | undefined {
   return (parse(readFileSync(file, 'utf8')) as { backend?: { url?: string } } | null)?.backend?.url;
 }
 
-/** The real commands. A secret goes into a file of this process alone, and to nobody's command line. */
+/**
+ * The real commands. A secret goes into a file of this process alone, and to nobody's command line.
+ * @param revisionOf commit that an image says it was built from; undefined where that cannot be told
+ */
 export function commandsOf(
   target: Target,
   run: Run,
   cancelled: () => boolean,
+  history: History = () => Promise.resolve('unknown'),
+  revisionOf: (ref: string) => Promise<string | undefined> = () => Promise.resolve(undefined),
 ): Commands & { drift(): Promise<boolean> } {
   const { directory, stack, ref, settings } = target;
   const options: RunOptions = { cwd: directory, show: true };
@@ -148,15 +167,27 @@ export function commandsOf(
   const current = async (): Promise<Current | undefined> => {
     const { code, stdout } = await run('pulumi', ['stack', 'output', '--json', '--stack', stack], { cwd: directory });
     if (code !== 0) return undefined;
-    const { image, release } = JSON.parse(stdout) as { image?: unknown; release?: { id?: unknown } };
+    const { image, release } = JSON.parse(stdout) as { image?: unknown; release?: Record<string, unknown> };
     if (typeof image !== 'string') return undefined;
-    return { image, release: typeof release?.id === 'string' ? release.id : image };
+    const [id, commit] = ['id', 'commit'].map((name) => release?.[name]);
+    return {
+      image,
+      release: typeof id === 'string' ? id : image,
+      commit: typeof commit === 'string' && COMMIT.test(commit) ? commit : undefined,
+    };
   };
+  // Of the setting, where the caller names it: then no registry is asked.
+  const named = settings.map((setting) => /^[^=]+:commit=([0-9a-f]{40})$/.exec(setting)?.[1]).find(Boolean);
   // What must have the traffic, after an `up` that went well and until something is taken back.
   let wanted: string | undefined;
   return {
     current,
     cancelled,
+    async overtakenBy(running) {
+      if (ref === undefined) return false;
+      const [base, head] = [running.commit ?? (await revisionOf(running.image)), named ?? (await revisionOf(ref))];
+      return base !== undefined && head !== undefined && isOvertaken(await history(base, head));
+    },
     async up() {
       await setAll();
       const done = await make('up');

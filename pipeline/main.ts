@@ -1,12 +1,14 @@
 import { appendFileSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { planOf } from './branches';
-import { commandsOf, deploy, deployFaults, placeCertificate, type Target, withAccess } from './deploy';
+import { commandsOf, deploy, deployFaults, isGreen, placeCertificate, type Target, withAccess } from './deploy';
 import { sbom, scan } from './gate';
+import { type History, historyOf } from './history';
 import { assertSame, build, digestOf } from './layout';
-import { fetchLayout, historyOf, mark, publish, resolve as resolveName } from './publish';
+import { fetchLayout, mark, publish, resolve as resolveName } from './publish';
 import { PipelineError, run } from './run';
 import { repositorySettings } from './settings';
+import { verifySignature } from './signature';
 
 /**
  * The steps of the pipeline: `main.ts <step>`, with what they need in the environment. The same steps run in a workflow
@@ -20,6 +22,7 @@ const steps: Record<string, () => Promise<void>> = {
   sbom: sbomStep,
   publish: publishStep,
   promote,
+  verify,
   deploy: deployStep,
   rollback: rollbackStep,
   inspect,
@@ -128,6 +131,23 @@ async function promote(): Promise<void> {
   await published({ ref }, digest, required('IMAGE', 'the name it gets, without tag'), tag);
 }
 
+/** Whether the workflow that is named has signed the image, for this repository. */
+async function verify(): Promise<void> {
+  const name = required('IMAGE_REF', 'name@sha256:… or name:tag');
+  const login = text('REGISTRY_TOKEN') === undefined ? undefined : credentials();
+  // A tag may move between two steps: what is verified is told by its digest, and that one goes on.
+  const { digest } = name.includes('@') ? { digest: name.split('@')[1] ?? '' } : await resolveName(name, login, run);
+  const ref = `${name.replace(/(@.*|:[^/:]*)$/, '')}@${digest}`;
+  assertSame(name, digest, text('DIGEST') ?? digest);
+  const signer = {
+    workflow: required('SIGNER', 'owner/name/.github/workflows/file.yml@refs/heads/branch'),
+    repository: text('SIGNER_REPOSITORY') ?? required('REPOSITORY', 'owner/name'),
+  };
+  await verifySignature(ref, signer, login, run);
+  outputs({ digest });
+  tell(`${ref} is signed by ${signer.workflow}`);
+}
+
 async function published(
   source: Parameters<typeof publish>[0]['source'],
   digest: string,
@@ -136,13 +156,16 @@ async function published(
 ): Promise<void> {
   const latest = text('LATEST') ?? 'published';
   if (latest !== 'published' && latest !== 'never') throw new PipelineError('LATEST must be published or never');
-  const [url, repository, github] = [text('GITHUB_API_URL'), text('REPOSITORY'), text('GITHUB_TOKEN')];
-  const api = url && repository && github ? { url, repository, token: github } : undefined;
   const tag = given ?? (await commit());
   const spec = { source, image, tag, digest, latest, credentials: credentials() } as const;
-  const result = await publish(spec, historyOf(run, api), run);
+  const result = await publish(spec, history(), run);
   outputs({ ref: result.ref, digest, latest: result.latest });
   tell(`Pushed ${result.ref} as ${tag}; latest was ${result.latest}${result.reason ? `: ${result.reason}` : ''}`);
+}
+
+function history(): History {
+  const [url, repository, token] = [text('GITHUB_API_URL'), text('REPOSITORY'), text('GITHUB_TOKEN')];
+  return historyOf(run, url && repository && token ? { url, repository, token } : undefined);
 }
 
 /** Of the registry; in a pipeline both, or a job that means to push would find out half-way. */
@@ -181,11 +204,15 @@ async function reaching<T>(where: Target, work: (commands: ReturnType<typeof com
   // Only a new image is pulled; going back must not depend on a registry.
   const registry = where.ref?.split('/')[0];
   const login = registry && user !== undefined && token !== undefined ? { registry, user, token } : undefined;
+  // Both ask with what is taken from the environment in the next step.
+  const [order, reader] = [history(), login && { user: login.user, token: login.token }];
+  const revisionOf = async (image: string) =>
+    image.includes('@') ? (await resolveName(image, reader, run).catch(() => undefined))?.revision : undefined;
   // The repository's own commands get what Pulumi needs, and nothing else; an empty variable is none.
-  for (const name of ['REGISTRY_TOKEN', 'DOCKER_HOST_KEY', 'TLS_KEY', 'TLS_CERTIFICATE'])
+  for (const name of ['GITHUB_TOKEN', 'REGISTRY_TOKEN', 'DOCKER_HOST_KEY', 'TLS_KEY', 'TLS_CERTIFICATE'])
     Reflect.deleteProperty(process.env, name);
   for (const [name, value] of Object.entries(given)) if (value === '') Reflect.deleteProperty(process.env, name);
-  return withAccess(given, login, run, () => work(commandsOf(where, run, () => stopped)));
+  return withAccess(given, login, run, () => work(commandsOf(where, run, () => stopped, order, revisionOf)));
 }
 
 async function deployStep(): Promise<void> {
@@ -195,9 +222,10 @@ async function deployStep(): Promise<void> {
   const { outcome, previous, words } = await reaching(where, deploy);
   // For a promotion: what answered here may go on.
   if (outcome === 'deployed' && login !== undefined) await mark(ref, 'proven', login, run);
-  outputs({ outcome, ref: outcome === 'deployed' ? ref : '', previous: previous?.image ?? '' });
+  const serving = outcome === 'superseded' ? (previous?.image ?? '') : outcome === 'deployed' ? ref : '';
+  outputs({ outcome, ref: serving, previous: previous?.image ?? '' });
   tell(`### ${where.stack}: ${outcome}\n${words}\n- asked for: ${ref}\n- before: ${previous?.image ?? 'nothing'}`);
-  if (outcome !== 'deployed') throw new PipelineError(`${where.stack}: ${outcome}`);
+  if (!isGreen(outcome)) throw new PipelineError(`${where.stack}: ${outcome}`);
 }
 
 async function rollbackStep(): Promise<void> {
@@ -208,7 +236,7 @@ async function rollbackStep(): Promise<void> {
   await reaching(where, async (commands) => {
     const previous = await commands.current();
     // Without a release to go to, the program chooses the one before.
-    const done = await commands.rollback({ image: '', release: to ?? '' });
+    const done = await commands.rollback({ release: to ?? '' });
     const answers = await commands.smoke();
     const now = await commands.current();
     outputs({
