@@ -12,7 +12,7 @@ export const toolEnvironment = { ...process.env, PATH };
 export function missing(tool: string): string | undefined {
   return spawnSync(tool, ['--version'], { env: toolEnvironment }).error === undefined
     ? undefined
-    : `no ${tool}${tool === 'trivy' ? '' : ': make workflows installs it'}`;
+    : `no ${tool}${tool === 'go' ? '' : ': make workflows installs it'}`;
 }
 
 /**
