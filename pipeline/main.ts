@@ -5,6 +5,7 @@ import { commandsOf, deploy, deployFaults, isGreen, placeCertificate, type Targe
 import { sbom, scan } from './gate';
 import { type History, historyOf } from './history';
 import { assertSame, build, digestOf } from './layout';
+import { checkNode } from './node';
 import { fetchLayout, mark, publish, resolve as resolveName } from './publish';
 import { PipelineError, run } from './run';
 import { repositorySettings } from './settings';
@@ -16,6 +17,7 @@ import { verifySignature } from './signature';
  */
 const steps: Record<string, () => Promise<void>> = {
   plan,
+  node,
   image,
   fetch: fetchStep,
   scan: scanStep,
@@ -43,6 +45,13 @@ async function plan(): Promise<void> {
   });
   outputs({ ...result });
   tell(`${result.branch} deploys to ${result.environment}, as ${result.image}:${result.tag}`);
+}
+
+async function node(): Promise<void> {
+  const directory = resolve(text('DIRECTORY') ?? '.');
+  const project = { directory, scripts: lines('SCRIPTS'), postgres: text('POSTGRES') };
+  const checked = await checkNode(project, run);
+  tell(['### Checked', ...checked.map(({ script, seconds }) => `- ${script}: ${seconds} s`)].join('\n'));
 }
 
 async function image(): Promise<void> {
