@@ -8500,11 +8500,28 @@ function allGreen() {
 }
 function release() {
   const ref = required("REF", "refs/tags/vX.Y.Z");
-  const { version } = JSON.parse((0, import_node_fs8.readFileSync)("package.json", "utf8"));
+  const versionIn = (file2) => JSON.parse((0, import_node_fs8.readFileSync)(file2, "utf8")).version;
+  const version = versionIn("package.json");
   if (ref !== `refs/tags/v${version}`)
     throw new PipelineError(`${ref} is not v${version}, the version in package.json`);
+  const recorded = versionIn("tests/workflows/interface.json");
+  if (recorded !== version) {
+    throw new PipelineError(`The recorded interface is of ${recorded}, not ${version}: make pipeline RECORD=1`);
+  }
+  const notes = notesOf((0, import_node_fs8.readFileSync)("CHANGELOG.md", "utf8"), version);
+  if (notes === void 0) {
+    throw new PipelineError(`CHANGELOG.md has no section "## [${version}] - YYYY-MM-DD" that says something`);
+  }
+  const file = text("NOTES");
+  if (file !== void 0) (0, import_node_fs8.writeFileSync)(file, notes);
   tell(`Version ${version}`);
   return Promise.resolve();
+}
+function notesOf(changelog, version) {
+  const sections = changelog.split(/^(?=## )/m);
+  const own = sections.find((section) => section.startsWith(`## [${version}] - `));
+  const notes = own?.replace(/^.*\n/, "").trim();
+  return notes === "" ? void 0 : notes;
 }
 function text(name) {
   const value = process.env[name];

@@ -1,4 +1,4 @@
-import { appendFileSync, readFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { planOf } from './branches';
 import { commandsOf, deploy, deployFaults, isGreen, placeCertificate, type Target, withAccess } from './deploy';
@@ -287,14 +287,33 @@ function allGreen(): Promise<void> {
   return Promise.resolve();
 }
 
-/** A tag is a version that never changes: it must be the one that the package says. */
+/** A tag is a version that never changes: the one of package.json, of the recorded interface and of the changelog. */
 function release(): Promise<void> {
   const ref = required('REF', 'refs/tags/vX.Y.Z');
-  const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+  const versionIn = (file: string) => (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+  const version = versionIn('package.json');
   if (ref !== `refs/tags/v${version}`)
     throw new PipelineError(`${ref} is not v${version}, the version in package.json`);
+  const recorded = versionIn('tests/workflows/interface.json');
+  if (recorded !== version) {
+    throw new PipelineError(`The recorded interface is of ${recorded}, not ${version}: make pipeline RECORD=1`);
+  }
+  const notes = notesOf(readFileSync('CHANGELOG.md', 'utf8'), version);
+  if (notes === undefined) {
+    throw new PipelineError(`CHANGELOG.md has no section "## [${version}] - YYYY-MM-DD" that says something`);
+  }
+  const file = text('NOTES');
+  if (file !== undefined) writeFileSync(file, notes);
   tell(`Version ${version}`);
   return Promise.resolve();
+}
+
+/** What the changelog says of a version; undefined where it says nothing. */
+function notesOf(changelog: string, version: string): string | undefined {
+  const sections = changelog.split(/^(?=## )/m);
+  const own = sections.find((section) => section.startsWith(`## [${version}] - `));
+  const notes = own?.replace(/^.*\n/, '').trim();
+  return notes === '' ? undefined : notes;
 }
 
 function text(name: string): string | undefined {
