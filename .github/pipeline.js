@@ -7697,11 +7697,6 @@ async function withAccess(env, credentials2, run2, work) {
   const directory = (0, import_node_fs2.mkdtempSync)((0, import_node_path2.join)((0, import_node_os.tmpdir)(), "deploy-"));
   let agent;
   try {
-    if (credentials2 !== void 0) {
-      process.env["DOCKER_CONFIG"] = directory;
-      const args = ["login", "--username", credentials2.user, "--password-stdin", credentials2.registry];
-      await output(run2, "docker", args, { input: credentials2.token });
-    }
     const key = env["DOCKER_HOST_KEY"];
     if (key) {
       const said = await output(run2, "ssh-agent", ["-s"]);
@@ -7711,6 +7706,13 @@ async function withAccess(env, credentials2, run2, work) {
       await output(run2, "ssh-add", ["-q", "-"], { input: `${key.trim()}
 ` });
       trust(env["DOCKER_HOST_KNOWN_HOSTS"] ?? "");
+    }
+    if (credentials2 !== void 0) {
+      const { ref, user, token } = credentials2;
+      process.env["DOCKER_CONFIG"] = directory;
+      const login = ["login", "--username", user, "--password-stdin", ref.split("/")[0] ?? ""];
+      await output(run2, "docker", login, { input: token });
+      await output(run2, "docker", ["pull", "--quiet", ref]);
     }
     return await work();
   } finally {
@@ -8044,9 +8046,9 @@ function mark(ref, tag, credentials2, run2) {
     assertSame(`${image2}:${tag}`, await at.copy(`docker://${ref}`, `${image2}:${tag}`), digest);
   });
 }
-async function fetchLayout(ref, layout, run2) {
+async function fetchLayout(ref, layout, credentials2, run2) {
   const [image2 = "", digest = ""] = ref.split("@");
-  await withRegistry(void 0, [image2], run2, (at) => at.fetch(ref, layout));
+  await withRegistry(credentials2, [image2], run2, (at) => at.fetch(ref, layout));
   assertSame("The image that was fetched", digestOf(layout), digest);
   return digest;
 }
@@ -8343,7 +8345,8 @@ async function scanStep() {
 }
 async function fetchStep() {
   const ref = required("IMAGE_REF", "name@sha256:\u2026");
-  const digest = await fetchLayout(ref, text("LAYOUT") ?? LAYOUT, run);
+  const login = text("REGISTRY_TOKEN") === void 0 ? void 0 : credentials();
+  const digest = await fetchLayout(ref, text("LAYOUT") ?? LAYOUT, login, run);
   assertSame("The image that was fetched", digest, text("DIGEST") ?? digest);
   tell(`Fetched ${ref}`);
 }
@@ -8431,8 +8434,8 @@ ${faults.map((fault) => `  - ${fault}`).join("\n")}`);
   placeCertificate(where.directory, text("CERTIFICATE") ?? "ssl/branchloans.com", process.env);
   const given = { ...process.env };
   const [user, token] = [text("REGISTRY_USER"), text("REGISTRY_TOKEN")];
-  const registry = where.ref?.split("/")[0];
-  const login = registry && user !== void 0 && token !== void 0 ? { registry, user, token } : void 0;
+  const { ref } = where;
+  const login = ref && user !== void 0 && token !== void 0 ? { ref, user, token } : void 0;
   const [order, reader] = [history(), login && { user: login.user, token: login.token }];
   const revisionOf = async (image2) => image2.includes("@") ? (await resolve2(image2, reader, run).catch(() => void 0))?.revision : void 0;
   for (const name of ["GITHUB_TOKEN", "REGISTRY_TOKEN", "DOCKER_HOST_KEY", "TLS_KEY", "TLS_CERTIFICATE"])

@@ -220,22 +220,18 @@ function projectOf(directory: string): string {
 
 /**
  * Lets this process, and what it starts, speak to the engine and to the registry; for the time of `work` only.
- * @param credentials of the registry that the engine pulls from
+ * @param credentials of the registry that the engine pulls from, and the image that it pulls: a program finds it on its
+ * engine then, and needs no login of its own
  */
 export async function withAccess<T>(
   env: Surroundings['env'],
-  credentials: { readonly registry: string; readonly user: string; readonly token: string } | undefined,
+  credentials: { readonly ref: string; readonly user: string; readonly token: string } | undefined,
   run: Run,
   work: () => Promise<T>,
 ): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'deploy-'));
   let agent: string | undefined;
   try {
-    if (credentials !== undefined) {
-      process.env['DOCKER_CONFIG'] = directory;
-      const args = ['login', '--username', credentials.user, '--password-stdin', credentials.registry];
-      await output(run, 'docker', args, { input: credentials.token });
-    }
     const key = env['DOCKER_HOST_KEY'];
     if (key) {
       const said = await output(run, 'ssh-agent', ['-s']);
@@ -244,6 +240,13 @@ export async function withAccess<T>(
       process.env['SSH_AUTH_SOCK'] = value('SSH_AUTH_SOCK');
       await output(run, 'ssh-add', ['-q', '-'], { input: `${key.trim()}\n` });
       trust(env['DOCKER_HOST_KNOWN_HOSTS'] ?? '');
+    }
+    if (credentials !== undefined) {
+      const { ref, user, token } = credentials;
+      process.env['DOCKER_CONFIG'] = directory;
+      const login = ['login', '--username', user, '--password-stdin', ref.split('/')[0] ?? ''];
+      await output(run, 'docker', login, { input: token });
+      await output(run, 'docker', ['pull', '--quiet', ref]);
     }
     return await work();
   } finally {

@@ -103,7 +103,8 @@ async function scanStep(): Promise<void> {
 
 async function fetchStep(): Promise<void> {
   const ref = required('IMAGE_REF', 'name@sha256:…');
-  const digest = await fetchLayout(ref, text('LAYOUT') ?? LAYOUT, run);
+  const login = text('REGISTRY_TOKEN') === undefined ? undefined : credentials();
+  const digest = await fetchLayout(ref, text('LAYOUT') ?? LAYOUT, login, run);
   assertSame('The image that was fetched', digest, text('DIGEST') ?? digest);
   tell(`Fetched ${ref}`);
 }
@@ -211,8 +212,8 @@ async function reaching<T>(where: Target, work: (commands: ReturnType<typeof com
   const given = { ...process.env };
   const [user, token] = [text('REGISTRY_USER'), text('REGISTRY_TOKEN')];
   // Only a new image is pulled; going back must not depend on a registry.
-  const registry = where.ref?.split('/')[0];
-  const login = registry && user !== undefined && token !== undefined ? { registry, user, token } : undefined;
+  const { ref } = where;
+  const login = ref && user !== undefined && token !== undefined ? { ref, user, token } : undefined;
   // Both ask with what is taken from the environment in the next step.
   const [order, reader] = [history(), login && { user: login.user, token: login.token }];
   const revisionOf = async (image: string) =>

@@ -85,9 +85,14 @@ export function mark(ref: string, tag: string, credentials: Publish['credentials
 }
 
 /** Brings an image here as a layout. @returns its digest, which is the one of its name */
-export async function fetchLayout(ref: string, layout: string, run: Run): Promise<string> {
+export async function fetchLayout(
+  ref: string,
+  layout: string,
+  credentials: Publish['credentials'],
+  run: Run,
+): Promise<string> {
   const [image = '', digest = ''] = ref.split('@');
-  await withRegistry(undefined, [image], run, (at) => at.fetch(ref, layout));
+  await withRegistry(credentials, [image], run, (at) => at.fetch(ref, layout));
   assertSame('The image that was fetched', digestOf(layout), digest);
   return digest;
 }

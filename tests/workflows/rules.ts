@@ -535,7 +535,7 @@ export const RULES: readonly Rule[] = [
         const runs = (job.steps ?? []).some(
           ({ uses, run }) => uses?.startsWith('actions/checkout@') || /make |\.\//.test(run ?? ''),
         );
-        return holds && runs && !['deploy.deploy', 'ci.preview', 'scorecard.scorecard'].includes(at)
+        return holds && runs && !['deploy.deploy', 'ci.preview', 'scorecard.scorecard', 'nightly.rescan'].includes(at)
           ? [`${at}: a token beside the checkout`]
           : [];
       }),
