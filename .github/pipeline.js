@@ -8133,13 +8133,69 @@ var SECRETS = [
   "TLS_CERTIFICATE",
   "TLS_KEY"
 ];
-function settingsOf(root) {
+function protectionOf(environment, env) {
+  const given = (name) => env[`${name}_${environment.toUpperCase()}`];
+  const reviewers = given("REVIEWERS")?.split(/[\s,]+/).filter(Boolean);
+  const wait = given("WAIT_MINUTES");
+  const faults = [
+    ...(reviewers ?? []).length > 6 ? ["GitHub takes at most six"] : [],
+    ...(reviewers ?? []).flatMap(
+      (name) => /^[A-Za-z0-9-]+(\/[A-Za-z0-9_-]+)?$/.test(name) ? [] : [`"${name}" is no user and no organisation/team`]
+    ),
+    ...wait === void 0 || /^\d{1,5}$/.test(wait) && Number(wait) <= 43200 ? [] : [`WAIT_MINUTES "${wait}" is no number of minutes up to 43200`]
+  ];
+  if (faults.length > 0) throw new PipelineError(`environment ${environment}: ${faults.join("; ")}`);
+  return { reviewers, waitMinutes: wait === void 0 ? void 0 : Number(wait) };
+}
+async function rulesOf(environment, { reviewers, waitMinutes }, gh) {
+  const { protection_rules: rules = [] } = await gh(`environments/${environment}`) ?? {};
+  const [wait, review] = ["wait_timer", "required_reviewers"].map((type) => rules.find((rule) => rule.type === type));
+  const named = reviewers?.map(async (name) => {
+    const [organisation, team] = name.split("/");
+    const path = team === void 0 ? `/users/${name}` : `/orgs/${organisation ?? ""}/teams/${team}`;
+    const found = await gh(path);
+    if (found === void 0) throw new PipelineError(`GitHub knows no ${name}`);
+    return { type: team === void 0 ? "User" : "Team", id: found.id };
+  });
+  return {
+    wait_timer: waitMinutes ?? wait?.wait_timer ?? 0,
+    prevent_self_review: reviewers === void 0 ? review?.prevent_self_review ?? false : reviewers.length > 0,
+    reviewers: named ? await Promise.all(named) : (review?.reviewers ?? []).map(({ type, reviewer }) => ({ type, id: reviewer.id })),
+    deployment_branch_policy: { protected_branches: false, custom_branch_policies: true }
+  };
+}
+var RELEASE = "release";
+function settingsOf(root, env = process.env) {
+  const user = env["DOCKER_USERNAME"];
   return [
-    ...ENVIRONMENTS.flatMap((environment) => ofEnvironment(root, environment)),
+    ...user ? [{ words: `variable DOCKER_USERNAME = ${user}`, args: ["variable", "set", "DOCKER_USERNAME", "--body", user] }] : [],
+    ...ENVIRONMENTS.flatMap((environment) => ofEnvironment(root, environment, env)),
+    ...guarded(RELEASE, [{ name: "v*.*.*", type: "tag" }], env),
     ...Object.keys(BRANCHES).map(protect)
   ];
 }
-function ofEnvironment(root, environment) {
+function guarded(environment, refs, env) {
+  const at = `repos/{owner}/{repo}/environments/${environment}`;
+  const protection = protectionOf(environment, env);
+  const { reviewers, waitMinutes } = protection;
+  const told = [
+    ...reviewers === void 0 ? [] : [reviewers.length === 0 ? "no reviewers" : `reviewed by ${reviewers.join(" or ")}`],
+    ...waitMinutes === void 0 ? [] : [`after ${waitMinutes} minutes`]
+  ];
+  return [
+    {
+      words: [`environment ${environment}, for ${refs.map(({ name }) => name).join(" and ")} only`, ...told].join(", "),
+      args: ["api", "--method", "PUT", at, "--input", "-"],
+      input: { ask: (gh) => rulesOf(environment, protection, gh) }
+    },
+    ...refs.map(({ name, type }) => ({
+      words: `environment ${environment}: may be used by ${name}`,
+      args: ["api", "--method", "POST", `${at}/deployment-branch-policies`, "--input", "-"],
+      input: { json: { name, type } }
+    }))
+  ];
+}
+function ofEnvironment(root, environment, env) {
   const { config } = (0, import_yaml4.parse)((0, import_node_fs6.readFileSync)((0, import_node_path6.join)(root, `Pulumi.${environment}.yaml`), "utf8"));
   const api = config["branchloans:api"];
   const database = config["branchloans:database"];
@@ -8155,19 +8211,11 @@ function ofEnvironment(root, environment) {
     POSTGRES_USER: database.user,
     POSTGRES_DB: database.name
   };
-  const branches = Object.entries(BRANCHES).flatMap(([branch, to]) => to === environment ? [branch] : []);
-  const at = `repos/{owner}/{repo}/environments/${environment}`;
+  const branches = Object.entries(BRANCHES).flatMap(
+    ([name, to]) => to === environment ? [{ name, type: "branch" }] : []
+  );
   return [
-    {
-      words: `environment ${environment}, for ${branches.join(" and ")} only`,
-      args: ["api", "--method", "PUT", at, "--input", "-"],
-      input: { json: { deployment_branch_policy: { protected_branches: false, custom_branch_policies: true } } }
-    },
-    ...branches.map((name) => ({
-      words: `environment ${environment}: may be used by ${name}`,
-      args: ["api", "--method", "POST", `${at}/deployment-branch-policies`, "--input", "-"],
-      input: { json: { name, type: "branch" } }
-    })),
+    ...guarded(environment, branches, env),
     ...Object.entries(variables).map(([name, value]) => ({
       words: `environment ${environment}: variable ${name} = ${value}`,
       args: ["variable", "set", name, "--env", environment, "--body", String(value)]
@@ -8199,6 +8247,15 @@ function protect(branch) {
 }
 async function repositorySettings(root, apply, run2) {
   const faults = [];
+  const gh = async (path) => {
+    const { code, stdout, stderr } = await run2("gh", [
+      "api",
+      path.startsWith("/") ? path : `repos/{owner}/{repo}/${path}`
+    ]);
+    if (code === 0) return JSON.parse(stdout);
+    if (/HTTP 404/.test(stderr)) return void 0;
+    throw new PipelineError(`gh api ${path} failed: ${stderr.trim() || `exit code ${code}`}`);
+  };
   for (const { words, args, input } of settingsOf(root)) {
     const [own = "", all = ""] = input !== void 0 && "secret" in input ? [input.secret, args[2]] : [];
     const secret = process.env[own] || process.env[all];
@@ -8210,8 +8267,8 @@ async function repositorySettings(root, apply, run2) {
       console.log(`would  ${words}`);
       continue;
     }
-    const text2 = input === void 0 ? void 0 : "json" in input ? JSON.stringify(input.json) : secret;
     try {
+      const text2 = input === void 0 ? void 0 : "json" in input ? JSON.stringify(input.json) : "ask" in input ? JSON.stringify(await input.ask(gh)) : secret;
       await output(run2, "gh", args, { input: text2 });
       console.log(`set    ${words}`);
     } catch (error) {
@@ -8219,7 +8276,9 @@ async function repositorySettings(root, apply, run2) {
     }
   }
   if (!apply)
-    console.log("Nothing was changed: APPLY=1 sets all of this. Reviewers of an environment are chosen by a person.");
+    console.log(
+      'Nothing was changed: APPLY=1 sets all of this. REVIEWERS_PRODUCTION="user organisation/team" and WAIT_MINUTES_PRODUCTION= set who must agree and how long it waits, likewise for the others; without them both stay as they are.'
+    );
   if (faults.length > 0) throw new PipelineError(faults.join("\n"));
 }
 
