@@ -7705,8 +7705,9 @@ async function withAccess(env, credentials2, run2, work) {
       process.env["SSH_AUTH_SOCK"] = value("SSH_AUTH_SOCK");
       await output(run2, "ssh-add", ["-q", "-"], { input: `${key.trim()}
 ` });
-      trust(env["DOCKER_HOST_KNOWN_HOSTS"] ?? "");
     }
+    const hosts = env["DOCKER_HOST_KNOWN_HOSTS"];
+    if (hosts) trust(hosts, directory);
     if (credentials2 !== void 0) {
       const { ref, user, token } = credentials2;
       process.env["DOCKER_CONFIG"] = directory;
@@ -7720,14 +7721,18 @@ async function withAccess(env, credentials2, run2, work) {
     (0, import_node_fs2.rmSync)(directory, { recursive: true, force: true });
   }
 }
-function trust(hosts) {
-  const directory = (0, import_node_path2.join)((0, import_node_os.homedir)(), ".ssh");
-  const file = (0, import_node_path2.join)(directory, "known_hosts");
-  (0, import_node_fs2.mkdirSync)(directory, { recursive: true, mode: 448 });
-  const known = (0, import_node_fs2.existsSync)(file) ? (0, import_node_fs2.readFileSync)(file, "utf8") : "";
-  const missing = hosts.split("\n").filter((line) => line.trim() !== "" && !known.includes(line.trim()));
-  if (missing.length > 0) (0, import_node_fs2.appendFileSync)(file, `${missing.join("\n")}
-`, { mode: 384 });
+function trust(hosts, directory) {
+  const [known, bin] = [(0, import_node_path2.join)(directory, "known_hosts"), (0, import_node_path2.join)(directory, "bin")];
+  const path = process.env["PATH"] ?? "";
+  (0, import_node_fs2.writeFileSync)(known, `${hosts.trim()}
+`);
+  (0, import_node_fs2.mkdirSync)(bin);
+  const options = ["UserKnownHostsFile", "GlobalKnownHostsFile"].map((name) => `-o ${name}=${known}`).join(" ");
+  const script = `#!/bin/sh
+PATH='${path.replaceAll("'", "'\\''")}' exec ssh -o BatchMode=yes -o StrictHostKeyChecking=yes ${options} "$@"
+`;
+  (0, import_node_fs2.writeFileSync)((0, import_node_path2.join)(bin, "ssh"), script, { mode: 448 });
+  process.env["PATH"] = `${bin}:${path}`;
 }
 function placeCertificate(directory, path, env) {
   const { TLS_CERTIFICATE: certificate, TLS_KEY: key } = env;

@@ -1,5 +1,5 @@
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { COMMIT, type History, isOvertaken } from './history';
@@ -239,8 +239,9 @@ export async function withAccess<T>(
       agent = value('SSH_AGENT_PID');
       process.env['SSH_AUTH_SOCK'] = value('SSH_AUTH_SOCK');
       await output(run, 'ssh-add', ['-q', '-'], { input: `${key.trim()}\n` });
-      trust(env['DOCKER_HOST_KNOWN_HOSTS'] ?? '');
     }
+    const hosts = env['DOCKER_HOST_KNOWN_HOSTS'];
+    if (hosts) trust(hosts, directory);
     if (credentials !== undefined) {
       const { ref, user, token } = credentials;
       process.env['DOCKER_CONFIG'] = directory;
@@ -255,13 +256,19 @@ export async function withAccess<T>(
   }
 }
 
-function trust(hosts: string): void {
-  const directory = join(homedir(), '.ssh');
-  const file = join(directory, 'known_hosts');
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const known = existsSync(file) ? readFileSync(file, 'utf8') : '';
-  const missing = hosts.split('\n').filter((line) => line.trim() !== '' && !known.includes(line.trim()));
-  if (missing.length > 0) appendFileSync(file, `${missing.join('\n')}\n`, { mode: 0o600 });
+/**
+ * The docker command and Pulumi's provider both start `ssh`, and neither takes options for it: so one of that name comes first on
+ * the PATH, which trusts these hosts and no other. Nothing is left in anybody's home.
+ */
+function trust(hosts: string, directory: string): void {
+  const [known, bin] = [join(directory, 'known_hosts'), join(directory, 'bin')];
+  const path = process.env['PATH'] ?? '';
+  writeFileSync(known, `${hosts.trim()}\n`);
+  mkdirSync(bin);
+  const options = ['UserKnownHostsFile', 'GlobalKnownHostsFile'].map((name) => `-o ${name}=${known}`).join(' ');
+  const script = `#!/bin/sh\nPATH='${path.replaceAll("'", "'\\''")}' exec ssh -o BatchMode=yes -o StrictHostKeyChecking=yes ${options} "$@"\n`;
+  writeFileSync(join(bin, 'ssh'), script, { mode: 0o700 });
+  process.env['PATH'] = `${bin}:${path}`;
 }
 
 /** A certificate that is no file of the repository, put where the program looks for it. */
