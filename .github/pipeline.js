@@ -7734,6 +7734,18 @@ PATH='${path.replaceAll("'", "'\\''")}' exec ssh -o BatchMode=yes -o StrictHostK
   (0, import_node_fs2.writeFileSync)((0, import_node_path2.join)(bin, "ssh"), script, { mode: 448 });
   process.env["PATH"] = `${bin}:${path}`;
 }
+var STORE = /^(AWS|AZURE|ARM|GOOGLE)_[A-Z0-9_]+$/;
+function storeKeysOf(text2) {
+  const lines2 = text2.split("\n").filter((line) => line.trim() !== "");
+  const pairs = lines2.map((line, index) => {
+    const [, name = "", value = ""] = /^\s*(\w+)=(.+?)\s*$/.exec(line) ?? [];
+    if (STORE.test(name)) return [name, value];
+    throw new PipelineError(
+      `PULUMI_BACKEND_KEYS, line ${index + 1}: must be NAME=value with a name of AWS_, AZURE_, ARM_ or GOOGLE_`
+    );
+  });
+  return Object.fromEntries(pairs);
+}
 function placeCertificate(directory, path, env) {
   const { TLS_CERTIFICATE: certificate, TLS_KEY: key } = env;
   if (!certificate || !key) return;
@@ -8134,6 +8146,7 @@ var SECRETS = [
   "DOCKER_PASSWORD",
   "PULUMI_CONFIG_PASSPHRASE",
   "PULUMI_ACCESS_TOKEN",
+  "PULUMI_BACKEND_KEYS",
   "DOCKER_HOST_KEY",
   "TLS_CERTIFICATE",
   "TLS_KEY"
@@ -8495,6 +8508,11 @@ async function reaching(where, work) {
     throw new PipelineError(`Nothing was touched:
 ${faults.map((fault) => `  - ${fault}`).join("\n")}`);
   }
+  const keys = storeKeysOf(text("PULUMI_BACKEND_KEYS") ?? "");
+  for (const [name, value] of Object.entries(keys)) {
+    if (text("GITHUB_ACTIONS") !== void 0) console.log(`::add-mask::${value}`);
+    process.env[name] = value;
+  }
   placeCertificate(where.directory, text("CERTIFICATE") ?? "ssl/branchloans.com", process.env);
   const given = { ...process.env };
   const [user, token] = [text("REGISTRY_USER"), text("REGISTRY_TOKEN")];
@@ -8502,7 +8520,14 @@ ${faults.map((fault) => `  - ${fault}`).join("\n")}`);
   const login = ref && user !== void 0 && token !== void 0 ? { ref, user, token } : void 0;
   const [order, reader] = [history(), login && { user: login.user, token: login.token }];
   const revisionOf = async (image2) => image2.includes("@") ? (await resolve2(image2, reader, run).catch(() => void 0))?.revision : void 0;
-  for (const name of ["GITHUB_TOKEN", "REGISTRY_TOKEN", "DOCKER_HOST_KEY", "TLS_KEY", "TLS_CERTIFICATE"])
+  for (const name of [
+    "GITHUB_TOKEN",
+    "PULUMI_BACKEND_KEYS",
+    "REGISTRY_TOKEN",
+    "DOCKER_HOST_KEY",
+    "TLS_KEY",
+    "TLS_CERTIFICATE"
+  ])
     Reflect.deleteProperty(process.env, name);
   for (const [name, value] of Object.entries(given)) if (value === "") Reflect.deleteProperty(process.env, name);
   return withAccess(given, login, run, () => work(commandsOf(where, run, () => stopped, order, revisionOf)));

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { type Commands, commandsOf, deploy, deployFaults } from './deploy';
+import { type Commands, commandsOf, deploy, deployFaults, storeKeysOf } from './deploy';
 import type { History } from './history';
 import type { Run } from './run';
 
@@ -80,6 +80,22 @@ it('is green only when the new release answers, and has gone back only when some
       if (outcome === 'rolled-back') expect(drawn.rollback && drawn.smoke[1]).toBe(true);
       expect(done.filter((step) => step.startsWith('rollback')).length).toBeLessThanOrEqual(1);
     }),
+  );
+});
+
+describe('keys of the store that has the state', () => {
+  it('are lines of names and values', () => {
+    const text = '\nAWS_ACCESS_KEY_ID=AKIA\n AWS_SECRET_ACCESS_KEY=a=b/c+d \n';
+    expect(storeKeysOf(text)).toEqual({ AWS_ACCESS_KEY_ID: 'AKIA', AWS_SECRET_ACCESS_KEY: 'a=b/c+d' });
+    expect(storeKeysOf('')).toEqual({});
+  });
+  it.each(['PATH=/tmp/hunter2', 'NODE_OPTIONS=--require=hunter2', 'hunter2', 'AWS_SESSION_TOKEN='])(
+    'are nothing else: %s',
+    (line) => {
+      expect(() => storeKeysOf(`AWS_REGION=x\n${line}`)).toThrow(
+        /^PULUMI_BACKEND_KEYS, line 2: must be NAME=value(?!.*hunter2)/,
+      );
+    },
   );
 });
 

@@ -271,6 +271,26 @@ function trust(hosts: string, directory: string): void {
   process.env['PATH'] = `${bin}:${path}`;
 }
 
+/** Of the stores that Pulumi keeps its state in. */
+const STORE = /^(AWS|AZURE|ARM|GOOGLE)_[A-Z0-9_]+$/;
+
+/**
+ * Keys of the store that has the state, as one secret: a workflow cannot be given secrets that it has no name for.
+ * @param text `NAME=value`, one a line
+ * @throws PipelineError for a line that is no such key, without showing it
+ */
+export function storeKeysOf(text: string): Readonly<Record<string, string>> {
+  const lines = text.split('\n').filter((line) => line.trim() !== '');
+  const pairs = lines.map((line, index) => {
+    const [, name = '', value = ''] = /^\s*(\w+)=(.+?)\s*$/.exec(line) ?? [];
+    if (STORE.test(name)) return [name, value] as const;
+    throw new PipelineError(
+      `PULUMI_BACKEND_KEYS, line ${index + 1}: must be NAME=value with a name of AWS_, AZURE_, ARM_ or GOOGLE_`,
+    );
+  });
+  return Object.fromEntries(pairs);
+}
+
 /** A certificate that is no file of the repository, put where the program looks for it. */
 export function placeCertificate(directory: string, path: string, env: Surroundings['env']): void {
   const { TLS_CERTIFICATE: certificate, TLS_KEY: key } = env;

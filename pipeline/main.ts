@@ -1,7 +1,16 @@
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { planOf } from './branches';
-import { commandsOf, deploy, deployFaults, isGreen, placeCertificate, type Target, withAccess } from './deploy';
+import {
+  commandsOf,
+  deploy,
+  deployFaults,
+  isGreen,
+  placeCertificate,
+  storeKeysOf,
+  type Target,
+  withAccess,
+} from './deploy';
 import { sbom, scan } from './gate';
 import { type History, historyOf } from './history';
 import { assertSame, build, digestOf } from './layout';
@@ -208,6 +217,12 @@ async function reaching<T>(where: Target, work: (commands: ReturnType<typeof com
   if (faults.length > 0) {
     throw new PipelineError(`Nothing was touched:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`);
   }
+  const keys = storeKeysOf(text('PULUMI_BACKEND_KEYS') ?? '');
+  for (const [name, value] of Object.entries(keys)) {
+    // The runner hides the secret as a whole, not its parts.
+    if (text('GITHUB_ACTIONS') !== undefined) console.log(`::add-mask::${value}`);
+    process.env[name] = value;
+  }
   placeCertificate(where.directory, text('CERTIFICATE') ?? 'ssl/branchloans.com', process.env);
   const given = { ...process.env };
   const [user, token] = [text('REGISTRY_USER'), text('REGISTRY_TOKEN')];
@@ -219,7 +234,14 @@ async function reaching<T>(where: Target, work: (commands: ReturnType<typeof com
   const revisionOf = async (image: string) =>
     image.includes('@') ? (await resolveName(image, reader, run).catch(() => undefined))?.revision : undefined;
   // The repository's own commands get what Pulumi needs, and nothing else; an empty variable is none.
-  for (const name of ['GITHUB_TOKEN', 'REGISTRY_TOKEN', 'DOCKER_HOST_KEY', 'TLS_KEY', 'TLS_CERTIFICATE'])
+  for (const name of [
+    'GITHUB_TOKEN',
+    'PULUMI_BACKEND_KEYS',
+    'REGISTRY_TOKEN',
+    'DOCKER_HOST_KEY',
+    'TLS_KEY',
+    'TLS_CERTIFICATE',
+  ])
     Reflect.deleteProperty(process.env, name);
   for (const [name, value] of Object.entries(given)) if (value === '') Reflect.deleteProperty(process.env, name);
   return withAccess(given, login, run, () => work(commandsOf(where, run, () => stopped, order, revisionOf)));
