@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import fc from 'fast-check';
@@ -95,7 +96,6 @@ it('latest moves only to what has in its history the commit that it is of', asyn
       const bytes = new Map(parents.map((_, index) => [sha256(String(index)), String(index)]));
       const digestfile = (args: readonly string[]) => args[args.indexOf('--digestfile') + 1]!;
       const answer = (stdout: string, args: readonly string[]) => {
-        const { writeFileSync } = jest.requireActual<typeof import('node:fs')>('node:fs');
         if (args[0] === 'copy') writeFileSync(digestfile(args), sha256(manifest(args.at(-1)!)!));
         return Promise.resolve({ code: 0, stdout, stderr: '' });
       };

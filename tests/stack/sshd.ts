@@ -80,6 +80,9 @@ export async function startSshd(): Promise<Remote> {
 const answers = (port: number) =>
   new Promise<boolean>((done) => {
     const socket = createConnection({ host: '127.0.0.1', port });
-    socket.on('connect', () => (socket.destroy(), done(true)));
+    socket.on('connect', () => {
+      socket.destroy();
+      done(true);
+    });
     socket.on('error', () => done(false));
   });
