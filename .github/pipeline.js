@@ -7727,9 +7727,19 @@ function trust(hosts, directory) {
   (0, import_node_fs2.writeFileSync)(known, `${hosts.trim()}
 `);
   (0, import_node_fs2.mkdirSync)(bin);
-  const options = ["UserKnownHostsFile", "GlobalKnownHostsFile"].map((name) => `-o ${name}=${known}`).join(" ");
+  const settings = {
+    BatchMode: "yes",
+    StrictHostKeyChecking: "yes",
+    UserKnownHostsFile: known,
+    GlobalKnownHostsFile: known,
+    ControlMaster: "auto",
+    ControlPath: (0, import_node_path2.join)(directory, "%C"),
+    // After the last request; then it ends by itself.
+    ControlPersist: "20"
+  };
+  const options = Object.entries(settings).map(([name, value]) => `-o ${name}=${value}`);
   const script = `#!/bin/sh
-PATH='${path.replaceAll("'", "'\\''")}' exec ssh -o BatchMode=yes -o StrictHostKeyChecking=yes ${options} "$@"
+PATH='${path.replaceAll("'", "'\\''")}' exec ssh ${options.join(" ")} "$@"
 `;
   (0, import_node_fs2.writeFileSync)((0, import_node_path2.join)(bin, "ssh"), script, { mode: 448 });
   process.env["PATH"] = `${bin}:${path}`;
