@@ -8,7 +8,7 @@ import { docker, reasonWithoutEngine, reasonWithoutPulumi, TestEnvironment } fro
 import { publiclyBrokenRelease, removeReleases } from './images';
 import { noSshd, type Remote, startSshd } from './sshd';
 
-jest.setTimeout(400_000);
+jest.setTimeout(600_000);
 
 /**
  * From the Dockerfile to what serves, with the file that workflows run, a real stack, a real registry that asks who it is, and the engine

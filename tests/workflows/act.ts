@@ -69,7 +69,9 @@ while [[ $# -gt 0 ]]; do [[ $1 == --output ]] && file=$2; shift; done
 if [[ -e $STAGE/secret ]]; then
   echo '{"SchemaVersion": 2, "Results": [{"Target": "/key", "Secrets": [{"RuleID": "private-key", "Severity": "CRITICAL", "Title": "Key"}]}]}' > "$file"
 else echo '{"SchemaVersion": 2}' > "$file"; fi`,
-  cosign: 'echo "cosign $*" >> "$STAGE/log"; [[ $1 != verify || ! -e $STAGE/unsigned ]]',
+  // A login reads the token that is piped to it, or the pipe breaks.
+  cosign:
+    'echo "cosign $*" >> "$STAGE/log"; [[ $1 != login ]] || cat > /dev/null; [[ $1 != verify || ! -e $STAGE/unsigned ]]',
   pulumi: `case "$1 $2" in
   "config set") echo "set $5 $6" >> "$STAGE/log"; if [[ $5 == *:image ]]; then echo "$6" > "$STAGE/wanted"; fi ;;
   "stack output") [[ -e $STAGE/current ]] && echo "{\\"image\\": \\"$(cat "$STAGE/current")\\", \\"release\\": {\\"commit\\": \\"$(cat "$STAGE/later" 2> /dev/null)\\"}}" ;;
