@@ -136,8 +136,8 @@ publish: node_modules/.package-lock.json ## Push that very image (IMAGE=registry
 workflows: node_modules/.package-lock.json ## Lint and tests of .github: installs its linters into .local/tools
 	@tests/workflows/run
 
-pipeline: node_modules/.package-lock.json ## Make what is generated: .github/pipeline.js and docs/PIPELINE-REFERENCE.md
-	@$(TS) tests/workflows/generate.ts
+pipeline: node_modules/.package-lock.json ## Make what is generated: .github/pipeline.js, docs/PIPELINE-REFERENCE.md; RECORD=1: the interface, at a release
+	@$(TS) tests/workflows/generate.ts $(if $(RECORD),--record)
 
 repository-settings: node_modules/.package-lock.json ## Environments, variables, secrets, branch protection of the repository (APPLY=1 sets them)
 	@$(TS) pipeline/main.ts repository-settings

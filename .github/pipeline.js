@@ -41,24 +41,24 @@ var require_identity = __commonJS({
     var SCALAR = /* @__PURE__ */ Symbol.for("yaml.scalar");
     var SEQ = /* @__PURE__ */ Symbol.for("yaml.seq");
     var NODE_TYPE = /* @__PURE__ */ Symbol.for("yaml.node.type");
-    var isAlias = (node) => !!node && typeof node === "object" && node[NODE_TYPE] === ALIAS;
-    var isDocument = (node) => !!node && typeof node === "object" && node[NODE_TYPE] === DOC;
-    var isMap = (node) => !!node && typeof node === "object" && node[NODE_TYPE] === MAP;
-    var isPair = (node) => !!node && typeof node === "object" && node[NODE_TYPE] === PAIR;
-    var isScalar = (node) => !!node && typeof node === "object" && node[NODE_TYPE] === SCALAR;
-    var isSeq = (node) => !!node && typeof node === "object" && node[NODE_TYPE] === SEQ;
-    function isCollection(node) {
-      if (node && typeof node === "object")
-        switch (node[NODE_TYPE]) {
+    var isAlias = (node2) => !!node2 && typeof node2 === "object" && node2[NODE_TYPE] === ALIAS;
+    var isDocument = (node2) => !!node2 && typeof node2 === "object" && node2[NODE_TYPE] === DOC;
+    var isMap = (node2) => !!node2 && typeof node2 === "object" && node2[NODE_TYPE] === MAP;
+    var isPair = (node2) => !!node2 && typeof node2 === "object" && node2[NODE_TYPE] === PAIR;
+    var isScalar = (node2) => !!node2 && typeof node2 === "object" && node2[NODE_TYPE] === SCALAR;
+    var isSeq = (node2) => !!node2 && typeof node2 === "object" && node2[NODE_TYPE] === SEQ;
+    function isCollection(node2) {
+      if (node2 && typeof node2 === "object")
+        switch (node2[NODE_TYPE]) {
           case MAP:
           case SEQ:
             return true;
         }
       return false;
     }
-    function isNode(node) {
-      if (node && typeof node === "object")
-        switch (node[NODE_TYPE]) {
+    function isNode(node2) {
+      if (node2 && typeof node2 === "object")
+        switch (node2[NODE_TYPE]) {
           case ALIAS:
           case MAP:
           case SCALAR:
@@ -67,7 +67,7 @@ var require_identity = __commonJS({
         }
       return false;
     }
-    var hasAnchor = (node) => (isScalar(node) || isCollection(node)) && !!node.anchor;
+    var hasAnchor = (node2) => (isScalar(node2) || isCollection(node2)) && !!node2.anchor;
     exports2.ALIAS = ALIAS;
     exports2.DOC = DOC;
     exports2.MAP = MAP;
@@ -95,98 +95,98 @@ var require_visit = __commonJS({
     var BREAK = /* @__PURE__ */ Symbol("break visit");
     var SKIP = /* @__PURE__ */ Symbol("skip children");
     var REMOVE = /* @__PURE__ */ Symbol("remove node");
-    function visit(node, visitor) {
+    function visit(node2, visitor) {
       const visitor_ = initVisitor(visitor);
-      if (identity.isDocument(node)) {
-        const cd = visit_(null, node.contents, visitor_, Object.freeze([node]));
+      if (identity.isDocument(node2)) {
+        const cd = visit_(null, node2.contents, visitor_, Object.freeze([node2]));
         if (cd === REMOVE)
-          node.contents = null;
+          node2.contents = null;
       } else
-        visit_(null, node, visitor_, Object.freeze([]));
+        visit_(null, node2, visitor_, Object.freeze([]));
     }
     visit.BREAK = BREAK;
     visit.SKIP = SKIP;
     visit.REMOVE = REMOVE;
-    function visit_(key, node, visitor, path) {
-      const ctrl = callVisitor(key, node, visitor, path);
+    function visit_(key, node2, visitor, path) {
+      const ctrl = callVisitor(key, node2, visitor, path);
       if (identity.isNode(ctrl) || identity.isPair(ctrl)) {
         replaceNode(key, path, ctrl);
         return visit_(key, ctrl, visitor, path);
       }
       if (typeof ctrl !== "symbol") {
-        if (identity.isCollection(node)) {
-          path = Object.freeze(path.concat(node));
-          for (let i = 0; i < node.items.length; ++i) {
-            const ci = visit_(i, node.items[i], visitor, path);
+        if (identity.isCollection(node2)) {
+          path = Object.freeze(path.concat(node2));
+          for (let i = 0; i < node2.items.length; ++i) {
+            const ci = visit_(i, node2.items[i], visitor, path);
             if (typeof ci === "number")
               i = ci - 1;
             else if (ci === BREAK)
               return BREAK;
             else if (ci === REMOVE) {
-              node.items.splice(i, 1);
+              node2.items.splice(i, 1);
               i -= 1;
             }
           }
-        } else if (identity.isPair(node)) {
-          path = Object.freeze(path.concat(node));
-          const ck = visit_("key", node.key, visitor, path);
+        } else if (identity.isPair(node2)) {
+          path = Object.freeze(path.concat(node2));
+          const ck = visit_("key", node2.key, visitor, path);
           if (ck === BREAK)
             return BREAK;
           else if (ck === REMOVE)
-            node.key = null;
-          const cv = visit_("value", node.value, visitor, path);
+            node2.key = null;
+          const cv = visit_("value", node2.value, visitor, path);
           if (cv === BREAK)
             return BREAK;
           else if (cv === REMOVE)
-            node.value = null;
+            node2.value = null;
         }
       }
       return ctrl;
     }
-    async function visitAsync(node, visitor) {
+    async function visitAsync(node2, visitor) {
       const visitor_ = initVisitor(visitor);
-      if (identity.isDocument(node)) {
-        const cd = await visitAsync_(null, node.contents, visitor_, Object.freeze([node]));
+      if (identity.isDocument(node2)) {
+        const cd = await visitAsync_(null, node2.contents, visitor_, Object.freeze([node2]));
         if (cd === REMOVE)
-          node.contents = null;
+          node2.contents = null;
       } else
-        await visitAsync_(null, node, visitor_, Object.freeze([]));
+        await visitAsync_(null, node2, visitor_, Object.freeze([]));
     }
     visitAsync.BREAK = BREAK;
     visitAsync.SKIP = SKIP;
     visitAsync.REMOVE = REMOVE;
-    async function visitAsync_(key, node, visitor, path) {
-      const ctrl = await callVisitor(key, node, visitor, path);
+    async function visitAsync_(key, node2, visitor, path) {
+      const ctrl = await callVisitor(key, node2, visitor, path);
       if (identity.isNode(ctrl) || identity.isPair(ctrl)) {
         replaceNode(key, path, ctrl);
         return visitAsync_(key, ctrl, visitor, path);
       }
       if (typeof ctrl !== "symbol") {
-        if (identity.isCollection(node)) {
-          path = Object.freeze(path.concat(node));
-          for (let i = 0; i < node.items.length; ++i) {
-            const ci = await visitAsync_(i, node.items[i], visitor, path);
+        if (identity.isCollection(node2)) {
+          path = Object.freeze(path.concat(node2));
+          for (let i = 0; i < node2.items.length; ++i) {
+            const ci = await visitAsync_(i, node2.items[i], visitor, path);
             if (typeof ci === "number")
               i = ci - 1;
             else if (ci === BREAK)
               return BREAK;
             else if (ci === REMOVE) {
-              node.items.splice(i, 1);
+              node2.items.splice(i, 1);
               i -= 1;
             }
           }
-        } else if (identity.isPair(node)) {
-          path = Object.freeze(path.concat(node));
-          const ck = await visitAsync_("key", node.key, visitor, path);
+        } else if (identity.isPair(node2)) {
+          path = Object.freeze(path.concat(node2));
+          const ck = await visitAsync_("key", node2.key, visitor, path);
           if (ck === BREAK)
             return BREAK;
           else if (ck === REMOVE)
-            node.key = null;
-          const cv = await visitAsync_("value", node.value, visitor, path);
+            node2.key = null;
+          const cv = await visitAsync_("value", node2.value, visitor, path);
           if (cv === BREAK)
             return BREAK;
           else if (cv === REMOVE)
-            node.value = null;
+            node2.value = null;
         }
       }
       return ctrl;
@@ -209,32 +209,32 @@ var require_visit = __commonJS({
       }
       return visitor;
     }
-    function callVisitor(key, node, visitor, path) {
+    function callVisitor(key, node2, visitor, path) {
       if (typeof visitor === "function")
-        return visitor(key, node, path);
-      if (identity.isMap(node))
-        return visitor.Map?.(key, node, path);
-      if (identity.isSeq(node))
-        return visitor.Seq?.(key, node, path);
-      if (identity.isPair(node))
-        return visitor.Pair?.(key, node, path);
-      if (identity.isScalar(node))
-        return visitor.Scalar?.(key, node, path);
-      if (identity.isAlias(node))
-        return visitor.Alias?.(key, node, path);
+        return visitor(key, node2, path);
+      if (identity.isMap(node2))
+        return visitor.Map?.(key, node2, path);
+      if (identity.isSeq(node2))
+        return visitor.Seq?.(key, node2, path);
+      if (identity.isPair(node2))
+        return visitor.Pair?.(key, node2, path);
+      if (identity.isScalar(node2))
+        return visitor.Scalar?.(key, node2, path);
+      if (identity.isAlias(node2))
+        return visitor.Alias?.(key, node2, path);
       return void 0;
     }
-    function replaceNode(key, path, node) {
+    function replaceNode(key, path, node2) {
       const parent = path[path.length - 1];
       if (identity.isCollection(parent)) {
-        parent.items[key] = node;
+        parent.items[key] = node2;
       } else if (identity.isPair(parent)) {
         if (key === "key")
-          parent.key = node;
+          parent.key = node2;
         else
-          parent.value = node;
+          parent.value = node2;
       } else if (identity.isDocument(parent)) {
-        parent.contents = node;
+        parent.contents = node2;
       } else {
         const pt = identity.isAlias(parent) ? "alias" : "scalar";
         throw new Error(`Cannot replace node with ${pt} parent`);
@@ -394,9 +394,9 @@ var require_directives = __commonJS({
         let tagNames;
         if (doc && tagEntries.length > 0 && identity.isNode(doc.contents)) {
           const tags = {};
-          visit.visit(doc.contents, (_key, node) => {
-            if (identity.isNode(node) && node.tag)
-              tags[node.tag] = true;
+          visit.visit(doc.contents, (_key, node2) => {
+            if (identity.isNode(node2) && node2.tag)
+              tags[node2.tag] = true;
           });
           tagNames = Object.keys(tags);
         } else
@@ -433,9 +433,9 @@ var require_anchors = __commonJS({
     function anchorNames(root) {
       const anchors = /* @__PURE__ */ new Set();
       visit.visit(root, {
-        Value(_key, node) {
-          if (node.anchor)
-            anchors.add(node.anchor);
+        Value(_key, node2) {
+          if (node2.anchor)
+            anchors.add(node2.anchor);
         }
       });
       return anchors;
@@ -639,20 +639,20 @@ var require_Alias = __commonJS({
         } else {
           nodes = [];
           visit.visit(doc, {
-            Node: (_key, node) => {
-              if (identity.isAlias(node) || identity.hasAnchor(node))
-                nodes.push(node);
+            Node: (_key, node2) => {
+              if (identity.isAlias(node2) || identity.hasAnchor(node2))
+                nodes.push(node2);
             }
           });
           if (ctx)
             ctx.aliasResolveCache = nodes;
         }
         let found = void 0;
-        for (const node of nodes) {
-          if (node === this)
+        for (const node2 of nodes) {
+          if (node2 === this)
             break;
-          if (node.anchor === this.source)
-            found = node;
+          if (node2.anchor === this.source)
+            found = node2;
         }
         if (found && ctx) {
           const { anchors: anchors2, doc: doc2, maxAliasCount } = ctx;
@@ -701,22 +701,22 @@ var require_Alias = __commonJS({
         return src;
       }
     };
-    function getAliasCount(doc, node, anchors2) {
-      if (identity.isAlias(node)) {
-        const source = node.resolve(doc);
+    function getAliasCount(doc, node2, anchors2) {
+      if (identity.isAlias(node2)) {
+        const source = node2.resolve(doc);
         const anchor = anchors2 && source && anchors2.get(source);
         return anchor ? anchor.count * anchor.aliasCount : 0;
-      } else if (identity.isCollection(node)) {
+      } else if (identity.isCollection(node2)) {
         let count = 0;
-        for (const item of node.items) {
+        for (const item of node2.items) {
           const c = getAliasCount(doc, item, anchors2);
           if (c > count)
             count = c;
         }
         return count;
-      } else if (identity.isPair(node)) {
-        const kc = getAliasCount(doc, node.key, anchors2);
-        const vc = getAliasCount(doc, node.value, anchors2);
+      } else if (identity.isPair(node2)) {
+        const kc = getAliasCount(doc, node2.key, anchors2);
+        const vc = getAliasCount(doc, node2.value, anchors2);
         return Math.max(kc, vc);
       }
       return 1;
@@ -806,10 +806,10 @@ var require_createNode = __commonJS({
           value = value.toJSON();
         }
         if (!value || typeof value !== "object") {
-          const node2 = new Scalar.Scalar(value);
+          const node3 = new Scalar.Scalar(value);
           if (ref)
-            ref.node = node2;
-          return node2;
+            ref.node = node3;
+          return node3;
         }
         tagObj = value instanceof Map ? schema[identity.MAP] : Symbol.iterator in Object(value) ? schema[identity.SEQ] : schema[identity.MAP];
       }
@@ -817,14 +817,14 @@ var require_createNode = __commonJS({
         onTagObj(tagObj);
         delete ctx.onTagObj;
       }
-      const node = tagObj?.createNode ? tagObj.createNode(ctx.schema, value, ctx) : typeof tagObj?.nodeClass?.from === "function" ? tagObj.nodeClass.from(ctx.schema, value, ctx) : new Scalar.Scalar(value);
+      const node2 = tagObj?.createNode ? tagObj.createNode(ctx.schema, value, ctx) : typeof tagObj?.nodeClass?.from === "function" ? tagObj.nodeClass.from(ctx.schema, value, ctx) : new Scalar.Scalar(value);
       if (tagName)
-        node.tag = tagName;
+        node2.tag = tagName;
       else if (!tagObj.default)
-        node.tag = tagObj.tag;
+        node2.tag = tagObj.tag;
       if (ref)
-        ref.node = node;
-      return node;
+        ref.node = node2;
+      return node2;
     }
     exports2.createNode = createNode;
   }
@@ -894,10 +894,10 @@ var require_Collection = __commonJS({
           this.add(value);
         else {
           const [key, ...rest] = path;
-          const node = this.get(key, true);
-          if (identity.isCollection(node))
-            node.addIn(rest, value);
-          else if (node === void 0 && this.schema)
+          const node2 = this.get(key, true);
+          if (identity.isCollection(node2))
+            node2.addIn(rest, value);
+          else if (node2 === void 0 && this.schema)
             this.set(key, collectionFromPath(this.schema, rest, value));
           else
             throw new Error(`Expected YAML collection at ${key}. Remaining path: ${rest}`);
@@ -911,9 +911,9 @@ var require_Collection = __commonJS({
         const [key, ...rest] = path;
         if (rest.length === 0)
           return this.delete(key);
-        const node = this.get(key, true);
-        if (identity.isCollection(node))
-          return node.deleteIn(rest);
+        const node2 = this.get(key, true);
+        if (identity.isCollection(node2))
+          return node2.deleteIn(rest);
         else
           throw new Error(`Expected YAML collection at ${key}. Remaining path: ${rest}`);
       }
@@ -924,17 +924,17 @@ var require_Collection = __commonJS({
        */
       getIn(path, keepScalar) {
         const [key, ...rest] = path;
-        const node = this.get(key, true);
+        const node2 = this.get(key, true);
         if (rest.length === 0)
-          return !keepScalar && identity.isScalar(node) ? node.value : node;
+          return !keepScalar && identity.isScalar(node2) ? node2.value : node2;
         else
-          return identity.isCollection(node) ? node.getIn(rest, keepScalar) : void 0;
+          return identity.isCollection(node2) ? node2.getIn(rest, keepScalar) : void 0;
       }
       hasAllNullValues(allowScalar) {
-        return this.items.every((node) => {
-          if (!identity.isPair(node))
+        return this.items.every((node2) => {
+          if (!identity.isPair(node2))
             return false;
-          const n = node.value;
+          const n = node2.value;
           return n == null || allowScalar && identity.isScalar(n) && n.value == null && !n.commentBefore && !n.comment && !n.tag;
         });
       }
@@ -945,8 +945,8 @@ var require_Collection = __commonJS({
         const [key, ...rest] = path;
         if (rest.length === 0)
           return this.has(key);
-        const node = this.get(key, true);
-        return identity.isCollection(node) ? node.hasIn(rest) : false;
+        const node2 = this.get(key, true);
+        return identity.isCollection(node2) ? node2.hasIn(rest) : false;
       }
       /**
        * Sets a value in this collection. For `!!set`, `value` needs to be a
@@ -957,10 +957,10 @@ var require_Collection = __commonJS({
         if (rest.length === 0) {
           this.set(key, value);
         } else {
-          const node = this.get(key, true);
-          if (identity.isCollection(node))
-            node.setIn(rest, value);
-          else if (node === void 0 && this.schema)
+          const node2 = this.get(key, true);
+          if (identity.isCollection(node2))
+            node2.setIn(rest, value);
+          else if (node2 === void 0 && this.schema)
             this.set(key, collectionFromPath(this.schema, rest, value));
           else
             throw new Error(`Expected YAML collection at ${key}. Remaining path: ${rest}`);
@@ -1486,16 +1486,16 @@ var require_stringify = __commonJS({
       }
       return tagObj;
     }
-    function stringifyProps(node, tagObj, { anchors: anchors$1, doc }) {
+    function stringifyProps(node2, tagObj, { anchors: anchors$1, doc }) {
       if (!doc.directives)
         return "";
       const props = [];
-      const anchor = (identity.isScalar(node) || identity.isCollection(node)) && node.anchor;
+      const anchor = (identity.isScalar(node2) || identity.isCollection(node2)) && node2.anchor;
       if (anchor && anchors.anchorIsValid(anchor)) {
         anchors$1.add(anchor);
         props.push(`&${anchor}`);
       }
-      const tag = node.tag ?? (tagObj.default ? null : tagObj.tag);
+      const tag = node2.tag ?? (tagObj.default ? null : tagObj.tag);
       if (tag)
         props.push(doc.directives.tagString(tag));
       return props.join(" ");
@@ -1517,15 +1517,15 @@ var require_stringify = __commonJS({
         }
       }
       let tagObj = void 0;
-      const node = identity.isNode(item) ? item : ctx.doc.createNode(item, { onTagObj: (o) => tagObj = o });
-      tagObj ?? (tagObj = getTagObject(ctx.doc.schema.tags, node));
-      const props = stringifyProps(node, tagObj, ctx);
+      const node2 = identity.isNode(item) ? item : ctx.doc.createNode(item, { onTagObj: (o) => tagObj = o });
+      tagObj ?? (tagObj = getTagObject(ctx.doc.schema.tags, node2));
+      const props = stringifyProps(node2, tagObj, ctx);
       if (props.length > 0)
         ctx.indentAtStart = (ctx.indentAtStart ?? 0) + props.length + 1;
-      const str = typeof tagObj.stringify === "function" ? tagObj.stringify(node, ctx, onComment, onChompKeep) : identity.isScalar(node) ? stringifyString.stringifyString(node, ctx, onComment, onChompKeep) : node.toString(ctx, onComment, onChompKeep);
+      const str = typeof tagObj.stringify === "function" ? tagObj.stringify(node2, ctx, onComment, onChompKeep) : identity.isScalar(node2) ? stringifyString.stringifyString(node2, ctx, onComment, onChompKeep) : node2.toString(ctx, onComment, onChompKeep);
       if (!props)
         return str;
-      return identity.isScalar(node) || str[0] === "{" || str[0] === "[" ? `${props} ${str}` : `${props}
+      return identity.isScalar(node2) || str[0] === "{" || str[0] === "[" ? `${props} ${str}` : `${props}
 ${ctx.indent}${str}`;
     }
     exports2.createStringifyContext = createStringifyContext;
@@ -1792,8 +1792,8 @@ var require_addPairToJSMap = __commonJS({
       if (identity.isNode(key) && ctx?.doc) {
         const strCtx = stringify.createStringifyContext(ctx.doc, {});
         strCtx.anchors = /* @__PURE__ */ new Set();
-        for (const node of ctx.anchors.keys())
-          strCtx.anchors.add(node.anchor);
+        for (const node2 of ctx.anchors.keys())
+          strCtx.anchors.add(node2.anchor);
         strCtx.inFlow = true;
         strCtx.inStringifyKey = true;
         const strKey = key.toString(strCtx);
@@ -2102,8 +2102,8 @@ var require_YAMLMap = __commonJS({
       }
       get(key, keepScalar) {
         const it = findPair(this.items, key);
-        const node = it?.value;
-        return (!keepScalar && identity.isScalar(node) ? node.value : node) ?? void 0;
+        const node2 = it?.value;
+        return (!keepScalar && identity.isScalar(node2) ? node2.value : node2) ?? void 0;
       }
       has(key) {
         return !!findPair(this.items, key);
@@ -2416,9 +2416,9 @@ var require_float = __commonJS({
       format: "EXP",
       test: /^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$/,
       resolve: (str) => parseFloat(str),
-      stringify(node) {
-        const num = Number(node.value);
-        return isFinite(num) ? num.toExponential() : stringifyNumber.stringifyNumber(node);
+      stringify(node2) {
+        const num = Number(node2.value);
+        return isFinite(num) ? num.toExponential() : stringifyNumber.stringifyNumber(node2);
       }
     };
     var float = {
@@ -2427,11 +2427,11 @@ var require_float = __commonJS({
       tag: "tag:yaml.org,2002:float",
       test: /^[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)$/,
       resolve(str) {
-        const node = new Scalar.Scalar(parseFloat(str));
+        const node2 = new Scalar.Scalar(parseFloat(str));
         const dot = str.indexOf(".");
         if (dot !== -1 && str[str.length - 1] === "0")
-          node.minFractionDigits = str.length - dot - 1;
-        return node;
+          node2.minFractionDigits = str.length - dot - 1;
+        return node2;
       },
       stringify: stringifyNumber.stringifyNumber
     };
@@ -2448,11 +2448,11 @@ var require_int = __commonJS({
     var stringifyNumber = require_stringifyNumber();
     var intIdentify = (value) => typeof value === "bigint" || Number.isInteger(value);
     var intResolve = (str, offset, radix, { intAsBigInt }) => intAsBigInt ? BigInt(str) : parseInt(str.substring(offset), radix);
-    function intStringify(node, radix, prefix) {
-      const { value } = node;
+    function intStringify(node2, radix, prefix) {
+      const { value } = node2;
       if (intIdentify(value) && value >= 0)
         return prefix + value.toString(radix);
-      return stringifyNumber.stringifyNumber(node);
+      return stringifyNumber.stringifyNumber(node2);
     }
     var intOct = {
       identify: (value) => intIdentify(value) && value >= 0,
@@ -2461,7 +2461,7 @@ var require_int = __commonJS({
       format: "OCT",
       test: /^0o[0-7]+$/,
       resolve: (str, _onError, opt) => intResolve(str, 2, 8, opt),
-      stringify: (node) => intStringify(node, 8, "0o")
+      stringify: (node2) => intStringify(node2, 8, "0o")
     };
     var int = {
       identify: intIdentify,
@@ -2478,7 +2478,7 @@ var require_int = __commonJS({
       format: "HEX",
       test: /^0x[0-9a-fA-F]+$/,
       resolve: (str, _onError, opt) => intResolve(str, 2, 16, opt),
-      stringify: (node) => intStringify(node, 16, "0x")
+      stringify: (node2) => intStringify(node2, 16, "0x")
     };
     exports2.int = int;
     exports2.intHex = intHex;
@@ -2856,9 +2856,9 @@ var require_float2 = __commonJS({
       format: "EXP",
       test: /^[-+]?(?:[0-9][0-9_]*)?(?:\.[0-9_]*)?[eE][-+]?[0-9]+$/,
       resolve: (str) => parseFloat(str.replace(/_/g, "")),
-      stringify(node) {
-        const num = Number(node.value);
-        return isFinite(num) ? num.toExponential() : stringifyNumber.stringifyNumber(node);
+      stringify(node2) {
+        const num = Number(node2.value);
+        return isFinite(num) ? num.toExponential() : stringifyNumber.stringifyNumber(node2);
       }
     };
     var float = {
@@ -2867,14 +2867,14 @@ var require_float2 = __commonJS({
       tag: "tag:yaml.org,2002:float",
       test: /^[-+]?(?:[0-9][0-9_]*)?\.[0-9_]*$/,
       resolve(str) {
-        const node = new Scalar.Scalar(parseFloat(str.replace(/_/g, "")));
+        const node2 = new Scalar.Scalar(parseFloat(str.replace(/_/g, "")));
         const dot = str.indexOf(".");
         if (dot !== -1) {
           const f = str.substring(dot + 1).replace(/_/g, "");
           if (f[f.length - 1] === "0")
-            node.minFractionDigits = f.length;
+            node2.minFractionDigits = f.length;
         }
-        return node;
+        return node2;
       },
       stringify: stringifyNumber.stringifyNumber
     };
@@ -2913,13 +2913,13 @@ var require_int2 = __commonJS({
       const n = parseInt(str, radix);
       return sign === "-" ? -1 * n : n;
     }
-    function intStringify(node, radix, prefix) {
-      const { value } = node;
+    function intStringify(node2, radix, prefix) {
+      const { value } = node2;
       if (intIdentify(value)) {
         const str = value.toString(radix);
         return value < 0 ? "-" + prefix + str.substr(1) : prefix + str;
       }
-      return stringifyNumber.stringifyNumber(node);
+      return stringifyNumber.stringifyNumber(node2);
     }
     var intBin = {
       identify: intIdentify,
@@ -2928,7 +2928,7 @@ var require_int2 = __commonJS({
       format: "BIN",
       test: /^[-+]?0b[0-1_]+$/,
       resolve: (str, _onError, opt) => intResolve(str, 2, 2, opt),
-      stringify: (node) => intStringify(node, 2, "0b")
+      stringify: (node2) => intStringify(node2, 2, "0b")
     };
     var intOct = {
       identify: intIdentify,
@@ -2937,7 +2937,7 @@ var require_int2 = __commonJS({
       format: "OCT",
       test: /^[-+]?0[0-7_]+$/,
       resolve: (str, _onError, opt) => intResolve(str, 1, 8, opt),
-      stringify: (node) => intStringify(node, 8, "0")
+      stringify: (node2) => intStringify(node2, 8, "0")
     };
     var int = {
       identify: intIdentify,
@@ -2954,7 +2954,7 @@ var require_int2 = __commonJS({
       format: "HEX",
       test: /^[-+]?0x[0-9a-fA-F_]+$/,
       resolve: (str, _onError, opt) => intResolve(str, 2, 16, opt),
-      stringify: (node) => intStringify(node, 16, "0x")
+      stringify: (node2) => intStringify(node2, 16, "0x")
     };
     exports2.int = int;
     exports2.intBin = intBin;
@@ -3064,13 +3064,13 @@ var require_timestamp = __commonJS({
       const res = parts.replace(/_/g, "").split(":").reduce((res2, p) => res2 * num(60) + num(p), num(0));
       return sign === "-" ? num(-1) * res : res;
     }
-    function stringifySexagesimal(node) {
-      let { value } = node;
+    function stringifySexagesimal(node2) {
+      let { value } = node2;
       let num = (n) => n;
       if (typeof value === "bigint")
         num = (n) => BigInt(n);
       else if (isNaN(value) || !isFinite(value))
-        return stringifyNumber.stringifyNumber(node);
+        return stringifyNumber.stringifyNumber(node2);
       let sign = "";
       if (value < 0) {
         sign = "-";
@@ -3481,13 +3481,13 @@ var require_Document = __commonJS({
        * `name` will be used as a prefix for a new unique anchor.
        * If `name` is undefined, the generated anchor will use 'a' as a prefix.
        */
-      createAlias(node, name) {
-        if (!node.anchor) {
+      createAlias(node2, name) {
+        if (!node2.anchor) {
           const prev = anchors.anchorNames(this);
-          node.anchor = // eslint-disable-next-line @typescript-eslint/prefer-nullish-coalescing
+          node2.anchor = // eslint-disable-next-line @typescript-eslint/prefer-nullish-coalescing
           !name || prev.has(name) ? anchors.findNewAnchor(name || "a", prev) : name;
         }
-        return new Alias.Alias(node.anchor);
+        return new Alias.Alias(node2.anchor);
       }
       createNode(value, replacer, options) {
         let _replacer = void 0;
@@ -3519,11 +3519,11 @@ var require_Document = __commonJS({
           schema: this.schema,
           sourceObjects
         };
-        const node = createNode.createNode(value, tag, ctx);
-        if (flow && identity.isCollection(node))
-          node.flow = true;
+        const node2 = createNode.createNode(value, tag, ctx);
+        if (flow && identity.isCollection(node2))
+          node2.flow = true;
         setAnchors();
-        return node;
+        return node2;
       }
       /**
        * Convert a key and a value into a `Pair` using the current schema,
@@ -4120,11 +4120,11 @@ var require_resolve_block_seq = __commonJS({
             continue;
           }
         }
-        const node = value ? composeNode(ctx, value, props, onError) : composeEmptyNode(ctx, props.end, start, null, props, onError);
+        const node2 = value ? composeNode(ctx, value, props, onError) : composeEmptyNode(ctx, props.end, start, null, props, onError);
         if (ctx.schema.compat)
           utilFlowIndentCheck.flowIndentCheck(bs.indent, value, onError);
-        offset = node.range[2];
-        seq.items.push(node);
+        offset = node2.range[2];
+        seq.items.push(node2);
       }
       seq.range = [bs.offset, offset, commentEnd ?? offset];
       return seq;
@@ -4424,12 +4424,12 @@ var require_compose_collection = __commonJS({
       }
       const coll = resolveCollection(CN, ctx, token, onError, tagName, tag);
       const res = tag.resolve?.(coll, (msg) => onError(tagToken, "TAG_RESOLVE_FAILED", msg), ctx.options) ?? coll;
-      const node = identity.isNode(res) ? res : new Scalar.Scalar(res);
-      node.range = coll.range;
-      node.tag = tagName;
+      const node2 = identity.isNode(res) ? res : new Scalar.Scalar(res);
+      node2.range = coll.range;
+      node2.tag = tagName;
       if (tag?.format)
-        node.format = tag.format;
-      return node;
+        node2.format = tag.format;
+      return node2;
     }
     exports2.composeCollection = composeCollection;
   }
@@ -4964,11 +4964,11 @@ var require_compose_node = __commonJS({
     function composeNode(ctx, token, props, onError) {
       const atKey = ctx.atKey;
       const { spaceBefore, comment, anchor, tag } = props;
-      let node;
+      let node2;
       let isSrcToken = true;
       switch (token.type) {
         case "alias":
-          node = composeAlias(ctx, token, onError);
+          node2 = composeAlias(ctx, token, onError);
           if (anchor || tag)
             onError(token, "ALIAS_PROPS", "An alias node must not specify any properties");
           break;
@@ -4976,17 +4976,17 @@ var require_compose_node = __commonJS({
         case "single-quoted-scalar":
         case "double-quoted-scalar":
         case "block-scalar":
-          node = composeScalar.composeScalar(ctx, token, tag, onError);
+          node2 = composeScalar.composeScalar(ctx, token, tag, onError);
           if (anchor)
-            node.anchor = anchor.source.substring(1);
+            node2.anchor = anchor.source.substring(1);
           break;
         case "block-map":
         case "block-seq":
         case "flow-collection":
           try {
-            node = composeCollection.composeCollection(CN, ctx, token, props, onError);
+            node2 = composeCollection.composeCollection(CN, ctx, token, props, onError);
             if (anchor)
-              node.anchor = anchor.source.substring(1);
+              node2.anchor = anchor.source.substring(1);
           } catch (error) {
             const message = error instanceof Error ? error.message : String(error);
             onError(token, "RESOURCE_EXHAUSTION", message);
@@ -4998,24 +4998,24 @@ var require_compose_node = __commonJS({
           isSrcToken = false;
         }
       }
-      node ?? (node = composeEmptyNode(ctx, token.offset, void 0, null, props, onError));
-      if (anchor && node.anchor === "")
+      node2 ?? (node2 = composeEmptyNode(ctx, token.offset, void 0, null, props, onError));
+      if (anchor && node2.anchor === "")
         onError(anchor, "BAD_ALIAS", "Anchor cannot be an empty string");
-      if (atKey && ctx.options.stringKeys && (!identity.isScalar(node) || typeof node.value !== "string" || node.tag && node.tag !== "tag:yaml.org,2002:str")) {
+      if (atKey && ctx.options.stringKeys && (!identity.isScalar(node2) || typeof node2.value !== "string" || node2.tag && node2.tag !== "tag:yaml.org,2002:str")) {
         const msg = "With stringKeys, all keys must be strings";
         onError(tag ?? token, "NON_STRING_KEY", msg);
       }
       if (spaceBefore)
-        node.spaceBefore = true;
+        node2.spaceBefore = true;
       if (comment) {
         if (token.type === "scalar" && token.source === "")
-          node.comment = comment;
+          node2.comment = comment;
         else
-          node.commentBefore = comment;
+          node2.commentBefore = comment;
       }
       if (ctx.options.keepSourceTokens && isSrcToken)
-        node.srcToken = token;
-      return node;
+        node2.srcToken = token;
+      return node2;
     }
     function composeEmptyNode(ctx, offset, before, pos, { spaceBefore, comment, anchor, tag, end }, onError) {
       const token = {
@@ -5024,19 +5024,19 @@ var require_compose_node = __commonJS({
         indent: -1,
         source: ""
       };
-      const node = composeScalar.composeScalar(ctx, token, tag, onError);
+      const node2 = composeScalar.composeScalar(ctx, token, tag, onError);
       if (anchor) {
-        node.anchor = anchor.source.substring(1);
-        if (node.anchor === "")
+        node2.anchor = anchor.source.substring(1);
+        if (node2.anchor === "")
           onError(anchor, "BAD_ALIAS", "Anchor cannot be an empty string");
       }
       if (spaceBefore)
-        node.spaceBefore = true;
+        node2.spaceBefore = true;
       if (comment) {
-        node.comment = comment;
-        node.range[2] = end;
+        node2.comment = comment;
+        node2.range[2] = end;
       }
-      return node;
+      return node2;
     }
     function composeAlias({ options }, { offset, source, end }, onError) {
       const alias = new Alias.Alias(source.substring(1));
@@ -7361,8 +7361,8 @@ var require_dist = __commonJS({
 });
 
 // pipeline/main.ts
-var import_node_fs6 = require("node:fs");
-var import_node_path6 = require("node:path");
+var import_node_fs8 = require("node:fs");
+var import_node_path8 = require("node:path");
 
 // pipeline/run.ts
 var import_node_child_process = require("node:child_process");
@@ -7447,6 +7447,43 @@ var import_node_fs2 = require("node:fs");
 var import_node_os = require("node:os");
 var import_node_path2 = require("node:path");
 var import_yaml2 = __toESM(require_dist());
+
+// pipeline/history.ts
+var ORDERS = ["ahead", "identical", "behind", "diverged"];
+var mayBecomeLatest = (order) => order === "ahead" || order === "identical";
+var isOvertaken = (order) => order === "behind";
+var COMMIT = /^[0-9a-f]{40}$/;
+function historyOf(run2, api) {
+  if (api === void 0) {
+    return async (base, head) => {
+      if (base === head) return "identical";
+      const has = async (older, newer) => (await run2("git", ["merge-base", "--is-ancestor", older, newer])).code;
+      const [ahead, behind] = [await has(base, head), await has(head, base)];
+      if (ahead === 0) return "ahead";
+      if (behind === 0) return "behind";
+      return ahead === 1 && behind === 1 ? "diverged" : "unknown";
+    };
+  }
+  return async (base, head) => {
+    const path = `/repos/${api.repository}/compare/${base}...${head}`;
+    const headers = { accept: "application/vnd.github+json", authorization: `Bearer ${api.token}` };
+    let reason = "";
+    for (let tried = 0; tried < 3; tried++) {
+      if (tried > 0) await new Promise((done) => setTimeout(done, 1e3 * tried));
+      try {
+        const answer = await fetch(api.url + path, { headers, signal: AbortSignal.timeout(1e4) });
+        if (answer.status === 404) return "diverged";
+        const { status } = answer.ok ? await answer.json() : {};
+        const order = ORDERS.find((each) => each === status);
+        if (order !== void 0) return order;
+        reason = `status ${answer.status}`;
+      } catch (error) {
+        reason = String(error);
+      }
+    }
+    throw new PipelineError(`GitHub cannot be asked which of two commits is newer (${reason}): run the job again`);
+  };
+}
 
 // pipeline/layout.ts
 var import_node_crypto = require("node:crypto");
@@ -7537,10 +7574,17 @@ function healthcheckOf(settings) {
 }
 
 // pipeline/deploy.ts
+var isGreen = (outcome) => outcome === "deployed" || outcome === "superseded";
 async function deploy(commands) {
   const previous = await commands.current();
   const end = (outcome, words) => ({ outcome, previous, words });
   const cancelled = () => end("cancelled", "The deploy was stopped; the next one repairs what is left.");
+  if (previous !== void 0 && await commands.overtakenBy(previous)) {
+    return end(
+      "superseded",
+      `A later run was faster: what runs has this commit in its history, and nothing was touched. Going back is a rollback.`
+    );
+  }
   const up = await commands.up();
   if (commands.cancelled()) return cancelled();
   if (up && await commands.smoke()) return end("deployed", "The new release has the traffic and answers.");
@@ -7588,7 +7632,7 @@ function backendOf(directory) {
   if (!(0, import_node_fs2.existsSync)(file)) return void 0;
   return (0, import_yaml2.parse)((0, import_node_fs2.readFileSync)(file, "utf8"))?.backend?.url;
 }
-function commandsOf(target2, run2, cancelled) {
+function commandsOf(target2, run2, cancelled, history2 = () => Promise.resolve("unknown"), revisionOf = () => Promise.resolve(void 0)) {
   const { directory, stack, ref, settings } = target2;
   const options = { cwd: directory, show: true };
   const make = async (verb, ...more) => (await run2("make", [verb, `STACK=${stack}`, ...more], options)).code === 0;
@@ -7605,12 +7649,23 @@ function commandsOf(target2, run2, cancelled) {
     if (code !== 0) return void 0;
     const { image: image2, release: release2 } = JSON.parse(stdout);
     if (typeof image2 !== "string") return void 0;
-    return { image: image2, release: typeof release2?.id === "string" ? release2.id : image2 };
+    const [id, commit2] = ["id", "commit"].map((name) => release2?.[name]);
+    return {
+      image: image2,
+      release: typeof id === "string" ? id : image2,
+      commit: typeof commit2 === "string" && COMMIT.test(commit2) ? commit2 : void 0
+    };
   };
+  const named = settings.map((setting) => /^[^=]+:commit=([0-9a-f]{40})$/.exec(setting)?.[1]).find(Boolean);
   let wanted;
   return {
     current,
     cancelled,
+    async overtakenBy(running) {
+      if (ref === void 0) return false;
+      const [base, head] = [running.commit ?? await revisionOf(running.image), named ?? await revisionOf(ref)];
+      return base !== void 0 && head !== void 0 && isOvertaken(await history2(base, head));
+    },
     async up() {
       await setAll();
       const done = await make("up");
@@ -7642,11 +7697,6 @@ async function withAccess(env, credentials2, run2, work) {
   const directory = (0, import_node_fs2.mkdtempSync)((0, import_node_path2.join)((0, import_node_os.tmpdir)(), "deploy-"));
   let agent;
   try {
-    if (credentials2 !== void 0) {
-      process.env["DOCKER_CONFIG"] = directory;
-      const args = ["login", "--username", credentials2.user, "--password-stdin", credentials2.registry];
-      await output(run2, "docker", args, { input: credentials2.token });
-    }
     const key = env["DOCKER_HOST_KEY"];
     if (key) {
       const said = await output(run2, "ssh-agent", ["-s"]);
@@ -7655,7 +7705,15 @@ async function withAccess(env, credentials2, run2, work) {
       process.env["SSH_AUTH_SOCK"] = value("SSH_AUTH_SOCK");
       await output(run2, "ssh-add", ["-q", "-"], { input: `${key.trim()}
 ` });
-      trust(env["DOCKER_HOST_KNOWN_HOSTS"] ?? "");
+    }
+    const hosts = env["DOCKER_HOST_KNOWN_HOSTS"];
+    if (hosts) trust(hosts, directory);
+    if (credentials2 !== void 0) {
+      const { ref, user, token } = credentials2;
+      process.env["DOCKER_CONFIG"] = directory;
+      const login = ["login", "--username", user, "--password-stdin", ref.split("/")[0] ?? ""];
+      await output(run2, "docker", login, { input: token });
+      await output(run2, "docker", ["pull", "--quiet", ref]);
     }
     return await work();
   } finally {
@@ -7663,14 +7721,40 @@ async function withAccess(env, credentials2, run2, work) {
     (0, import_node_fs2.rmSync)(directory, { recursive: true, force: true });
   }
 }
-function trust(hosts) {
-  const directory = (0, import_node_path2.join)((0, import_node_os.homedir)(), ".ssh");
-  const file = (0, import_node_path2.join)(directory, "known_hosts");
-  (0, import_node_fs2.mkdirSync)(directory, { recursive: true, mode: 448 });
-  const known = (0, import_node_fs2.existsSync)(file) ? (0, import_node_fs2.readFileSync)(file, "utf8") : "";
-  const missing = hosts.split("\n").filter((line) => line.trim() !== "" && !known.includes(line.trim()));
-  if (missing.length > 0) (0, import_node_fs2.appendFileSync)(file, `${missing.join("\n")}
-`, { mode: 384 });
+function trust(hosts, directory) {
+  const [known, bin] = [(0, import_node_path2.join)(directory, "known_hosts"), (0, import_node_path2.join)(directory, "bin")];
+  const path = process.env["PATH"] ?? "";
+  (0, import_node_fs2.writeFileSync)(known, `${hosts.trim()}
+`);
+  (0, import_node_fs2.mkdirSync)(bin);
+  const settings = {
+    BatchMode: "yes",
+    StrictHostKeyChecking: "yes",
+    UserKnownHostsFile: known,
+    GlobalKnownHostsFile: known,
+    ControlMaster: "auto",
+    ControlPath: (0, import_node_path2.join)(directory, "%C"),
+    // After the last request; then it ends by itself.
+    ControlPersist: "20"
+  };
+  const options = Object.entries(settings).map(([name, value]) => `-o ${name}=${value}`);
+  const script = `#!/bin/sh
+PATH='${path.replaceAll("'", "'\\''")}' exec ssh ${options.join(" ")} "$@"
+`;
+  (0, import_node_fs2.writeFileSync)((0, import_node_path2.join)(bin, "ssh"), script, { mode: 448 });
+  process.env["PATH"] = `${bin}:${path}`;
+}
+var STORE = /^(AWS|AZURE|ARM|GOOGLE)_[A-Z0-9_]+$/;
+function storeKeysOf(text2) {
+  const lines2 = text2.split("\n").filter((line) => line.trim() !== "");
+  const pairs = lines2.map((line, index) => {
+    const [, name = "", value = ""] = /^\s*(\w+)=(.+?)\s*$/.exec(line) ?? [];
+    if (STORE.test(name)) return [name, value];
+    throw new PipelineError(
+      `PULUMI_BACKEND_KEYS, line ${index + 1}: must be NAME=value with a name of AWS_, AZURE_, ARM_ or GOOGLE_`
+    );
+  });
+  return Object.fromEntries(pairs);
 }
 function placeCertificate(directory, path, env) {
   const { TLS_CERTIFICATE: certificate, TLS_KEY: key } = env;
@@ -7788,24 +7872,48 @@ function reportOf({ blocking, ignored, passed }, title) {
     ...passed.length === 0 ? [] : [`${passed.length} more below the severities that count, or without a fix.`]
   ].join("\n");
 }
+var SILENT = [".trivyignore", "trivy.yaml", "trivy-secret.yaml"];
+var ABOUT_THE_DATABASE = /^TRIVY_(CACHE_DIR|SKIP_\w*UPDATE|\w*REPOSITORY|USERNAME|PASSWORD|REGISTRY_TOKEN|INSECURE|TIMEOUT)$/;
+function refuseComments(report, sources) {
+  const { Results: results = [] } = JSON.parse(report);
+  const places = results.filter((result) => result.Class === "config" && (0, import_node_fs3.existsSync)((0, import_node_path3.join)(sources, result.Target))).flatMap(
+    ({ Target: file }) => (0, import_node_fs3.readFileSync)((0, import_node_path3.join)(sources, file), "utf8").split("\n").flatMap((line, index) => /\b(trivy|tfsec):ignore\b/.test(line) ? [`${file}:${index + 1}`] : [])
+  );
+  if (places.length > 0) {
+    throw new PipelineError(
+      `A comment hides findings without a reason and an end: use .trivyignore.yaml
+${places.map((place) => `  - ${place}`).join("\n")}`
+    );
+  }
+}
 var STOLEN = ["0.69.4", "0.69.5", "0.69.6"];
 async function scan(spec, run2) {
   const digest = digestOf(spec.layout);
   if (spec.digest !== void 0) assertSame("The image to be scanned", digest, spec.digest);
-  if ((0, import_node_fs3.existsSync)((0, import_node_path3.join)(spec.sources ?? ".", ".trivyignore"))) {
-    throw new PipelineError(".trivyignore has no place for a reason: use .trivyignore.yaml");
+  const hidden = SILENT.filter((file) => [spec.sources ?? ".", "."].some((at) => (0, import_node_fs3.existsSync)((0, import_node_path3.join)(at, file))));
+  if (hidden.length > 0) {
+    const verb = hidden.length === 1 ? "hides" : "hide";
+    throw new PipelineError(`${hidden.join(", ")} ${verb} findings without a reason and an end: use .trivyignore.yaml`);
   }
   const exceptions = (0, import_node_fs3.existsSync)(spec.exceptions) ? exceptionsOf((0, import_node_fs3.readFileSync)(spec.exceptions, "utf8"), spec.today) : [];
   await requireTrivy(run2);
   (0, import_node_fs3.mkdirSync)(spec.reports, { recursive: true });
-  const nothing = (0, import_node_path3.join)(spec.reports, "no-exceptions");
+  const [nothing, none] = [(0, import_node_path3.join)(spec.reports, "no-exceptions"), (0, import_node_path3.join)(spec.reports, "no-settings.yaml")];
   (0, import_node_fs3.writeFileSync)(nothing, "");
-  const common = ["--format", "json", "--exit-code", "0", "--ignorefile", nothing, "--quiet"];
+  (0, import_node_fs3.writeFileSync)(none, "{}\n");
+  const common = ["--format", "json", "--exit-code", "0", "--quiet", "--ignorefile", nothing];
+  const own = ["--config", none, "--secret-config", none];
+  const foreign = Object.keys(process.env).filter(
+    (name) => name.startsWith("TRIVY_") && !ABOUT_THE_DATABASE.test(name)
+  );
+  const env = Object.fromEntries(foreign.map((name) => [name, void 0]));
   const trivy = async (name, args) => {
     const file = (0, import_node_path3.join)(spec.reports, `${name}.json`);
-    const { code, stderr } = await run2("trivy", [...args, ...common, "--output", file]);
+    const { code, stderr } = await run2("trivy", [...args, ...common, ...own, "--output", file], { env });
     if (code !== 0) throw new PipelineError(explain(stderr));
-    return findingsOf((0, import_node_fs3.readFileSync)(file, "utf8"));
+    const report = (0, import_node_fs3.readFileSync)(file, "utf8");
+    if (name === "sources") refuseComments(report, spec.sources ?? ".");
+    return findingsOf(report);
   };
   const scanners = spec.offline ? "secret,misconfig" : "vuln,secret,misconfig";
   const offline = spec.offline ? ["--offline-scan", "--skip-check-update"] : [];
@@ -7853,11 +7961,79 @@ ${words}` : `Trivy failed, so nothing passes:
 ${words}`;
 }
 
-// pipeline/publish.ts
+// pipeline/node.ts
+var import_node_crypto2 = require("node:crypto");
 var import_node_fs4 = require("node:fs");
-var import_node_os2 = require("node:os");
 var import_node_path4 = require("node:path");
-async function publish(spec, descends, run2) {
+var isPlaceholder = (script) => script.split(/&&|;|\|\|/).every((part) => /^\s*(echo\b.*|true|:|exit( 0)?)?\s*$/.test(part));
+function nodeFaults({ directory, scripts, postgres }) {
+  const file = (0, import_node_path4.join)(directory, "package.json");
+  if (!(0, import_node_fs4.existsSync)(file)) return [`there is no ${file}: say where the project is (working-directory)`];
+  const { scripts: own = {} } = JSON.parse((0, import_node_fs4.readFileSync)(file, "utf8"));
+  const locked = ["package-lock.json", "npm-shrinkwrap.json"].some((name) => (0, import_node_fs4.existsSync)((0, import_node_path4.join)(directory, name)));
+  return [
+    ...locked ? [] : [`${directory} has no package-lock.json: what is tested must be what is installed (npm install)`],
+    ...postgres === void 0 || /^[\w.\-/:]+@sha256:[0-9a-f]{64}$/.test(postgres) ? [] : [`postgres: "${postgres}" is not name@sha256:\u2026: a tag may be another image tomorrow`],
+    ...scripts.length === 0 ? ["no script is named: nothing would be looked at"] : [],
+    ...scripts.flatMap((name) => {
+      const script = own[name];
+      if (script === void 0) {
+        return [`${file} has no script "${name}"; it has ${Object.keys(own).join(", ") || "none"}`];
+      }
+      return isPlaceholder(script) ? [`the script "${name}" is a placeholder: ${script}`] : [];
+    })
+  ];
+}
+async function checkNode(project, run2) {
+  const faults = nodeFaults(project);
+  if (faults.length > 0) throw new PipelineError(faults.join("\n"));
+  const options = { cwd: project.directory, show: true };
+  const install = await run2("npm", ["ci", "--no-audit", "--no-fund"], options);
+  if (install.code !== 0) throw new PipelineError("npm ci failed: package.json and its lock file must agree");
+  return withPostgres(project.postgres, run2, async (env) => {
+    const checked = [];
+    for (const script of project.scripts) {
+      const start = Date.now();
+      const { code } = await run2("npm", ["run", script], { ...options, env });
+      if (code !== 0) throw new PipelineError(`npm run ${script} failed with exit code ${code}`);
+      checked.push({ script, seconds: Math.round((Date.now() - start) / 1e3) });
+    }
+    return checked;
+  });
+}
+async function withPostgres(image2, run2, work) {
+  if (image2 === void 0) return work({});
+  const password = (0, import_node_crypto2.randomBytes)(16).toString("hex");
+  const start = ["run", "--detach", "--env", "POSTGRES_PASSWORD", "--publish", "127.0.0.1::5432", image2];
+  const container = (await output(run2, "docker", start, { env: { POSTGRES_PASSWORD: password } })).trim();
+  try {
+    const port = /:(\d+)\s*$/m.exec(await output(run2, "docker", ["port", container, "5432/tcp"]))?.[1] ?? "";
+    const ask = ["exec", container, "pg_isready", "--host", "127.0.0.1", "--username", "postgres"];
+    for (let tried = 0; (await run2("docker", ask)).code !== 0; tried++) {
+      if (tried === 120) {
+        const { stderr, stdout } = await run2("docker", ["logs", "--tail", "20", container]);
+        throw new PipelineError(`The database does not come up:
+${stdout}${stderr}`);
+      }
+      await new Promise((done) => setTimeout(done, 500));
+    }
+    return await work({
+      PGHOST: "127.0.0.1",
+      PGPORT: port,
+      PGUSER: "postgres",
+      PGPASSWORD: password,
+      PGDATABASE: "postgres"
+    });
+  } finally {
+    await run2("docker", ["rm", "--force", "--volumes", container]);
+  }
+}
+
+// pipeline/publish.ts
+var import_node_fs5 = require("node:fs");
+var import_node_os2 = require("node:os");
+var import_node_path5 = require("node:path");
+async function publish(spec, history2, run2) {
   const { image: image2, tag, digest } = spec;
   const held = "layout" in spec.source ? digestOf(spec.source.layout) : spec.source.ref.split("@")[1] ?? "";
   assertSame("The image to be pushed", held, digest);
@@ -7875,7 +8051,7 @@ async function publish(spec, descends, run2) {
       const source = "layout" in spec.source ? `oci:${spec.source.layout}` : `docker://${spec.source.ref}`;
       if (tagged === void 0) assertSame("The pushed image", await at.copy(source, `${image2}:${tag}`), digest);
       assertSame(`${image2}:${tag}`, await at.digestOf(`${image2}:${tag}`) ?? "not there", digest);
-      const reason = spec.latest === "never" ? "not asked for" : await whyNot(spec, at, descends);
+      const reason = spec.latest === "never" ? "not asked for" : await whyNot(spec, at, history2);
       if (reason === void 0) {
         await at.copy(`docker://${image2}@${digest}`, `${image2}:latest`);
         assertSame(`${image2}:latest`, await at.digestOf(`${image2}:latest`) ?? "not there", digest);
@@ -7897,28 +8073,28 @@ function mark(ref, tag, credentials2, run2) {
     assertSame(`${image2}:${tag}`, await at.copy(`docker://${ref}`, `${image2}:${tag}`), digest);
   });
 }
-async function fetchLayout(ref, layout, run2) {
+async function fetchLayout(ref, layout, credentials2, run2) {
   const [image2 = "", digest = ""] = ref.split("@");
-  await withRegistry(void 0, [image2], run2, (at) => at.fetch(ref, layout));
+  await withRegistry(credentials2, [image2], run2, (at) => at.fetch(ref, layout));
   assertSame("The image that was fetched", digestOf(layout), digest);
   return digest;
 }
-async function whyNot({ image: image2, digest }, at, descends) {
+async function whyNot({ image: image2, digest }, at, history2) {
   const current = await at.digestOf(`${image2}:latest`);
   if (current === void 0) return void 0;
   if (current === digest) return void 0;
   const [before, after] = [await at.revisionOf(`${image2}@${current}`), await at.revisionOf(`${image2}@${digest}`)];
   if (before === void 0 || after === void 0 || before === after) return void 0;
-  const answer = await descends(before, after);
-  if (answer === true) return void 0;
-  const why = answer === void 0 ? "nobody could say whether" : "the history of this commit shows that not";
-  return `latest is of commit ${before}; ${why} ${after.slice(0, 12)} comes after it`;
+  const order = await history2(before, after);
+  if (mayBecomeLatest(order)) return void 0;
+  const why = order === "unknown" ? "nobody can say whether" : `it is ${order}: the history does not show that`;
+  return `latest is of commit ${before.slice(0, 12)}; ${why} ${after.slice(0, 12)} comes after it`;
 }
 var ABSENT = /manifest unknown|name unknown|not found|repository name not known|requested access to the resource is denied/i;
 async function withRegistry(credentials2, images, run2, work) {
-  const directory = (0, import_node_fs4.mkdtempSync)((0, import_node_path4.join)((0, import_node_os2.tmpdir)(), "publish-"));
-  const authfile = (0, import_node_path4.join)(directory, "auth.json");
-  const digestfile = (0, import_node_path4.join)(directory, "digest");
+  const directory = (0, import_node_fs5.mkdtempSync)((0, import_node_path5.join)((0, import_node_os2.tmpdir)(), "publish-"));
+  const authfile = (0, import_node_path5.join)(directory, "auth.json");
+  const digestfile = (0, import_node_path5.join)(directory, "digest");
   const local = images.every((image2) => /^(localhost|127\.0\.0\.1)(:\d+)?\//.test(image2));
   const auth = credentials2 === void 0 ? [] : ["--authfile", authfile];
   const one = [...auth, ...local ? ["--tls-verify=false"] : []];
@@ -7926,7 +8102,7 @@ async function withRegistry(credentials2, images, run2, work) {
   try {
     if (credentials2 !== void 0) {
       for (const host of new Set(images.map((image2) => image2.split("/")[0] ?? ""))) {
-        const verify = local ? ["--tls-verify=false"] : [];
+        const verify2 = local ? ["--tls-verify=false"] : [];
         const args = [
           "login",
           "--authfile",
@@ -7934,7 +8110,7 @@ async function withRegistry(credentials2, images, run2, work) {
           "--username",
           credentials2.user,
           "--password-stdin",
-          ...verify,
+          ...verify2,
           host
         ];
         await output(run2, "skopeo", args, { input: credentials2.token });
@@ -7952,60 +8128,103 @@ ${stderr.trim()}`);
         const config = await output(run2, "skopeo", ["inspect", "--config", ...one, `docker://${reference}`]);
         const { config: { Labels: labels } = {} } = JSON.parse(config);
         const revision = labels?.["org.opencontainers.image.revision"];
-        return revision !== void 0 && /^[0-9a-f]{40}$/.test(revision) ? revision : void 0;
+        return revision !== void 0 && COMMIT.test(revision) ? revision : void 0;
       },
       async copy(source, destination) {
         const flags = ["copy", "--quiet", "--preserve-digests", "--digestfile", digestfile, ...two];
         await output(run2, "skopeo", [...flags, source, `docker://${destination}`]);
-        const digest = (0, import_node_fs4.readFileSync)(digestfile, "utf8").trim();
+        const digest = (0, import_node_fs5.readFileSync)(digestfile, "utf8").trim();
         if (!DIGEST.test(digest)) throw new PipelineError(`The registry gave no digest for ${destination}`);
         return digest;
       },
       async fetch(ref, layout) {
-        const verify = local ? ["--src-tls-verify=false"] : [];
-        const flags = ["copy", "--quiet", "--preserve-digests", ...auth, ...verify];
+        const verify2 = local ? ["--src-tls-verify=false"] : [];
+        const flags = ["copy", "--quiet", "--preserve-digests", ...auth, ...verify2];
         await output(run2, "skopeo", [...flags, `docker://${ref}`, `oci:${layout}:fetched`]);
       }
     });
   } finally {
-    (0, import_node_fs4.rmSync)(directory, { recursive: true, force: true });
+    (0, import_node_fs5.rmSync)(directory, { recursive: true, force: true });
   }
-}
-function historyOf(run2, api) {
-  return async (base, head) => {
-    if (api !== void 0) {
-      const answer = await fetch(`${api.url}/repos/${api.repository}/compare/${base}...${head}`, {
-        headers: { accept: "application/vnd.github+json", authorization: `Bearer ${api.token}` }
-      });
-      if (!answer.ok) return void 0;
-      const { status } = await answer.json();
-      return status === "ahead" || status === "identical";
-    }
-    const { code } = await run2("git", ["merge-base", "--is-ancestor", base, head]);
-    return code === 0 ? true : code === 1 ? false : void 0;
-  };
 }
 
 // pipeline/settings.ts
-var import_node_fs5 = require("node:fs");
-var import_node_path5 = require("node:path");
+var import_node_fs6 = require("node:fs");
+var import_node_path6 = require("node:path");
 var import_yaml4 = __toESM(require_dist());
 var SECRETS = [
   "DOCKER_PASSWORD",
   "PULUMI_CONFIG_PASSPHRASE",
   "PULUMI_ACCESS_TOKEN",
+  "PULUMI_BACKEND_KEYS",
   "DOCKER_HOST_KEY",
   "TLS_CERTIFICATE",
   "TLS_KEY"
 ];
-function settingsOf(root) {
+function protectionOf(environment, env) {
+  const given = (name) => env[`${name}_${environment.toUpperCase()}`];
+  const reviewers = given("REVIEWERS")?.split(/[\s,]+/).filter(Boolean);
+  const wait = given("WAIT_MINUTES");
+  const faults = [
+    ...(reviewers ?? []).length > 6 ? ["GitHub takes at most six"] : [],
+    ...(reviewers ?? []).flatMap(
+      (name) => /^[A-Za-z0-9-]+(\/[A-Za-z0-9_-]+)?$/.test(name) ? [] : [`"${name}" is no user and no organisation/team`]
+    ),
+    ...wait === void 0 || /^\d{1,5}$/.test(wait) && Number(wait) <= 43200 ? [] : [`WAIT_MINUTES "${wait}" is no number of minutes up to 43200`]
+  ];
+  if (faults.length > 0) throw new PipelineError(`environment ${environment}: ${faults.join("; ")}`);
+  return { reviewers, waitMinutes: wait === void 0 ? void 0 : Number(wait) };
+}
+async function rulesOf(environment, { reviewers, waitMinutes }, gh) {
+  const { protection_rules: rules = [] } = await gh(`environments/${environment}`) ?? {};
+  const [wait, review] = ["wait_timer", "required_reviewers"].map((type) => rules.find((rule) => rule.type === type));
+  const named = reviewers?.map(async (name) => {
+    const [organisation, team] = name.split("/");
+    const path = team === void 0 ? `/users/${name}` : `/orgs/${organisation ?? ""}/teams/${team}`;
+    const found = await gh(path);
+    if (found === void 0) throw new PipelineError(`GitHub knows no ${name}`);
+    return { type: team === void 0 ? "User" : "Team", id: found.id };
+  });
+  return {
+    wait_timer: waitMinutes ?? wait?.wait_timer ?? 0,
+    prevent_self_review: reviewers === void 0 ? review?.prevent_self_review ?? false : reviewers.length > 0,
+    reviewers: named ? await Promise.all(named) : (review?.reviewers ?? []).map(({ type, reviewer }) => ({ type, id: reviewer.id })),
+    deployment_branch_policy: { protected_branches: false, custom_branch_policies: true }
+  };
+}
+var RELEASE = "release";
+function settingsOf(root, env = process.env) {
+  const user = env["DOCKER_USERNAME"];
   return [
-    ...ENVIRONMENTS.flatMap((environment) => ofEnvironment(root, environment)),
+    ...user ? [{ words: `variable DOCKER_USERNAME = ${user}`, args: ["variable", "set", "DOCKER_USERNAME", "--body", user] }] : [],
+    ...ENVIRONMENTS.flatMap((environment) => ofEnvironment(root, environment, env)),
+    ...guarded(RELEASE, [{ name: "v*.*.*", type: "tag" }], env),
     ...Object.keys(BRANCHES).map(protect)
   ];
 }
-function ofEnvironment(root, environment) {
-  const { config } = (0, import_yaml4.parse)((0, import_node_fs5.readFileSync)((0, import_node_path5.join)(root, `Pulumi.${environment}.yaml`), "utf8"));
+function guarded(environment, refs, env) {
+  const at = `repos/{owner}/{repo}/environments/${environment}`;
+  const protection = protectionOf(environment, env);
+  const { reviewers, waitMinutes } = protection;
+  const told = [
+    ...reviewers === void 0 ? [] : [reviewers.length === 0 ? "no reviewers" : `reviewed by ${reviewers.join(" or ")}`],
+    ...waitMinutes === void 0 ? [] : [`after ${waitMinutes} minutes`]
+  ];
+  return [
+    {
+      words: [`environment ${environment}, for ${refs.map(({ name }) => name).join(" and ")} only`, ...told].join(", "),
+      args: ["api", "--method", "PUT", at, "--input", "-"],
+      input: { ask: (gh) => rulesOf(environment, protection, gh) }
+    },
+    ...refs.map(({ name, type }) => ({
+      words: `environment ${environment}: may be used by ${name}`,
+      args: ["api", "--method", "POST", `${at}/deployment-branch-policies`, "--input", "-"],
+      input: { json: { name, type } }
+    }))
+  ];
+}
+function ofEnvironment(root, environment, env) {
+  const { config } = (0, import_yaml4.parse)((0, import_node_fs6.readFileSync)((0, import_node_path6.join)(root, `Pulumi.${environment}.yaml`), "utf8"));
   const api = config["branchloans:api"];
   const database = config["branchloans:database"];
   const variables = {
@@ -8020,19 +8239,11 @@ function ofEnvironment(root, environment) {
     POSTGRES_USER: database.user,
     POSTGRES_DB: database.name
   };
-  const branches = Object.entries(BRANCHES).flatMap(([branch, to]) => to === environment ? [branch] : []);
-  const at = `repos/{owner}/{repo}/environments/${environment}`;
+  const branches = Object.entries(BRANCHES).flatMap(
+    ([name, to]) => to === environment ? [{ name, type: "branch" }] : []
+  );
   return [
-    {
-      words: `environment ${environment}, for ${branches.join(" and ")} only`,
-      args: ["api", "--method", "PUT", at, "--input", "-"],
-      input: { json: { deployment_branch_policy: { protected_branches: false, custom_branch_policies: true } } }
-    },
-    ...branches.map((name) => ({
-      words: `environment ${environment}: may be used by ${name}`,
-      args: ["api", "--method", "POST", `${at}/deployment-branch-policies`, "--input", "-"],
-      input: { json: { name, type: "branch" } }
-    })),
+    ...guarded(environment, branches, env),
     ...Object.entries(variables).map(([name, value]) => ({
       words: `environment ${environment}: variable ${name} = ${value}`,
       args: ["variable", "set", name, "--env", environment, "--body", String(value)]
@@ -8064,6 +8275,15 @@ function protect(branch) {
 }
 async function repositorySettings(root, apply, run2) {
   const faults = [];
+  const gh = async (path) => {
+    const { code, stdout, stderr } = await run2("gh", [
+      "api",
+      path.startsWith("/") ? path : `repos/{owner}/{repo}/${path}`
+    ]);
+    if (code === 0) return JSON.parse(stdout);
+    if (/HTTP 404/.test(stderr)) return void 0;
+    throw new PipelineError(`gh api ${path} failed: ${stderr.trim() || `exit code ${code}`}`);
+  };
   for (const { words, args, input } of settingsOf(root)) {
     const [own = "", all = ""] = input !== void 0 && "secret" in input ? [input.secret, args[2]] : [];
     const secret = process.env[own] || process.env[all];
@@ -8075,8 +8295,8 @@ async function repositorySettings(root, apply, run2) {
       console.log(`would  ${words}`);
       continue;
     }
-    const text2 = input === void 0 ? void 0 : "json" in input ? JSON.stringify(input.json) : secret;
     try {
+      const text2 = input === void 0 ? void 0 : "json" in input ? JSON.stringify(input.json) : "ask" in input ? JSON.stringify(await input.ask(gh)) : secret;
       await output(run2, "gh", args, { input: text2 });
       console.log(`set    ${words}`);
     } catch (error) {
@@ -8084,19 +8304,62 @@ async function repositorySettings(root, apply, run2) {
     }
   }
   if (!apply)
-    console.log("Nothing was changed: APPLY=1 sets all of this. Reviewers of an environment are chosen by a person.");
+    console.log(
+      'Nothing was changed: APPLY=1 sets all of this. REVIEWERS_PRODUCTION="user organisation/team" and WAIT_MINUTES_PRODUCTION= set who must agree and how long it waits, likewise for the others; without them both stay as they are.'
+    );
   if (faults.length > 0) throw new PipelineError(faults.join("\n"));
+}
+
+// pipeline/signature.ts
+var import_node_fs7 = require("node:fs");
+var import_node_os3 = require("node:os");
+var import_node_path7 = require("node:path");
+var NAME = String.raw`[\w.-]+\/[\w.-]+`;
+var WORKFLOW = new RegExp(
+  String.raw`^${NAME}\/\.github\/workflows\/[\w.-]+\.ya?ml@(refs\/(heads|tags)\/[\w./-]+|[0-9a-f]{40})$`
+);
+async function verifySignature(ref, { workflow, repository }, credentials2, run2) {
+  if (!WORKFLOW.test(workflow) || !new RegExp(`^${NAME}$`).test(repository)) {
+    throw new PipelineError(
+      `"${workflow}" of "${repository}" is no signer: owner/name/.github/workflows/file.yml@refs/heads/branch, and owner/name`
+    );
+  }
+  const directory = (0, import_node_fs7.mkdtempSync)((0, import_node_path7.join)((0, import_node_os3.tmpdir)(), "signature-"));
+  try {
+    const env = credentials2 === void 0 ? {} : { DOCKER_CONFIG: directory };
+    if (credentials2 !== void 0) {
+      const login = ["login", ref.split("/")[0] ?? "", "--username", credentials2.user, "--password-stdin"];
+      await output(run2, "cosign", login, { input: credentials2.token, env });
+    }
+    const claims = [
+      ...["--certificate-oidc-issuer", "https://token.actions.githubusercontent.com"],
+      // Compared as a whole: a pattern would take main for main-2, and one workflow for all of them.
+      ...["--certificate-identity", `https://github.com/${workflow}`],
+      ...["--certificate-github-workflow-repository", repository]
+    ];
+    const { code, stderr } = await run2("cosign", ["verify", ...claims, ref], { env });
+    if (code === 127) throw new PipelineError("cosign is not installed");
+    if (code !== 0) {
+      const words = stderr.trim().split("\n").slice(-6).join("\n");
+      throw new PipelineError(`${ref} is not signed by ${workflow} for ${repository}: nothing goes on
+${words}`);
+    }
+  } finally {
+    (0, import_node_fs7.rmSync)(directory, { recursive: true, force: true });
+  }
 }
 
 // pipeline/main.ts
 var steps = {
   plan,
+  node,
   image,
   fetch: fetchStep,
   scan: scanStep,
   sbom: sbomStep,
   publish: publishStep,
   promote,
+  verify,
   deploy: deployStep,
   rollback: rollbackStep,
   inspect,
@@ -8116,12 +8379,18 @@ async function plan() {
   outputs({ ...result });
   tell(`${result.branch} deploys to ${result.environment}, as ${result.image}:${result.tag}`);
 }
+async function node() {
+  const directory = (0, import_node_path8.resolve)(text("DIRECTORY") ?? ".");
+  const project = { directory, scripts: lines("SCRIPTS"), postgres: text("POSTGRES") };
+  const checked = await checkNode(project, run);
+  tell(["### Checked", ...checked.map(({ script, seconds }) => `- ${script}: ${seconds} s`)].join("\n"));
+}
 async function image() {
-  const context = (0, import_node_path6.resolve)(text("CONTEXT") ?? ".");
+  const context = (0, import_node_path8.resolve)(text("CONTEXT") ?? ".");
   const digest = await build(
     {
       context,
-      file: (0, import_node_path6.resolve)(text("DOCKERFILE") ?? "app/Dockerfile"),
+      file: (0, import_node_path8.resolve)(text("DOCKERFILE") ?? "app/Dockerfile"),
       target: text("TARGET"),
       environment: text("ENVIRONMENT") ?? text("STACK") ?? "development",
       commit: await commit(),
@@ -8163,7 +8432,8 @@ async function scanStep() {
 }
 async function fetchStep() {
   const ref = required("IMAGE_REF", "name@sha256:\u2026");
-  const digest = await fetchLayout(ref, text("LAYOUT") ?? LAYOUT, run);
+  const login = text("REGISTRY_TOKEN") === void 0 ? void 0 : credentials();
+  const digest = await fetchLayout(ref, text("LAYOUT") ?? LAYOUT, login, run);
   assertSame("The image that was fetched", digest, text("DIGEST") ?? digest);
   tell(`Fetched ${ref}`);
 }
@@ -8194,16 +8464,32 @@ async function promote() {
   if (tag === void 0) throw new PipelineError(`${from} does not say which commit it was built from: give TAG`);
   await published({ ref }, digest, required("IMAGE", "the name it gets, without tag"), tag);
 }
+async function verify() {
+  const name = required("IMAGE_REF", "name@sha256:\u2026 or name:tag");
+  const login = text("REGISTRY_TOKEN") === void 0 ? void 0 : credentials();
+  const { digest } = name.includes("@") ? { digest: name.split("@")[1] ?? "" } : await resolve2(name, login, run);
+  const ref = `${name.replace(/(@.*|:[^/:]*)$/, "")}@${digest}`;
+  assertSame(name, digest, text("DIGEST") ?? digest);
+  const signer = {
+    workflow: required("SIGNER", "owner/name/.github/workflows/file.yml@refs/heads/branch"),
+    repository: text("SIGNER_REPOSITORY") ?? required("REPOSITORY", "owner/name")
+  };
+  await verifySignature(ref, signer, login, run);
+  outputs({ digest });
+  tell(`${ref} is signed by ${signer.workflow}`);
+}
 async function published(source, digest, image2, given = text("TAG")) {
   const latest = text("LATEST") ?? "published";
   if (latest !== "published" && latest !== "never") throw new PipelineError("LATEST must be published or never");
-  const [url, repository, github] = [text("GITHUB_API_URL"), text("REPOSITORY"), text("GITHUB_TOKEN")];
-  const api = url && repository && github ? { url, repository, token: github } : void 0;
   const tag = given ?? await commit();
   const spec = { source, image: image2, tag, digest, latest, credentials: credentials() };
-  const result = await publish(spec, historyOf(run, api), run);
+  const result = await publish(spec, history(), run);
   outputs({ ref: result.ref, digest, latest: result.latest });
   tell(`Pushed ${result.ref} as ${tag}; latest was ${result.latest}${result.reason ? `: ${result.reason}` : ""}`);
+}
+function history() {
+  const [url, repository, token] = [text("GITHUB_API_URL"), text("REPOSITORY"), text("GITHUB_TOKEN")];
+  return historyOf(run, url && repository && token ? { url, repository, token } : void 0);
 }
 function credentials() {
   const [user, token] = [text("REGISTRY_USER"), text("REGISTRY_TOKEN")];
@@ -8215,7 +8501,7 @@ function credentials() {
 }
 function target(ref) {
   return {
-    directory: (0, import_node_path6.resolve)(text("DIRECTORY") ?? "."),
+    directory: (0, import_node_path8.resolve)(text("DIRECTORY") ?? "."),
     stack: required("STACK", "the stack, named as the environment"),
     ref,
     settings: lines("SETTINGS")
@@ -8232,15 +8518,29 @@ async function reaching(where, work) {
     throw new PipelineError(`Nothing was touched:
 ${faults.map((fault) => `  - ${fault}`).join("\n")}`);
   }
+  const keys = storeKeysOf(text("PULUMI_BACKEND_KEYS") ?? "");
+  for (const [name, value] of Object.entries(keys)) {
+    if (text("GITHUB_ACTIONS") !== void 0) console.log(`::add-mask::${value}`);
+    process.env[name] = value;
+  }
   placeCertificate(where.directory, text("CERTIFICATE") ?? "ssl/branchloans.com", process.env);
   const given = { ...process.env };
   const [user, token] = [text("REGISTRY_USER"), text("REGISTRY_TOKEN")];
-  const registry = where.ref?.split("/")[0];
-  const login = registry && user !== void 0 && token !== void 0 ? { registry, user, token } : void 0;
-  for (const name of ["REGISTRY_TOKEN", "DOCKER_HOST_KEY", "TLS_KEY", "TLS_CERTIFICATE"])
+  const { ref } = where;
+  const login = ref && user !== void 0 && token !== void 0 ? { ref, user, token } : void 0;
+  const [order, reader] = [history(), login && { user: login.user, token: login.token }];
+  const revisionOf = async (image2) => image2.includes("@") ? (await resolve2(image2, reader, run).catch(() => void 0))?.revision : void 0;
+  for (const name of [
+    "GITHUB_TOKEN",
+    "PULUMI_BACKEND_KEYS",
+    "REGISTRY_TOKEN",
+    "DOCKER_HOST_KEY",
+    "TLS_KEY",
+    "TLS_CERTIFICATE"
+  ])
     Reflect.deleteProperty(process.env, name);
   for (const [name, value] of Object.entries(given)) if (value === "") Reflect.deleteProperty(process.env, name);
-  return withAccess(given, login, run, () => work(commandsOf(where, run, () => stopped)));
+  return withAccess(given, login, run, () => work(commandsOf(where, run, () => stopped, order, revisionOf)));
 }
 async function deployStep() {
   const ref = required("IMAGE_REF", "name@sha256:\u2026");
@@ -8248,12 +8548,13 @@ async function deployStep() {
   const login = text("REGISTRY_TOKEN") === void 0 ? void 0 : credentials();
   const { outcome, previous, words } = await reaching(where, deploy);
   if (outcome === "deployed" && login !== void 0) await mark(ref, "proven", login, run);
-  outputs({ outcome, ref: outcome === "deployed" ? ref : "", previous: previous?.image ?? "" });
+  const serving = outcome === "superseded" ? previous?.image ?? "" : outcome === "deployed" ? ref : "";
+  outputs({ outcome, ref: serving, previous: previous?.image ?? "" });
   tell(`### ${where.stack}: ${outcome}
 ${words}
 - asked for: ${ref}
 - before: ${previous?.image ?? "nothing"}`);
-  if (outcome !== "deployed") throw new PipelineError(`${where.stack}: ${outcome}`);
+  if (!isGreen(outcome)) throw new PipelineError(`${where.stack}: ${outcome}`);
 }
 async function rollbackStep() {
   const where = target(void 0);
@@ -8262,7 +8563,7 @@ async function rollbackStep() {
     throw new PipelineError(`"${to}" is no release (make releases)`);
   await reaching(where, async (commands) => {
     const previous = await commands.current();
-    const done = await commands.rollback({ image: "", release: to ?? "" });
+    const done = await commands.rollback({ release: to ?? "" });
     const answers = await commands.smoke();
     const now = await commands.current();
     outputs({
@@ -8301,11 +8602,28 @@ function allGreen() {
 }
 function release() {
   const ref = required("REF", "refs/tags/vX.Y.Z");
-  const { version } = JSON.parse((0, import_node_fs6.readFileSync)("package.json", "utf8"));
+  const versionIn = (file2) => JSON.parse((0, import_node_fs8.readFileSync)(file2, "utf8")).version;
+  const version = versionIn("package.json");
   if (ref !== `refs/tags/v${version}`)
     throw new PipelineError(`${ref} is not v${version}, the version in package.json`);
+  const recorded = versionIn("tests/workflows/interface.json");
+  if (recorded !== version) {
+    throw new PipelineError(`The recorded interface is of ${recorded}, not ${version}: make pipeline RECORD=1`);
+  }
+  const notes = notesOf((0, import_node_fs8.readFileSync)("CHANGELOG.md", "utf8"), version);
+  if (notes === void 0) {
+    throw new PipelineError(`CHANGELOG.md has no section "## [${version}] - YYYY-MM-DD" that says something`);
+  }
+  const file = text("NOTES");
+  if (file !== void 0) (0, import_node_fs8.writeFileSync)(file, notes);
   tell(`Version ${version}`);
   return Promise.resolve();
+}
+function notesOf(changelog, version) {
+  const sections = changelog.split(/^(?=## )/m);
+  const own = sections.find((section) => section.startsWith(`## [${version}] - `));
+  const notes = own?.replace(/^.*\n/, "").trim();
+  return notes === "" ? void 0 : notes;
 }
 function text(name) {
   const value = process.env[name];
@@ -8336,7 +8654,7 @@ async function commit() {
 function tell(words) {
   console.log(words);
   const summary = text("GITHUB_STEP_SUMMARY");
-  if (summary !== void 0) (0, import_node_fs6.appendFileSync)(summary, `${words}
+  if (summary !== void 0) (0, import_node_fs8.appendFileSync)(summary, `${words}
 
 `);
 }
@@ -8344,7 +8662,7 @@ function outputs(values) {
   const file = text("GITHUB_OUTPUT");
   for (const [name, value] of Object.entries(values)) {
     if (/[\r\n]/.test(value)) throw new PipelineError(`The output ${name} has more than one line`);
-    if (file !== void 0) (0, import_node_fs6.appendFileSync)(file, `${name}=${value}
+    if (file !== void 0) (0, import_node_fs8.appendFileSync)(file, `${name}=${value}
 `);
   }
 }

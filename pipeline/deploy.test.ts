@@ -2,13 +2,20 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { type Commands, commandsOf, deploy, deployFaults } from './deploy';
+import { type Commands, commandsOf, deploy, deployFaults, storeKeysOf } from './deploy';
+import type { History } from './history';
 import type { Run } from './run';
 
-const before = { image: `me/loans@sha256:${'a'.repeat(64)}`, release: 'aaaaaaaaaaaa' };
+const before = { image: `me/loans@sha256:${'a'.repeat(64)}`, release: 'aaaaaaaaaaaa', commit: 'd'.repeat(40) };
 
 function commands(
-  fate: { up: boolean; smoke: readonly boolean[]; rollback?: boolean; cancelAfter?: string },
+  fate: {
+    up: boolean;
+    smoke: readonly boolean[];
+    rollback?: boolean;
+    cancelAfter?: string;
+    overtaken?: boolean;
+  },
   previous: typeof before | undefined = before,
 ) {
   const done: string[] = [];
@@ -16,6 +23,7 @@ function commands(
   const note = (name: string) => done.push(name);
   const all: Commands = {
     current: () => Promise.resolve(previous),
+    overtakenBy: () => Promise.resolve(fate.overtaken ?? false),
     up: () => (note('up'), Promise.resolve(fate.up)),
     smoke: () => (note('smoke'), Promise.resolve(smokes.shift() ?? false)),
     rollback: ({ release }) => (note(`rollback ${release}`), Promise.resolve(fate.rollback ?? true)),
@@ -36,6 +44,7 @@ it.each([
   ],
   ['rollback fails', { up: true, smoke: [false], rollback: false }, 'failed', ['up', 'smoke', 'rollback aaaaaaaaaaaa']],
   ['nothing answers', { up: true, smoke: [false, false] }, 'failed', ['up', 'smoke', 'rollback aaaaaaaaaaaa', 'smoke']],
+  ['a later run was faster', { up: true, smoke: [true], overtaken: true }, 'superseded', []],
   ['cancelled in up', { up: false, smoke: [], cancelAfter: 'up' }, 'cancelled', ['up']],
   ['cancelled in smoke', { up: true, smoke: [false], cancelAfter: 'smoke' }, 'cancelled', ['up', 'smoke']],
 ] as const)('%s', async (_, fate, outcome, steps) => {
@@ -71,6 +80,22 @@ it('is green only when the new release answers, and has gone back only when some
       if (outcome === 'rolled-back') expect(drawn.rollback && drawn.smoke[1]).toBe(true);
       expect(done.filter((step) => step.startsWith('rollback')).length).toBeLessThanOrEqual(1);
     }),
+  );
+});
+
+describe('keys of the store that has the state', () => {
+  it('are lines of names and values', () => {
+    const text = '\nAWS_ACCESS_KEY_ID=AKIA\n AWS_SECRET_ACCESS_KEY=a=b/c+d \n';
+    expect(storeKeysOf(text)).toEqual({ AWS_ACCESS_KEY_ID: 'AKIA', AWS_SECRET_ACCESS_KEY: 'a=b/c+d' });
+    expect(storeKeysOf('')).toEqual({});
+  });
+  it.each(['PATH=/tmp/hunter2', 'NODE_OPTIONS=--require=hunter2', 'hunter2', 'AWS_SESSION_TOKEN='])(
+    'are nothing else: %s',
+    (line) => {
+      expect(() => storeKeysOf(`AWS_REGION=x\n${line}`)).toThrow(
+        /^PULUMI_BACKEND_KEYS, line 2: must be NAME=value(?!.*hunter2)/,
+      );
+    },
   );
 });
 
@@ -112,11 +137,11 @@ describe('in a program', () => {
     expect(deployFaults(target(), { hosted: false, env: {} })).toEqual([expect.stringMatching(/no encryptionsalt/)]);
   });
 
-  function recorded(image: string) {
+  function recorded(image: string, release: object = { id: 'abc123' }) {
     const calls: string[] = [];
     const run: Run = (command, args) => {
       calls.push([command, ...args].join(' '));
-      const stdout = args.includes('output') ? JSON.stringify({ image, release: { id: 'abc123' } }) : '';
+      const stdout = args.includes('output') ? JSON.stringify({ image, release }) : '';
       return Promise.resolve({ code: 0, stdout, stderr: '' });
     };
     return { calls, run };
@@ -134,9 +159,38 @@ describe('in a program', () => {
       'pulumi stack output --json --stack staging',
       'make smoke STACK=staging',
     ]);
-    expect(await program.current()).toEqual({ image: `me/loans-staging@sha256:${'b'.repeat(64)}`, release: 'abc123' });
-    await program.rollback({ image: '', release: 'abc123' });
+    expect(await program.current()).toEqual({
+      image: `me/loans-staging@sha256:${'b'.repeat(64)}`,
+      release: 'abc123',
+      commit: undefined,
+    });
+    await program.rollback({ release: 'abc123' });
     expect(calls.at(-1)).toBe('make rollback STACK=staging TO=abc123');
+  });
+
+  describe('which of two commits is newer', () => {
+    const [older, newer] = ['1'.repeat(40), '2'.repeat(40)];
+    const history: History = (base, head) =>
+      Promise.resolve(base === head ? 'identical' : base < head ? 'ahead' : 'behind');
+    const asked = async (running: string, settings: string[], labels: Record<string, string> = {}) => {
+      const { run, calls } = recorded(before.image, { id: 'abc123', commit: running });
+      const revisionOf = (image: string) => Promise.resolve(labels[image]);
+      const { outcome } = await deploy(commandsOf({ ...target(), settings }, run, () => false, history, revisionOf));
+      return { superseded: outcome === 'superseded', touched: calls.some((call) => /^make|config set/.test(call)) };
+    };
+    it.each([
+      ['the older one of two settings', newer, [`loans:commit=${older}`], {}, true],
+      ['the newer one', older, [`loans:commit=${newer}`], {}, false],
+      ['the same one again', older, [`loans:commit=${older}`], {}, false],
+      ['an image that says it is older', newer, [], { [ref]: older }, true],
+      ['both by their images', '', [], { [ref]: older, [before.image]: newer }, true],
+      ['nobody knows what runs', '', [`loans:commit=${older}`], {}, false],
+      ['nobody knows what is asked for', newer, ['loans:commit=main'], {}, false],
+    ])('%s', async (_, running, settings, labels, superseded) => {
+      jest.spyOn(console, 'error').mockImplementation();
+      expect(await asked(running, settings, labels)).toEqual({ superseded, touched: !superseded });
+      jest.restoreAllMocks();
+    });
   });
 
   it('another digest in the end is no success, and is taken back', async () => {

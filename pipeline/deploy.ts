@@ -1,7 +1,8 @@
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse } from 'yaml';
+import { COMMIT, type History, isOvertaken } from './history';
 import { DIGEST } from './layout';
 import { output, PipelineError, type Run, type RunOptions } from './run';
 
@@ -12,10 +13,12 @@ import { output, PipelineError, type Run, type RunOptions } from './run';
 export interface Commands {
   /** What has the traffic before anything is touched; undefined on the first deploy. */
   current(): Promise<Current | undefined>;
+  /** Whether what is to be deployed was overtaken by what runs. */
+  overtakenBy(running: Current): Promise<boolean>;
   up(): Promise<boolean>;
   /** Through the public entrance, as users do. */
   smoke(): Promise<boolean>;
-  rollback(to: Current): Promise<boolean>;
+  rollback(to: Pick<Current, 'release'>): Promise<boolean>;
   /** Whether somebody asked us to stop: then nothing new is begun. */
   cancelled(): boolean;
 }
@@ -25,6 +28,8 @@ export interface Current {
   readonly image: string;
   /** What `make rollback TO=` takes: the release's id where the program has one, else the image. */
   readonly release: string;
+  /** That it was built from, where the program says so. */
+  readonly commit: string | undefined;
 }
 
 export interface Outcome {
@@ -34,18 +39,27 @@ export interface Outcome {
    * - `rolled-back`: it had taken over and was taken back, the one before answers
    * - `failed`: nobody knows that anything answers: a person is needed
    * - `cancelled`: stopped half-way; the next deploy repairs what is left
+   * - `superseded`: nothing was done, since what runs has this commit in its history
    */
-  readonly outcome: 'deployed' | 'kept' | 'rolled-back' | 'failed' | 'cancelled';
+  readonly outcome: 'deployed' | 'superseded' | 'kept' | 'rolled-back' | 'failed' | 'cancelled';
   readonly previous: Current | undefined;
   readonly words: string;
 }
 
-/** Every way but `deployed` ends red: whoever pushed must see that what they pushed does not run. */
+/** What ends green: what was pushed runs, or something that contains it. All else is red, for whoever pushed to see. */
+export const isGreen = (outcome: Outcome['outcome']) => outcome === 'deployed' || outcome === 'superseded';
+
 export async function deploy(commands: Commands): Promise<Outcome> {
   const previous = await commands.current();
   const end = (outcome: Outcome['outcome'], words: string): Outcome => ({ outcome, previous, words });
   const cancelled = () => end('cancelled', 'The deploy was stopped; the next one repairs what is left.');
 
+  if (previous !== undefined && (await commands.overtakenBy(previous))) {
+    return end(
+      'superseded',
+      `A later run was faster: what runs has this commit in its history, and nothing was touched. Going back is a rollback.`,
+    );
+  }
   const up = await commands.up();
   if (commands.cancelled()) return cancelled();
   if (up && (await commands.smoke())) return end('deployed', 'The new release has the traffic and answers.');
@@ -127,11 +141,16 @@ function backendOf(directory: string): string | undefined {
   return (parse(readFileSync(file, 'utf8')) as { backend?: { url?: string } } | null)?.backend?.url;
 }
 
-/** The real commands. A secret goes into a file of this process alone, and to nobody's command line. */
+/**
+ * The real commands. A secret goes into a file of this process alone, and to nobody's command line.
+ * @param revisionOf commit that an image says it was built from; undefined where that cannot be told
+ */
 export function commandsOf(
   target: Target,
   run: Run,
   cancelled: () => boolean,
+  history: History = () => Promise.resolve('unknown'),
+  revisionOf: (ref: string) => Promise<string | undefined> = () => Promise.resolve(undefined),
 ): Commands & { drift(): Promise<boolean> } {
   const { directory, stack, ref, settings } = target;
   const options: RunOptions = { cwd: directory, show: true };
@@ -148,15 +167,27 @@ export function commandsOf(
   const current = async (): Promise<Current | undefined> => {
     const { code, stdout } = await run('pulumi', ['stack', 'output', '--json', '--stack', stack], { cwd: directory });
     if (code !== 0) return undefined;
-    const { image, release } = JSON.parse(stdout) as { image?: unknown; release?: { id?: unknown } };
+    const { image, release } = JSON.parse(stdout) as { image?: unknown; release?: Record<string, unknown> };
     if (typeof image !== 'string') return undefined;
-    return { image, release: typeof release?.id === 'string' ? release.id : image };
+    const [id, commit] = ['id', 'commit'].map((name) => release?.[name]);
+    return {
+      image,
+      release: typeof id === 'string' ? id : image,
+      commit: typeof commit === 'string' && COMMIT.test(commit) ? commit : undefined,
+    };
   };
+  // Of the setting, where the caller names it: then no registry is asked.
+  const named = settings.map((setting) => /^[^=]+:commit=([0-9a-f]{40})$/.exec(setting)?.[1]).find(Boolean);
   // What must have the traffic, after an `up` that went well and until something is taken back.
   let wanted: string | undefined;
   return {
     current,
     cancelled,
+    async overtakenBy(running) {
+      if (ref === undefined) return false;
+      const [base, head] = [running.commit ?? (await revisionOf(running.image)), named ?? (await revisionOf(ref))];
+      return base !== undefined && head !== undefined && isOvertaken(await history(base, head));
+    },
     async up() {
       await setAll();
       const done = await make('up');
@@ -189,22 +220,18 @@ function projectOf(directory: string): string {
 
 /**
  * Lets this process, and what it starts, speak to the engine and to the registry; for the time of `work` only.
- * @param credentials of the registry that the engine pulls from
+ * @param credentials of the registry that the engine pulls from, and the image that it pulls: a program finds it on its
+ * engine then, and needs no login of its own
  */
 export async function withAccess<T>(
   env: Surroundings['env'],
-  credentials: { readonly registry: string; readonly user: string; readonly token: string } | undefined,
+  credentials: { readonly ref: string; readonly user: string; readonly token: string } | undefined,
   run: Run,
   work: () => Promise<T>,
 ): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'deploy-'));
   let agent: string | undefined;
   try {
-    if (credentials !== undefined) {
-      process.env['DOCKER_CONFIG'] = directory;
-      const args = ['login', '--username', credentials.user, '--password-stdin', credentials.registry];
-      await output(run, 'docker', args, { input: credentials.token });
-    }
     const key = env['DOCKER_HOST_KEY'];
     if (key) {
       const said = await output(run, 'ssh-agent', ['-s']);
@@ -212,7 +239,15 @@ export async function withAccess<T>(
       agent = value('SSH_AGENT_PID');
       process.env['SSH_AUTH_SOCK'] = value('SSH_AUTH_SOCK');
       await output(run, 'ssh-add', ['-q', '-'], { input: `${key.trim()}\n` });
-      trust(env['DOCKER_HOST_KNOWN_HOSTS'] ?? '');
+    }
+    const hosts = env['DOCKER_HOST_KNOWN_HOSTS'];
+    if (hosts) trust(hosts, directory);
+    if (credentials !== undefined) {
+      const { ref, user, token } = credentials;
+      process.env['DOCKER_CONFIG'] = directory;
+      const login = ['login', '--username', user, '--password-stdin', ref.split('/')[0] ?? ''];
+      await output(run, 'docker', login, { input: token });
+      await output(run, 'docker', ['pull', '--quiet', ref]);
     }
     return await work();
   } finally {
@@ -221,13 +256,50 @@ export async function withAccess<T>(
   }
 }
 
-function trust(hosts: string): void {
-  const directory = join(homedir(), '.ssh');
-  const file = join(directory, 'known_hosts');
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const known = existsSync(file) ? readFileSync(file, 'utf8') : '';
-  const missing = hosts.split('\n').filter((line) => line.trim() !== '' && !known.includes(line.trim()));
-  if (missing.length > 0) appendFileSync(file, `${missing.join('\n')}\n`, { mode: 0o600 });
+/**
+ * The docker command and Pulumi's provider both start `ssh`, and neither takes options for it: so one of that name comes first on
+ * the PATH, which trusts these hosts and no other, and sends all of Docker's requests, hundreds in a deploy, through one connection.
+ * Nothing is left in anybody's home.
+ */
+function trust(hosts: string, directory: string): void {
+  const [known, bin] = [join(directory, 'known_hosts'), join(directory, 'bin')];
+  const path = process.env['PATH'] ?? '';
+  writeFileSync(known, `${hosts.trim()}\n`);
+  mkdirSync(bin);
+  const settings = {
+    BatchMode: 'yes',
+    StrictHostKeyChecking: 'yes',
+    UserKnownHostsFile: known,
+    GlobalKnownHostsFile: known,
+    ControlMaster: 'auto',
+    ControlPath: join(directory, '%C'),
+    // After the last request; then it ends by itself.
+    ControlPersist: '20',
+  };
+  const options = Object.entries(settings).map(([name, value]) => `-o ${name}=${value}`);
+  const script = `#!/bin/sh\nPATH='${path.replaceAll("'", "'\\''")}' exec ssh ${options.join(' ')} "$@"\n`;
+  writeFileSync(join(bin, 'ssh'), script, { mode: 0o700 });
+  process.env['PATH'] = `${bin}:${path}`;
+}
+
+/** Of the stores that Pulumi keeps its state in. */
+const STORE = /^(AWS|AZURE|ARM|GOOGLE)_[A-Z0-9_]+$/;
+
+/**
+ * Keys of the store that has the state, as one secret: a workflow cannot be given secrets that it has no name for.
+ * @param text `NAME=value`, one a line
+ * @throws PipelineError for a line that is no such key, without showing it
+ */
+export function storeKeysOf(text: string): Readonly<Record<string, string>> {
+  const lines = text.split('\n').filter((line) => line.trim() !== '');
+  const pairs = lines.map((line, index) => {
+    const [, name = '', value = ''] = /^\s*(\w+)=(.+?)\s*$/.exec(line) ?? [];
+    if (STORE.test(name)) return [name, value] as const;
+    throw new PipelineError(
+      `PULUMI_BACKEND_KEYS, line ${index + 1}: must be NAME=value with a name of AWS_, AZURE_, ARM_ or GOOGLE_`,
+    );
+  });
+  return Object.fromEntries(pairs);
 }
 
 /** A certificate that is no file of the repository, put where the program looks for it. */

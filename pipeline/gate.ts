@@ -26,6 +26,7 @@ interface Report {
   readonly SchemaVersion?: number;
   readonly Results?: readonly {
     readonly Target: string;
+    readonly Class?: string;
     readonly Vulnerabilities?: readonly Record<string, string>[];
     readonly Misconfigurations?: readonly Record<string, string>[];
     readonly Secrets?: readonly (Record<string, string> & { readonly StartLine?: number })[];
@@ -201,6 +202,30 @@ export interface Scanned {
   readonly blocking: number;
 }
 
+/** Files by which Trivy is silenced, or told to look for less, without a word in its report. */
+const SILENT = ['.trivyignore', 'trivy.yaml', 'trivy-secret.yaml'];
+
+/** Of Trivy's own variables, those that only say where its database lies; the others would set what is decided here. */
+const ABOUT_THE_DATABASE =
+  /^TRIVY_(CACHE_DIR|SKIP_\w*UPDATE|\w*REPOSITORY|USERNAME|PASSWORD|REGISTRY_TOKEN|INSECURE|TIMEOUT)$/;
+
+/** A comment in a Dockerfile or the like by which Trivy says nothing of what follows: no reason, no end. */
+function refuseComments(report: string, sources: string): void {
+  const { Results: results = [] } = JSON.parse(report) as Report;
+  const places = results
+    .filter((result) => result.Class === 'config' && existsSync(join(sources, result.Target)))
+    .flatMap(({ Target: file }) =>
+      readFileSync(join(sources, file), 'utf8')
+        .split('\n')
+        .flatMap((line, index) => (/\b(trivy|tfsec):ignore\b/.test(line) ? [`${file}:${index + 1}`] : [])),
+    );
+  if (places.length > 0) {
+    throw new PipelineError(
+      `A comment hides findings without a reason and an end: use .trivyignore.yaml\n${places.map((place) => `  - ${place}`).join('\n')}`,
+    );
+  }
+}
+
 /** Releases that were made by thieves (CVE-2026-33634). */
 const STOLEN = ['0.69.4', '0.69.5', '0.69.6'];
 
@@ -208,21 +233,31 @@ const STOLEN = ['0.69.4', '0.69.5', '0.69.6'];
 export async function scan(spec: Scan, run: Run): Promise<Scanned> {
   const digest = digestOf(spec.layout);
   if (spec.digest !== undefined) assertSame('The image to be scanned', digest, spec.digest);
-  if (existsSync(join(spec.sources ?? '.', '.trivyignore'))) {
-    throw new PipelineError('.trivyignore has no place for a reason: use .trivyignore.yaml');
+  const hidden = SILENT.filter((file) => [spec.sources ?? '.', '.'].some((at) => existsSync(join(at, file))));
+  if (hidden.length > 0) {
+    const verb = hidden.length === 1 ? 'hides' : 'hide';
+    throw new PipelineError(`${hidden.join(', ')} ${verb} findings without a reason and an end: use .trivyignore.yaml`);
   }
   const exceptions = existsSync(spec.exceptions) ? exceptionsOf(readFileSync(spec.exceptions, 'utf8'), spec.today) : [];
   await requireTrivy(run);
   mkdirSync(spec.reports, { recursive: true });
   // Exceptions are applied here, with their reasons, never silently by the scanner.
-  const nothing = join(spec.reports, 'no-exceptions');
+  const [nothing, none] = [join(spec.reports, 'no-exceptions'), join(spec.reports, 'no-settings.yaml')];
   writeFileSync(nothing, '');
-  const common = ['--format', 'json', '--exit-code', '0', '--ignorefile', nothing, '--quiet'];
+  writeFileSync(none, '{}\n');
+  const common = ['--format', 'json', '--exit-code', '0', '--quiet', '--ignorefile', nothing];
+  const own = ['--config', none, '--secret-config', none];
+  const foreign = Object.keys(process.env).filter(
+    (name) => name.startsWith('TRIVY_') && !ABOUT_THE_DATABASE.test(name),
+  );
+  const env = Object.fromEntries(foreign.map((name) => [name, undefined]));
   const trivy = async (name: string, args: readonly string[]) => {
     const file = join(spec.reports, `${name}.json`);
-    const { code, stderr } = await run('trivy', [...args, ...common, '--output', file]);
+    const { code, stderr } = await run('trivy', [...args, ...common, ...own, '--output', file], { env });
     if (code !== 0) throw new PipelineError(explain(stderr));
-    return findingsOf(readFileSync(file, 'utf8'));
+    const report = readFileSync(file, 'utf8');
+    if (name === 'sources') refuseComments(report, spec.sources ?? '.');
+    return findingsOf(report);
   };
   const scanners = spec.offline ? 'secret,misconfig' : 'vuln,secret,misconfig';
   const offline = spec.offline ? ['--offline-scan', '--skip-check-update'] : [];

@@ -1,12 +1,24 @@
-import { appendFileSync, readFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { planOf } from './branches';
-import { commandsOf, deploy, deployFaults, placeCertificate, type Target, withAccess } from './deploy';
+import {
+  commandsOf,
+  deploy,
+  deployFaults,
+  isGreen,
+  placeCertificate,
+  storeKeysOf,
+  type Target,
+  withAccess,
+} from './deploy';
 import { sbom, scan } from './gate';
+import { type History, historyOf } from './history';
 import { assertSame, build, digestOf } from './layout';
-import { fetchLayout, historyOf, mark, publish, resolve as resolveName } from './publish';
+import { checkNode } from './node';
+import { fetchLayout, mark, publish, resolve as resolveName } from './publish';
 import { PipelineError, run } from './run';
 import { repositorySettings } from './settings';
+import { verifySignature } from './signature';
 
 /**
  * The steps of the pipeline: `main.ts <step>`, with what they need in the environment. The same steps run in a workflow
@@ -14,12 +26,14 @@ import { repositorySettings } from './settings';
  */
 const steps: Record<string, () => Promise<void>> = {
   plan,
+  node,
   image,
   fetch: fetchStep,
   scan: scanStep,
   sbom: sbomStep,
   publish: publishStep,
   promote,
+  verify,
   deploy: deployStep,
   rollback: rollbackStep,
   inspect,
@@ -40,6 +54,13 @@ async function plan(): Promise<void> {
   });
   outputs({ ...result });
   tell(`${result.branch} deploys to ${result.environment}, as ${result.image}:${result.tag}`);
+}
+
+async function node(): Promise<void> {
+  const directory = resolve(text('DIRECTORY') ?? '.');
+  const project = { directory, scripts: lines('SCRIPTS'), postgres: text('POSTGRES') };
+  const checked = await checkNode(project, run);
+  tell(['### Checked', ...checked.map(({ script, seconds }) => `- ${script}: ${seconds} s`)].join('\n'));
 }
 
 async function image(): Promise<void> {
@@ -91,7 +112,8 @@ async function scanStep(): Promise<void> {
 
 async function fetchStep(): Promise<void> {
   const ref = required('IMAGE_REF', 'name@sha256:…');
-  const digest = await fetchLayout(ref, text('LAYOUT') ?? LAYOUT, run);
+  const login = text('REGISTRY_TOKEN') === undefined ? undefined : credentials();
+  const digest = await fetchLayout(ref, text('LAYOUT') ?? LAYOUT, login, run);
   assertSame('The image that was fetched', digest, text('DIGEST') ?? digest);
   tell(`Fetched ${ref}`);
 }
@@ -128,6 +150,23 @@ async function promote(): Promise<void> {
   await published({ ref }, digest, required('IMAGE', 'the name it gets, without tag'), tag);
 }
 
+/** Whether the workflow that is named has signed the image, for this repository. */
+async function verify(): Promise<void> {
+  const name = required('IMAGE_REF', 'name@sha256:… or name:tag');
+  const login = text('REGISTRY_TOKEN') === undefined ? undefined : credentials();
+  // A tag may move between two steps: what is verified is told by its digest, and that one goes on.
+  const { digest } = name.includes('@') ? { digest: name.split('@')[1] ?? '' } : await resolveName(name, login, run);
+  const ref = `${name.replace(/(@.*|:[^/:]*)$/, '')}@${digest}`;
+  assertSame(name, digest, text('DIGEST') ?? digest);
+  const signer = {
+    workflow: required('SIGNER', 'owner/name/.github/workflows/file.yml@refs/heads/branch'),
+    repository: text('SIGNER_REPOSITORY') ?? required('REPOSITORY', 'owner/name'),
+  };
+  await verifySignature(ref, signer, login, run);
+  outputs({ digest });
+  tell(`${ref} is signed by ${signer.workflow}`);
+}
+
 async function published(
   source: Parameters<typeof publish>[0]['source'],
   digest: string,
@@ -136,13 +175,16 @@ async function published(
 ): Promise<void> {
   const latest = text('LATEST') ?? 'published';
   if (latest !== 'published' && latest !== 'never') throw new PipelineError('LATEST must be published or never');
-  const [url, repository, github] = [text('GITHUB_API_URL'), text('REPOSITORY'), text('GITHUB_TOKEN')];
-  const api = url && repository && github ? { url, repository, token: github } : undefined;
   const tag = given ?? (await commit());
   const spec = { source, image, tag, digest, latest, credentials: credentials() } as const;
-  const result = await publish(spec, historyOf(run, api), run);
+  const result = await publish(spec, history(), run);
   outputs({ ref: result.ref, digest, latest: result.latest });
   tell(`Pushed ${result.ref} as ${tag}; latest was ${result.latest}${result.reason ? `: ${result.reason}` : ''}`);
+}
+
+function history(): History {
+  const [url, repository, token] = [text('GITHUB_API_URL'), text('REPOSITORY'), text('GITHUB_TOKEN')];
+  return historyOf(run, url && repository && token ? { url, repository, token } : undefined);
 }
 
 /** Of the registry; in a pipeline both, or a job that means to push would find out half-way. */
@@ -175,17 +217,34 @@ async function reaching<T>(where: Target, work: (commands: ReturnType<typeof com
   if (faults.length > 0) {
     throw new PipelineError(`Nothing was touched:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`);
   }
+  const keys = storeKeysOf(text('PULUMI_BACKEND_KEYS') ?? '');
+  for (const [name, value] of Object.entries(keys)) {
+    // The runner hides the secret as a whole, not its parts.
+    if (text('GITHUB_ACTIONS') !== undefined) console.log(`::add-mask::${value}`);
+    process.env[name] = value;
+  }
   placeCertificate(where.directory, text('CERTIFICATE') ?? 'ssl/branchloans.com', process.env);
   const given = { ...process.env };
   const [user, token] = [text('REGISTRY_USER'), text('REGISTRY_TOKEN')];
   // Only a new image is pulled; going back must not depend on a registry.
-  const registry = where.ref?.split('/')[0];
-  const login = registry && user !== undefined && token !== undefined ? { registry, user, token } : undefined;
+  const { ref } = where;
+  const login = ref && user !== undefined && token !== undefined ? { ref, user, token } : undefined;
+  // Both ask with what is taken from the environment in the next step.
+  const [order, reader] = [history(), login && { user: login.user, token: login.token }];
+  const revisionOf = async (image: string) =>
+    image.includes('@') ? (await resolveName(image, reader, run).catch(() => undefined))?.revision : undefined;
   // The repository's own commands get what Pulumi needs, and nothing else; an empty variable is none.
-  for (const name of ['REGISTRY_TOKEN', 'DOCKER_HOST_KEY', 'TLS_KEY', 'TLS_CERTIFICATE'])
+  for (const name of [
+    'GITHUB_TOKEN',
+    'PULUMI_BACKEND_KEYS',
+    'REGISTRY_TOKEN',
+    'DOCKER_HOST_KEY',
+    'TLS_KEY',
+    'TLS_CERTIFICATE',
+  ])
     Reflect.deleteProperty(process.env, name);
   for (const [name, value] of Object.entries(given)) if (value === '') Reflect.deleteProperty(process.env, name);
-  return withAccess(given, login, run, () => work(commandsOf(where, run, () => stopped)));
+  return withAccess(given, login, run, () => work(commandsOf(where, run, () => stopped, order, revisionOf)));
 }
 
 async function deployStep(): Promise<void> {
@@ -195,9 +254,10 @@ async function deployStep(): Promise<void> {
   const { outcome, previous, words } = await reaching(where, deploy);
   // For a promotion: what answered here may go on.
   if (outcome === 'deployed' && login !== undefined) await mark(ref, 'proven', login, run);
-  outputs({ outcome, ref: outcome === 'deployed' ? ref : '', previous: previous?.image ?? '' });
+  const serving = outcome === 'superseded' ? (previous?.image ?? '') : outcome === 'deployed' ? ref : '';
+  outputs({ outcome, ref: serving, previous: previous?.image ?? '' });
   tell(`### ${where.stack}: ${outcome}\n${words}\n- asked for: ${ref}\n- before: ${previous?.image ?? 'nothing'}`);
-  if (outcome !== 'deployed') throw new PipelineError(`${where.stack}: ${outcome}`);
+  if (!isGreen(outcome)) throw new PipelineError(`${where.stack}: ${outcome}`);
 }
 
 async function rollbackStep(): Promise<void> {
@@ -208,7 +268,7 @@ async function rollbackStep(): Promise<void> {
   await reaching(where, async (commands) => {
     const previous = await commands.current();
     // Without a release to go to, the program chooses the one before.
-    const done = await commands.rollback({ image: '', release: to ?? '' });
+    const done = await commands.rollback({ release: to ?? '' });
     const answers = await commands.smoke();
     const now = await commands.current();
     outputs({
@@ -250,14 +310,33 @@ function allGreen(): Promise<void> {
   return Promise.resolve();
 }
 
-/** A tag is a version that never changes: it must be the one that the package says. */
+/** A tag is a version that never changes: the one of package.json, of the recorded interface and of the changelog. */
 function release(): Promise<void> {
   const ref = required('REF', 'refs/tags/vX.Y.Z');
-  const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+  const versionIn = (file: string) => (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+  const version = versionIn('package.json');
   if (ref !== `refs/tags/v${version}`)
     throw new PipelineError(`${ref} is not v${version}, the version in package.json`);
+  const recorded = versionIn('tests/workflows/interface.json');
+  if (recorded !== version) {
+    throw new PipelineError(`The recorded interface is of ${recorded}, not ${version}: make pipeline RECORD=1`);
+  }
+  const notes = notesOf(readFileSync('CHANGELOG.md', 'utf8'), version);
+  if (notes === undefined) {
+    throw new PipelineError(`CHANGELOG.md has no section "## [${version}] - YYYY-MM-DD" that says something`);
+  }
+  const file = text('NOTES');
+  if (file !== undefined) writeFileSync(file, notes);
   tell(`Version ${version}`);
   return Promise.resolve();
+}
+
+/** What the changelog says of a version; undefined where it says nothing. */
+function notesOf(changelog: string, version: string): string | undefined {
+  const sections = changelog.split(/^(?=## )/m);
+  const own = sections.find((section) => section.startsWith(`## [${version}] - `));
+  const notes = own?.replace(/^.*\n/, '').trim();
+  return notes === '' ? undefined : notes;
 }
 
 function text(name: string): string | undefined {

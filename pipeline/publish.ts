@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { COMMIT, type History, mayBecomeLatest } from './history';
 import { assertSame, DIGEST, digestOf, sha256 } from './layout';
 import { output, PipelineError, type Run } from './run';
 
@@ -24,14 +25,11 @@ export interface Published {
   readonly reason: string | undefined;
 }
 
-/** Whether `head` has `base` in its history; undefined when nobody knows. */
-export type Descends = (base: string, head: string) => Promise<boolean | undefined>;
-
 /**
  * Pushes an image under a tag that is never overwritten, reads it back, and moves `latest` forwards, never backwards.
  * @throws PipelineError when a digest differs at any of these places, or the tag is taken by another image
  */
-export async function publish(spec: Publish, descends: Descends, run: Run): Promise<Published> {
+export async function publish(spec: Publish, history: History, run: Run): Promise<Published> {
   const { image, tag, digest } = spec;
   const held = 'layout' in spec.source ? digestOf(spec.source.layout) : (spec.source.ref.split('@')[1] ?? '');
   assertSame('The image to be pushed', held, digest);
@@ -51,7 +49,7 @@ export async function publish(spec: Publish, descends: Descends, run: Run): Prom
       if (tagged === undefined) assertSame('The pushed image', await at.copy(source, `${image}:${tag}`), digest);
       assertSame(`${image}:${tag}`, (await at.digestOf(`${image}:${tag}`)) ?? 'not there', digest);
 
-      const reason = spec.latest === 'never' ? 'not asked for' : await whyNot(spec, at, descends);
+      const reason = spec.latest === 'never' ? 'not asked for' : await whyNot(spec, at, history);
       if (reason === undefined) {
         await at.copy(`docker://${image}@${digest}`, `${image}:latest`);
         assertSame(`${image}:latest`, (await at.digestOf(`${image}:latest`)) ?? 'not there', digest);
@@ -87,25 +85,30 @@ export function mark(ref: string, tag: string, credentials: Publish['credentials
 }
 
 /** Brings an image here as a layout. @returns its digest, which is the one of its name */
-export async function fetchLayout(ref: string, layout: string, run: Run): Promise<string> {
+export async function fetchLayout(
+  ref: string,
+  layout: string,
+  credentials: Publish['credentials'],
+  run: Run,
+): Promise<string> {
   const [image = '', digest = ''] = ref.split('@');
-  await withRegistry(undefined, [image], run, (at) => at.fetch(ref, layout));
+  await withRegistry(credentials, [image], run, (at) => at.fetch(ref, layout));
   assertSame('The image that was fetched', digestOf(layout), digest);
   return digest;
 }
 
 /** Why `latest` may not move to this image; undefined when it may. */
-async function whyNot({ image, digest }: Publish, at: Registry, descends: Descends): Promise<string | undefined> {
+async function whyNot({ image, digest }: Publish, at: Registry, history: History): Promise<string | undefined> {
   const current = await at.digestOf(`${image}:latest`);
   if (current === undefined) return undefined;
   if (current === digest) return undefined;
   const [before, after] = [await at.revisionOf(`${image}@${current}`), await at.revisionOf(`${image}@${digest}`)];
   // From before this pipeline: nothing is known, and it would stay for ever.
   if (before === undefined || after === undefined || before === after) return undefined;
-  const answer = await descends(before, after);
-  if (answer === true) return undefined;
-  const why = answer === undefined ? 'nobody could say whether' : 'the history of this commit shows that not';
-  return `latest is of commit ${before}; ${why} ${after.slice(0, 12)} comes after it`;
+  const order = await history(before, after);
+  if (mayBecomeLatest(order)) return undefined;
+  const why = order === 'unknown' ? 'nobody can say whether' : `it is ${order}: the history does not show that`;
+  return `latest is of commit ${before.slice(0, 12)}; ${why} ${after.slice(0, 12)} comes after it`;
 }
 
 interface Registry {
@@ -165,7 +168,7 @@ async function withRegistry<T>(
           config?: { Labels?: Record<string, string> | null };
         };
         const revision = labels?.['org.opencontainers.image.revision'];
-        return revision !== undefined && /^[0-9a-f]{40}$/.test(revision) ? revision : undefined;
+        return revision !== undefined && COMMIT.test(revision) ? revision : undefined;
       },
       async copy(source, destination) {
         const flags = ['copy', '--quiet', '--preserve-digests', '--digestfile', digestfile, ...two];
@@ -183,26 +186,4 @@ async function withRegistry<T>(
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
-}
-
-/**
- * Asks git where the history is at hand, and GitHub where only a token is.
- * @param api address, `owner/name` and token of GitHub
- */
-export function historyOf(
-  run: Run,
-  api: { readonly url: string; readonly repository: string; readonly token: string } | undefined,
-): Descends {
-  return async (base, head) => {
-    if (api !== undefined) {
-      const answer = await fetch(`${api.url}/repos/${api.repository}/compare/${base}...${head}`, {
-        headers: { accept: 'application/vnd.github+json', authorization: `Bearer ${api.token}` },
-      });
-      if (!answer.ok) return undefined;
-      const { status } = (await answer.json()) as { status?: string };
-      return status === 'ahead' || status === 'identical';
-    }
-    const { code } = await run('git', ['merge-base', '--is-ancestor', base, head]);
-    return code === 0 ? true : code === 1 ? false : undefined;
-  };
 }

@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { readFileSync } from 'node:fs';
 import { BRANCHES, ENVIRONMENTS } from './branches';
-import { REQUIRED_CHECK, repositorySettings, settingsOf } from './settings';
+import { type Gh, REQUIRED_CHECK, repositorySettings, settingsOf } from './settings';
 import type { Run } from './run';
 
 const ROOT = resolve(__dirname, '..');
@@ -31,11 +31,65 @@ it('the required check is the job that waits for all others', () => {
   expect(jobs['all-green']!.name).toBe(REQUIRED_CHECK);
 });
 
+it('a version is released from its tag alone', () => {
+  expect(words).toContain('environment release: may be used by v*.*.*');
+});
+
+describe('who must agree', () => {
+  const environmentOf = async (env: Record<string, string>, answers: Record<string, unknown> = {}) => {
+    const setting = settingsOf(ROOT, env).find(({ words: each }) => each.startsWith('environment production, '))!;
+    const asked: string[] = [];
+    const json = await (setting.input as { ask: (gh: Gh) => Promise<unknown> }).ask((path) => {
+      asked.push(path);
+      return Promise.resolve(answers[path]);
+    });
+    return { words: setting.words, json, asked };
+  };
+  const policy = { deployment_branch_policy: { protected_branches: false, custom_branch_policies: true } };
+
+  it('is looked up by name, and nobody agrees to what is their own', async () => {
+    const env = { REVIEWERS_PRODUCTION: 'alice me/operators', WAIT_MINUTES_PRODUCTION: '10' };
+    const answers = { '/users/alice': { id: 7 }, '/orgs/me/teams/operators': { id: 8 } };
+    const { words: told, json } = await environmentOf(env, answers);
+    expect(told).toContain('reviewed by alice or me/operators, after 10 minutes');
+    const reviewers = [
+      { type: 'User', id: 7 },
+      { type: 'Team', id: 8 },
+    ];
+    expect(json).toEqual({ ...policy, wait_timer: 10, prevent_self_review: true, reviewers });
+  });
+
+  it('stays as it is where nothing is said', async () => {
+    const rules = [
+      { type: 'wait_timer', wait_timer: 5 },
+      { type: 'required_reviewers', prevent_self_review: true, reviewers: [{ type: 'Team', reviewer: { id: 8 } }] },
+      { type: 'branch_policy' },
+    ];
+    const { json } = await environmentOf({}, { 'environments/production': { protection_rules: rules } });
+    expect(json).toEqual({ ...policy, wait_timer: 5, prevent_self_review: true, reviewers: [{ type: 'Team', id: 8 }] });
+    const { json: fresh } = await environmentOf({});
+    expect(fresh).toEqual({ ...policy, wait_timer: 0, prevent_self_review: false, reviewers: [] });
+  });
+
+  it('is an error where GitHub does not know them', async () => {
+    await expect(environmentOf({ REVIEWERS_PRODUCTION: 'alice' })).rejects.toThrow('GitHub knows no alice');
+  });
+
+  it.each([
+    [{ REVIEWERS_STAGING: 'a b c d e f g' }, /environment staging: GitHub takes at most six/],
+    [{ REVIEWERS_PRODUCTION: '@alice' }, /"@alice" is no user/],
+    [{ WAIT_MINUTES_PRODUCTION: 'soon' }, /is no number of minutes/],
+    [{ WAIT_MINUTES_PRODUCTION: '43201' }, /is no number of minutes/],
+  ])('%j is told before anything is set', (env, message) => {
+    expect(() => settingsOf(ROOT, env)).toThrow(message);
+  });
+});
+
 describe('the command', () => {
   const calls: { args: readonly string[]; input: string | undefined }[] = [];
   const run: Run = (_, args, options) => {
     calls.push({ args, input: options?.input });
-    return Promise.resolve({ code: 0, stdout: '', stderr: '' });
+    return Promise.resolve({ code: 0, stdout: '{}', stderr: '' });
   };
   let said: string;
   beforeEach(() => {
@@ -55,6 +109,15 @@ describe('the command', () => {
     expect(said).toContain('would  environment staging: secret DOCKER_PASSWORD');
     expect(said).toContain('left   environment production: secret DOCKER_PASSWORD: neither');
     expect(said).not.toContain('hunter2');
+  });
+
+  it('takes no reviewer away because GitHub could not be asked', async () => {
+    const silent: Run = (command, args, options) =>
+      args.length === 2 && args[1]!.includes('/environments/')
+        ? Promise.resolve({ code: 1, stdout: '', stderr: 'HTTP 502' })
+        : run(command, args, options);
+    await expect(repositorySettings(ROOT, true, silent)).rejects.toThrow(/environment production, .*HTTP 502/);
+    expect(calls.filter(({ args }) => args[2] === 'PUT' && args[3]!.includes('/environments/'))).toEqual([]);
   });
 
   it('hands a secret over on standard input only', async () => {

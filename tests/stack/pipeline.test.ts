@@ -3,20 +3,28 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeUnless } from '../skip';
 import { ROOT } from '../workflows/files';
-import { noRegistry, type Registry, startRegistry } from '../workflows/registry';
+import { LOGIN, noRegistry, type Registry, startRegistry } from '../workflows/registry';
 import { docker, reasonWithoutEngine, reasonWithoutPulumi, TestEnvironment } from './environment';
 import { publiclyBrokenRelease, removeReleases } from './images';
+import { noSshd, type Remote, startSshd } from './sshd';
 
-jest.setTimeout(400_000);
+jest.setTimeout(600_000);
 
-/** From the Dockerfile to what serves, with the file that workflows run, a real registry and a real stack. */
-describeUnless(noRegistry() ?? reasonWithoutEngine() ?? reasonWithoutPulumi(), 'the pipeline on a real engine', () => {
+/**
+ * From the Dockerfile to what serves, with the file that workflows run, a real stack, a real registry that asks who it is, and the engine
+ * at the other end of SSH.
+ */
+const way = noSshd() === undefined ? 'over SSH' : `on this machine alone: ${noSshd()!}`;
+const missing = noRegistry() ?? reasonWithoutEngine() ?? reasonWithoutPulumi();
+describeUnless(missing, `the pipeline on a real engine, ${way}`, () => {
   let registry: Registry;
+  let remote: Remote | undefined;
   let environment: TestEnvironment;
   const pulled: string[] = [];
 
   beforeAll(async () => {
-    registry = await startRegistry();
+    registry = await startRegistry(false);
+    if (noSshd() === undefined) remote = await startSshd();
     environment = await TestEnvironment.create('development');
     mkdirSync(join(environment.directory, '.local'));
     // The Makefile's targets without the installation of packages.
@@ -24,18 +32,27 @@ describeUnless(noRegistry() ?? reasonWithoutEngine() ?? reasonWithoutPulumi(), '
     writeFileSync(join(environment.directory, 'Makefile'), makefile);
   });
   afterAll(async () => {
+    // The state knows the engine by its address: to destroy needs the same way there.
+    const before = { ...process.env };
+    if (remote) Object.assign(process.env, { PATH: `${remote.bin}:${before['PATH'] ?? ''}`, ...remote.env });
     await environment.remove();
+    for (const name of Object.keys(remote?.env ?? {})) Reflect.deleteProperty(process.env, name);
+    Object.assign(process.env, before);
+    remote?.stop();
     registry.stop();
     removeReleases();
     for (const image of pulled) spawnSync('docker', ['rmi', image]);
   });
+
+  const login = { REGISTRY_USER: LOGIN.user, REGISTRY_TOKEN: LOGIN.token };
+  const deploy = (env: Record<string, string>) => step('deploy', { ...remote?.env, ...env });
 
   function step(name: string, env: Record<string, string>): Promise<{ outputs: Record<string, string>; said: string }> {
     const file = join(environment.directory, '.local/outputs');
     writeFileSync(file, '');
     const child = spawn(process.execPath, [join(ROOT, '.github/pipeline.js'), name], {
       cwd: environment.directory,
-      env: { ...environment.processEnvironment, GITHUB_OUTPUT: file, STACK: 'development', ...env },
+      env: { ...environment.processEnvironment, GITHUB_OUTPUT: file, STACK: 'development', ...login, ...env },
     });
     let said = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
@@ -68,12 +85,13 @@ describeUnless(noRegistry() ?? reasonWithoutEngine() ?? reasonWithoutPulumi(), '
   it('has one digest: layout, commit, latest, and the output of the stack after the deploy', async () => {
     const commit = '1'.repeat(40);
     const { digest, ref } = await pushed(commit, 'app/Dockerfile');
-    const { outputs, said } = await step('deploy', { IMAGE_REF: ref, SETTINGS: `branchloans:commit=${commit}` });
+    const { outputs, said } = await deploy({ IMAGE_REF: ref, SETTINGS: `branchloans:commit=${commit}` });
     expect(outputs['outcome'] ?? said).toBe('deployed');
     expect(outputs).toMatchObject({ ref, previous: '' });
     expect(environment.output('image')).toMatch(new RegExp(`@${digest}$`));
-    for (const tag of [commit, 'latest']) {
-      const headers = { accept: 'application/vnd.oci.image.manifest.v1+json' };
+    for (const tag of [commit, 'latest', 'proven']) {
+      const authorization = `Basic ${Buffer.from(`${LOGIN.user}:${LOGIN.token}`).toString('base64')}`;
+      const headers = { accept: 'application/vnd.oci.image.manifest.v1+json', authorization };
       const answer = await fetch(`http://${registry.host}/v2/me/loans-main/manifests/${tag}`, {
         method: 'HEAD',
         headers,
@@ -81,6 +99,8 @@ describeUnless(noRegistry() ?? reasonWithoutEngine() ?? reasonWithoutPulumi(), '
       expect(answer.headers.get('docker-content-digest')).toBe(digest);
     }
     expect(await serving()).toBe('answers');
+    // By the key that the step was given, and with nothing of it left.
+    if (remote) expect(remote.logins()).toBeGreaterThan(0);
     const { output } = await environment.verb('releases');
     expect(output).toContain(commit.slice(0, 12));
   });
@@ -93,7 +113,7 @@ describeUnless(noRegistry() ?? reasonWithoutEngine() ?? reasonWithoutPulumi(), '
     writeFileSync(join(environment.directory, 'Dockerfile.broken'), `FROM ${broken}\n`);
     rmSync(join(environment.directory, '.dockerignore'));
     const { ref } = await pushed('2'.repeat(40), 'Dockerfile.broken');
-    const { outputs, said } = await step('deploy', { IMAGE_REF: ref });
+    const { outputs, said } = await deploy({ IMAGE_REF: ref });
     expect(outputs['outcome'] ?? said).toBe('kept');
     expect(outputs).toMatchObject({ ref: '', previous: before });
     expect(await serving()).toBe('answers');

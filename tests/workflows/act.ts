@@ -30,6 +30,10 @@ export interface Fate {
   readonly rollback?: boolean;
   /** What Trivy finds. */
   readonly secret?: boolean;
+  /** Nobody has signed what cosign is asked about. */
+  readonly unsigned?: boolean;
+  /** What runs is of a commit that came after the one that is pushed. */
+  readonly overtaken?: boolean;
   /** What runs before; undefined when nothing was ever deployed. */
   readonly before?: string;
   readonly variables: Readonly<Record<string, string>>;
@@ -65,10 +69,12 @@ while [[ $# -gt 0 ]]; do [[ $1 == --output ]] && file=$2; shift; done
 if [[ -e $STAGE/secret ]]; then
   echo '{"SchemaVersion": 2, "Results": [{"Target": "/key", "Secrets": [{"RuleID": "private-key", "Severity": "CRITICAL", "Title": "Key"}]}]}' > "$file"
 else echo '{"SchemaVersion": 2}' > "$file"; fi`,
-  cosign: 'echo "cosign $1" >> "$STAGE/log"; cat > /dev/null < /dev/null',
+  // A login reads the token that is piped to it, or the pipe breaks.
+  cosign:
+    'echo "cosign $*" >> "$STAGE/log"; [[ $1 != login ]] || cat > /dev/null; [[ $1 != verify || ! -e $STAGE/unsigned ]]',
   pulumi: `case "$1 $2" in
   "config set") echo "set $5 $6" >> "$STAGE/log"; if [[ $5 == *:image ]]; then echo "$6" > "$STAGE/wanted"; fi ;;
-  "stack output") [[ -e $STAGE/current ]] && echo "{\\"image\\": \\"$(cat "$STAGE/current")\\"}" ;;
+  "stack output") [[ -e $STAGE/current ]] && echo "{\\"image\\": \\"$(cat "$STAGE/current")\\", \\"release\\": {\\"commit\\": \\"$(cat "$STAGE/later" 2> /dev/null)\\"}}" ;;
 esac`,
   make: `echo "make $*" >> "$STAGE/log"
 case $1 in
@@ -146,11 +152,13 @@ export function stage(files: Readonly<Record<string, string>>): Stage {
       up = true,
       rollback = true,
       secret = false,
+      unsigned = false,
+      overtaken = false,
       before,
       variables,
     }) {
-      const marks = { 'tests-fail': !tests, 'up-fails': !up, 'rollback-fails': !rollback, secret };
-      for (const file of ['log', 'wanted', 'current', 'before', 'artifacts', ...Object.keys(marks)])
+      const marks = { 'tests-fail': !tests, 'up-fails': !up, 'rollback-fails': !rollback, secret, unsigned };
+      for (const file of ['log', 'later', 'wanted', 'current', 'before', 'artifacts', ...Object.keys(marks)])
         rmSync(join(root, file), { recursive: true, force: true });
       for (const [file, there] of Object.entries(marks)) if (there) writeFileSync(join(root, file), '');
       writeFileSync(join(root, 'smoke'), smoke.map((answer) => `${String(answer)}\n`).join('') + 'true\n'.repeat(9));
@@ -164,6 +172,11 @@ export function stage(files: Readonly<Record<string, string>>): Stage {
       // Every push is another commit: the tag of one is never overwritten.
       git('commit', '--quiet', '--allow-empty', '--message', 'push');
       const commitOf = git('rev-parse', 'HEAD');
+      // On top of it, and in the same repository; what is checked out stays.
+      if (overtaken) {
+        const later = git('commit-tree', 'HEAD^{tree}', '-p', 'HEAD', '-m', 'later');
+        writeFileSync(join(root, 'later'), later);
+      }
       writeFileSync(
         join(root, 'event.json'),
         JSON.stringify({

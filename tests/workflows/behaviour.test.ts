@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describeUnless } from '../skip';
 import { type Fate, ownWorkflow, type Stage, stage } from './act';
 import { missing } from './linters';
@@ -28,15 +30,17 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
     beforeAll(() => {
       ours = stage({
         '.ci/run': '#!/bin/sh\necho tests >> "$STAGE/log"\n[ ! -e "$STAGE/tests-fail" ]\n',
-        '.github/workflows/cd.yml': ownWorkflow('cd.yml')
-          .replace('dockerfile: app/Dockerfile', `registry: ${registry.host}`)
-          .replace(/signer: .*/, "signer: ''"),
+        '.github/workflows/cd.yml': ownWorkflow('cd.yml').replace(
+          'dockerfile: app/Dockerfile',
+          `registry: ${registry.host}`,
+        ),
         ...Object.fromEntries(
           ['promote.yml', 'rollback.yml', 'nightly.yml'].map((file) => [
             `.github/workflows/${file}`,
-            ownWorkflow(file)
-              .replace(/( +)namespace: .*/g, (line, indent: string) => `${line}\n${indent}registry: ${registry.host}`)
-              .replace(/signer: .*/, "signer: ''"),
+            ownWorkflow(file).replace(
+              /( +)namespace: .*/g,
+              (line, indent: string) => `${line}\n${indent}registry: ${registry.host}`,
+            ),
           ]),
         ),
       });
@@ -54,11 +58,30 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
       const log = ours.log();
       const [, ref] = /^set branchloans:image (.*)$/m.exec(log.join('\n')) ?? [];
       expect(ref).toMatch(new RegExp(`^${registry.host}/me/loans-staging@sha256:[0-9a-f]{64}$`));
-      expect(log).toEqual(expect.arrayContaining(['tests', 'cosign sign', 'uses actions/attest']));
+      expect(log).toEqual(expect.arrayContaining(['tests', `cosign sign --yes ${ref!}`, 'uses actions/attest']));
       expect(made()).toEqual(['up', 'smoke']);
-      expect(log.indexOf('cosign sign')).toBeLessThan(log.indexOf('make up STACK=staging'));
+      const verified = log.findIndex(
+        (line) => line.startsWith('cosign verify') && line.includes(' --certificate-identity '),
+      );
+      expect(log[verified]).toContain(
+        ' --certificate-identity https://github.com/me/loans/.github/workflows/image.yml@refs/heads/staging ' +
+          `--certificate-github-workflow-repository me/loans ${ref!}`,
+      );
+      expect(verified).toBeLessThan(log.indexOf('make up STACK=staging'));
       const digest = ref!.split('@')[1]!;
       for (const tag of ['latest', 'proven']) expect(await held('me/loans-staging', tag)).toBe(digest);
+    });
+
+    it('deploys nothing that was not signed by its own workflow', () => {
+      expect(push({ unsigned: true }).green).toBe(false);
+      expect(made()).toEqual([]);
+    });
+
+    it('deploys nothing when a later run was faster, and is green', () => {
+      const { green, output } = push({ overtaken: true });
+      expect(green ? '' : output).toBe('');
+      expect(output).toContain('### staging: superseded');
+      expect(made()).toEqual([]);
     });
 
     const byHand = (workflow: string, branch: string, running = before) =>
@@ -70,6 +93,8 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
       expect(green ? '' : output).toBe('');
       expect(ours.log()).toContain(`set branchloans:image ${registry.host}/me/loans-production@${proven!}`);
       expect(made('production')).toEqual(['up', 'smoke']);
+      const identities = ours.log().flatMap((line) => /identity https:\S+workflows\/(\S+)/.exec(line)?.[1] ?? []);
+      expect(identities).toEqual(['image.yml@refs/heads/staging', 'promote.yml@refs/heads/production']);
       expect(output).not.toContain('Built sha256');
       expect(byHand('promote.yml', 'development').output).not.toContain('Pushed');
     });
@@ -174,7 +199,35 @@ jobs:
     theirs.remove();
     expect(green ? '' : output).toBe('');
     expect(log).toEqual(expect.arrayContaining(['make up STACK=production', 'make smoke STACK=production']));
-    expect(log).not.toContain('cosign sign');
+    expect(log.filter((line) => line.startsWith('cosign'))).toEqual([]);
     expect(await tags('them/loans-production')).toContain('latest');
+  });
+
+  it('a second repository has its scripts checked by the library, and a placeholder is none', () => {
+    const scripts = { lint: 'node --check main.js', types: 'node --check main.js', test: 'node main.js' };
+    const theirs = stage({
+      'main.js': 'require("fs").appendFileSync(process.env.STAGE + "/log", "ran\\n");\n',
+      'package.json': JSON.stringify({ name: 'theirs', version: '1.0.0', scripts }),
+      'package-lock.json': '{"name": "theirs", "version": "1.0.0", "lockfileVersion": 3, "packages": {}}',
+      '.github/workflows/ci.yml': `name: ci
+on: { push: { branches: [main] } }
+permissions: {}
+jobs:
+  check:
+    permissions: { contents: read }
+    uses: library/branchloans/.github/workflows/node.yml@v1
+`,
+    });
+    const push = () => theirs.run({ workflow: 'ci.yml', event: 'push', branch: 'main', variables: {} });
+    const { green, output } = push();
+    const log = theirs.log();
+    const empty = JSON.stringify({ name: 'theirs', version: '1.0.0', scripts: { ...scripts, test: 'echo tests' } });
+    writeFileSync(join(theirs.directory, 'package.json'), empty);
+    const placeholder = push();
+    theirs.remove();
+    expect(green ? '' : output).toBe('');
+    expect(log).toContain('ran');
+    expect(placeholder.green).toBe(false);
+    expect(placeholder.output).toContain('the script "test" is a placeholder');
   });
 });

@@ -22,7 +22,7 @@ const calls = examples.flatMap(([name, job]) =>
 );
 
 it('there are examples of a workflow and of an action', () => {
-  expect(calls.map(({ called }) => called)).toEqual(['image', 'deploy']);
+  expect(calls.map(({ called }) => called)).toEqual(['image', 'node', 'deploy']);
 });
 
 it.each(calls)('$name calls $called as it wants to be called', ({ inputs, given }) => {

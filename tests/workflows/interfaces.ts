@@ -2,7 +2,7 @@ import { parseLibrary, type Parameters, readFiles } from './files';
 
 /** What others rely on: the inputs, secrets, outputs and permissions of the library, as tables made from its files. */
 
-const LIBRARY_WORKFLOWS = ['image', 'deploy'];
+const LIBRARY_WORKFLOWS = ['node', 'image', 'deploy'];
 const HEAD =
   '# Reference of the pipeline library\n\nMade from the files of `.github` by `make pipeline`; what it is for is in [PIPELINE.md](PIPELINE.md).';
 /** Text of docs/PIPELINE-REFERENCE.md. */

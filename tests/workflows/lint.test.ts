@@ -1,6 +1,6 @@
 import { describeUnless } from '../skip';
 import { readFiles } from './files';
-import { lint, missing, rewritten } from './linters';
+import { lint, lintDockerfile, lintScript, missing, read, rewritten } from './linters';
 
 // Programs are started; the machine may have other work.
 jest.setTimeout(60_000);
@@ -50,4 +50,47 @@ describeUnless(missing('actionlint'), 'actionlint, on a copy in the words that i
   ])('finds what is put into %s', (file, find, replace, message) => {
     expect(lint('actionlint', broken(copies, file, find, replace))).toContain(message);
   });
+});
+
+describeUnless(missing('check-jsonschema'), "the runner's own schema, on the files as they are", () => {
+  it('fits', () => expect(lint('check-jsonschema', files)).toBe(''));
+
+  it.each([
+    ['workflows/cd.yml', 'timeout-minutes: 45', 'timeout: 45', 'timeout'],
+    ['workflows/deploy.yml', 'queue: max', 'queue: all', 'all'],
+    ['actions/plan/action.yml', 'using: composite', 'using: composed', 'composed'],
+  ])('finds what is put into %s', (file, find, replace, message) => {
+    expect(lint('check-jsonschema', broken(files, file, find, replace))).toContain(message);
+  });
+});
+
+describeUnless(missing('yamllint'), 'yamllint', () => {
+  it('finds nothing', () => expect(lint('yamllint', files)).toBe(''));
+
+  it.each([
+    ['workflows/cd.yml', '    name: image\n', '    name: image\n    name: other\n', 'duplication of key'],
+    ['workflows/cd.yml', 'push: true', 'push: yes', 'truthy value'],
+  ])('finds what is put into %s', (file, find, replace, message) => {
+    expect(lint('yamllint', broken(files, file, find, replace))).toContain(message);
+  });
+});
+
+describeUnless(missing('hadolint'), 'hadolint', () => {
+  const dockerfile = read('app/Dockerfile');
+  it('finds nothing in the Dockerfile that ships', () => expect(lintDockerfile(dockerfile)).toBe(''));
+  it.each([
+    ['FROM node\n', 'DL3006'],
+    ['FROM node:latest\n', 'DL3007'],
+    ['FROM debian:12\nRUN apt-get install curl\n', 'DL3008'],
+    ['FROM debian:12\nRUN curl -s x | sh\n', 'DL4006'],
+  ])('finds %j', (text, rule) => expect(lintDockerfile(text)).toContain(rule));
+});
+
+describeUnless(missing('shellcheck'), 'shellcheck', () => {
+  const scripts = ['.ci/browser', '.ci/engine', '.ci/run', '.githooks/pre-commit', 'tests/run'];
+  const workflows = ['tests/workflows/run', 'tests/workflows/tools'];
+  it.each([...scripts, ...workflows])('finds no fault in %s', (file) => {
+    expect(lintScript(read(file))).toBe('');
+  });
+  it('finds one', () => expect(lintScript('#!/bin/bash\nrm -rf $1/*\n')).toContain('SC2115'));
 });

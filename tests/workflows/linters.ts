@@ -12,7 +12,7 @@ export const toolEnvironment = { ...process.env, PATH };
 export function missing(tool: string): string | undefined {
   return spawnSync(tool, ['--version'], { env: toolEnvironment }).error === undefined
     ? undefined
-    : `no ${tool}${tool === 'trivy' ? '' : ': make workflows installs it'}`;
+    : `no ${tool}${tool === 'go' ? '' : ': make workflows installs it'}`;
 }
 
 /**
@@ -39,16 +39,54 @@ export function withRepository<T>(files: Files, work: (directory: string) => T):
   }
 }
 
+const YAML = {
+  extends: 'default',
+  rules: {
+    'line-length': 'disable',
+    'document-start': 'disable',
+    truthy: { 'check-keys': false },
+    braces: { 'min-spaces-inside': 0, 'max-spaces-inside': 1 },
+    brackets: { 'max-spaces-inside': 0 },
+    comments: { 'min-spaces-from-content': 1 },
+  },
+};
+
+/** Each linter as it is called in a repository, at its strictest. */
+const LINTERS = {
+  zizmor: () => [['--offline', '--persona', 'auditor', '--no-progress', '--quiet', '--format', 'plain', '.']],
+  actionlint: () => [['-no-color', '-oneline']],
+  yamllint: () => [['--strict', '--format', 'parsable', '--config-data', JSON.stringify(YAML), '.github']],
+  // The schemas come with it: nothing is fetched.
+  'check-jsonschema': (files: readonly string[]) =>
+    Object.entries({
+      'vendor.github-workflows': files.filter((file) => file.startsWith('workflows/')),
+      'vendor.github-actions': files.filter((file) => file.startsWith('actions/')),
+      'vendor.dependabot': ['dependabot.yml'],
+    }).map(([schema, paths]) => ['--builtin-schema', schema, ...paths.map((path) => join('.github', path))]),
+} as const;
+
 /** All findings of a linter in these files, as it prints them. */
-export function lint(tool: 'actionlint' | 'zizmor', files: Files): string {
-  return withRepository(files, (directory) => {
-    const strictest = ['--offline', '--persona', 'auditor', '--no-progress', '--quiet', '--format', 'plain', '.'];
-    const args = tool === 'zizmor' ? strictest : ['-no-color', '-oneline'];
-    const options = { cwd: directory, env: toolEnvironment, encoding: 'utf8' } as const;
-    const { status, stdout, stderr } = spawnSync(tool, args, options);
-    if (status === 0) return '';
-    return `exit code ${status ?? 'none'}\n${stdout}${stderr}`;
-  });
+export function lint(tool: keyof typeof LINTERS, files: Files): string {
+  return withRepository(files, (directory) =>
+    LINTERS[tool](Object.keys(files))
+      .map((args) => findings(tool, args, directory))
+      .join(''),
+  );
+}
+
+/** The same for a Dockerfile. */
+export function lintDockerfile(text: string): string {
+  return findings('hadolint', ['--no-color', '-'], ROOT, text);
+}
+
+/** The same for a script, but for remarks on its style. */
+export function lintScript(text: string): string {
+  return findings('shellcheck', ['--severity', 'warning', '--format', 'gcc', '-'], ROOT, text);
+}
+
+function findings(tool: string, args: readonly string[], cwd: string, input?: string): string {
+  const { status, stdout, stderr } = spawnSync(tool, args, { cwd, env: toolEnvironment, encoding: 'utf8', input });
+  return status === 0 ? '' : `exit code ${status ?? 'none'}\n${stdout}${stderr}`;
 }
 
 export const read = (file: string) => readFileSync(join(ROOT, file), 'utf8');

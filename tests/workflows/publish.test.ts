@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeUnless } from '../skip';
 import { ROOT } from './files';
-import { noRegistry, type Registry, startRegistry } from './registry';
+import { LOGIN, noRegistry, type Registry, startRegistry } from './registry';
 
 // Programs are started; the machine may have other work.
 jest.setTimeout(60_000);
@@ -151,6 +151,32 @@ describeUnless(noRegistry(), 'the way of an image', () => {
     const layout = join(repository, '.git/fetched');
     mkdirSync(layout);
     expect(step('fetch', { IMAGE_REF: ref!, LAYOUT: layout })).toEqual({});
+  });
+
+  describe('in a registry that asks who it is', () => {
+    let closed: Registry;
+    beforeAll(async () => {
+      closed = await startRegistry(false);
+    });
+    afterAll(() => closed.stop());
+    const login = { REGISTRY_USER: LOGIN.user, REGISTRY_TOKEN: LOGIN.token };
+
+    it('pushes, moves latest, promotes and fetches with a login, and with no other', () => {
+      const [one, two] = [build(commits[0]!), build(commits[1]!)];
+      const image = `${closed.host}/me/closed`;
+      expect(push('', commits[0]!, one, { IMAGE: image }).error).toMatch(/cannot be asked for|denied|authentication/);
+      const wrong = { ...login, IMAGE: image, REGISTRY_TOKEN: 'hunter3' };
+      expect(push('', commits[0]!, one, wrong).error).toMatch(/skopeo login failed/);
+      expect(push('', commits[0]!, one, { ...login, IMAGE: image })).toMatchObject({ latest: 'moved' });
+      const pushed = push('', commits[1]!, two, { ...login, IMAGE: image });
+      expect(pushed).toMatchObject({ digest: two.digest, latest: 'moved' });
+      const promotion = { ...login, FROM: `${image}:latest`, IMAGE: `${closed.host}/me/closed-production` };
+      expect(step('promote', promotion)).toMatchObject({ digest: two.digest });
+      const layout = join(repository, '.git/fetched-closed');
+      mkdirSync(layout);
+      expect(step('fetch', { IMAGE_REF: pushed['ref']!, LAYOUT: layout }).error).toMatch(/unauthorized|authentication/);
+      expect(step('fetch', { ...login, IMAGE_REF: pushed['ref']!, LAYOUT: layout })).toEqual({});
+    });
   });
 
   it('says that a registry does not answer', () => {

@@ -20,16 +20,23 @@ export function noRegistry(): string | undefined {
   return spawnSync('docker', ['info']).status === 0 ? undefined : 'no Docker engine';
 }
 
-export async function startRegistry(): Promise<Registry> {
+/** Who may use one that is not open: the user and the token. */
+export const LOGIN = { user: 'me', token: 'hunter2' };
+const HTPASSWD = 'me:$2b$05$1jZtVkZiEHHI/nhaRNxdQ.Q1KItX1BJRaApSsiPHVFk2DYl.p9cJ6\n';
+
+/** @param open whether anybody may pull and push, as against LOGIN alone */
+export async function startRegistry(open = true): Promise<Registry> {
   const directory = mkdtempSync(join(tmpdir(), 'registry-'));
   const host = `127.0.0.1:${await freePort()}`;
   const file = join(directory, 'config.yml');
+  const auth = open ? '' : `auth: { htpasswd: { realm: test, path: ${directory}/htpasswd } }\n`;
+  writeFileSync(join(directory, 'htpasswd'), HTPASSWD);
   const storage = `{ filesystem: { rootdirectory: ${directory}/data } }`;
-  writeFileSync(file, `version: 0.1\nlog: { level: error }\nstorage: ${storage}\nhttp: { addr: ${host} }\n`);
+  writeFileSync(file, `version: 0.1\nlog: { level: error }\nstorage: ${storage}\nhttp: { addr: ${host} }\n${auth}`);
   const child: ChildProcess = spawn('docker-registry', ['serve', file], { stdio: 'ignore' });
   for (let tried = 0; ; tried++) {
     const answer = await fetch(`http://${host}/v2/`).catch(() => undefined);
-    if (answer?.ok === true) break;
+    if (answer?.ok === true || answer?.status === 401) break;
     if (tried === 100) throw new Error('The registry does not answer');
     await new Promise((done) => setTimeout(done, 100));
   }

@@ -416,7 +416,8 @@ export const RULES: readonly Rule[] = [
           ? [`${at}: a rollback in a job of its own`]
           : [],
       ),
-      ...(library.actions['deploy']?.runs.steps.filter(({ run }) => run?.includes('pipeline.js')).length === 1
+      ...(library.actions['deploy']?.runs.steps.filter(({ run }) => run?.match(/pipeline\.js" (?!verify\b)/)).length ===
+      1
         ? []
         : ['action deploy: not one step for the deploy and its way back']),
     ],
@@ -534,7 +535,7 @@ export const RULES: readonly Rule[] = [
         const runs = (job.steps ?? []).some(
           ({ uses, run }) => uses?.startsWith('actions/checkout@') || /make |\.\//.test(run ?? ''),
         );
-        return holds && runs && !['deploy.deploy', 'ci.preview', 'scorecard.scorecard'].includes(at)
+        return holds && runs && !['deploy.deploy', 'ci.preview', 'scorecard.scorecard', 'nightly.rescan'].includes(at)
           ? [`${at}: a token beside the checkout`]
           : [];
       }),
@@ -566,6 +567,42 @@ export const RULES: readonly Rule[] = [
     mutants: [
       ['workflows/ci.yml', 'pulumi-version: 3.265.0', 'pulumi-version: 3.1.0'],
       ['actions/deploy/action.yml', 'default: 3.265.0', 'default: 3.264.0'],
+    ],
+  },
+  {
+    name: '23: what is deployed was signed by the one workflow that may, and a signature is never asked for by half a name',
+    faults: ({ workflows, actions, files }) => {
+      const repository = '${{ github.repository }}/.github/workflows';
+      const copy = workflows['promote']?.jobs['copy']?.steps?.find(({ uses }) => uses?.endsWith('actions/publish'));
+      const wanted: [string, unknown, string][] = [
+        ['cd', workflows['cd']?.jobs['deploy']?.with?.['signer'], `${repository}/image.yml@\${{ github.ref }}`],
+        [
+          'promote',
+          workflows['promote']?.jobs['deploy']?.with?.['signer'],
+          `${repository}/promote.yml@\${{ github.ref }}`,
+        ],
+        ['promote.copy', copy?.with?.['signer'], `${repository}/image.yml@refs/heads/staging`],
+      ];
+      const steps = actions['deploy']?.runs.steps ?? [];
+      const order = ['" verify', '"$OPERATION"'].map((end) => steps.findIndex(({ run }) => run?.endsWith(end)));
+      return [
+        ...wanted.flatMap(([what, found, value]) => (found === value ? [] : [`${what}: the signer is not ${value}`])),
+        ...(order[0]! >= 0 && order[0]! < order[1]! ? [] : ['action deploy: deploys before it verifies']),
+        ...Object.entries(files).flatMap(([file, content]) =>
+          [...content.matchAll(/--certificate-identity-regexp (\S+)/g)].flatMap(([, pattern = '']) =>
+            /^'\^.*\$'$/.test(pattern) && content.includes('--certificate-github-workflow-repository')
+              ? []
+              : [`${file}: ${pattern} fits other workflows as well`],
+          ),
+        ),
+      ];
+    },
+    mutants: [
+      ['workflows/cd.yml', '/.github/workflows/image.yml@${{ github.ref }}', ''],
+      ['workflows/promote.yml', 'image.yml@refs/heads/staging', 'image.yml@refs/heads/main'],
+      ['workflows/promote.yml', /( +)signer: .*promote\.yml.*\n/, ''],
+      ['actions/publish/action.yml', "@[^@]+$'", "@'"],
+      ['actions/deploy/action.yml', 'pipeline.js" verify', 'pipeline.js" plan'],
     ],
   },
 ];

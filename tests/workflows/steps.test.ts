@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from './files';
@@ -43,10 +43,32 @@ describe('all green', () => {
   });
 });
 
-it('a version is released under its own tag only', () => {
-  writeFileSync(join(directory, 'package.json'), '{"version": "1.2.3"}');
-  expect(step('release', { REF: 'refs/tags/v1.2.3' })).toMatchObject({ green: true });
-  expect(step('release', { REF: 'refs/tags/v1.2.4' })).toMatchObject({ green: false });
+describe('a version', () => {
+  const release = (tag: string, files: Record<string, string> = {}) => {
+    const all = {
+      'package.json': '{"version": "1.2.3"}',
+      'tests/workflows/interface.json': '{"version": "1.2.3"}',
+      'CHANGELOG.md':
+        '# Changelog\n\n## [Unreleased]\n\n## [1.2.3] - 2026-11-21\n\n- All.\n\n## [1.2.2] - 2026-01-01\n',
+      ...files,
+    };
+    mkdirSync(join(directory, 'tests/workflows'), { recursive: true });
+    for (const [file, text] of Object.entries(all)) writeFileSync(join(directory, file), text);
+    return step('release', { REF: `refs/tags/${tag}`, NOTES: join(directory, 'notes.md') });
+  };
+  it('is released under its own tag, with what the changelog says of it', () => {
+    expect(release('v1.2.3')).toMatchObject({ green: true });
+    expect(readFileSync(join(directory, 'notes.md'), 'utf8')).toBe('- All.');
+  });
+  it.each([
+    ['another tag', 'v1.2.4', {}, /is not v1.2.3/],
+    ['an interface of before', 'v1.2.3', { 'tests/workflows/interface.json': '{"version": "1.2.2"}' }, /make pipeline/],
+    ['a changelog that says nothing', 'v1.2.3', { 'CHANGELOG.md': '## [1.2.3] - 2026-11-21\n\n' }, /has no section/],
+  ])('is not released with %s', (_, tag, files, message) => {
+    const { green, said } = release(tag, files);
+    expect(green).toBe(false);
+    expect(said).toMatch(message);
+  });
 });
 
 it('a failed step leaves no outputs, and its message in one line for the runner', () => {
