@@ -40,7 +40,7 @@ const set = (name: string, key: string, value: unknown) => (config: Settings) =>
 it('takes as much memory as docs/LIMITS.md says', () => {
   const rows = readFileSync(resolve(__dirname, '../docs/LIMITS.md'), 'utf8').split('\n');
   for (const stack of ['development', 'staging', 'production']) {
-    const { api, database, gateway, prometheus, grafana, exporters } = read(stack);
+    const { api, database, gateway, prometheus, alertmanager, grafana, exporters } = read(stack);
     const of = ({ limits }: { limits: { memoryMib: number } }) => limits.memoryMib;
     const running = [exporters.database, exporters.probes, exporters.host, exporters.containers].filter(Boolean).length;
     const parts = [
@@ -48,6 +48,7 @@ it('takes as much memory as docs/LIMITS.md says', () => {
       of(database),
       of(gateway),
       of(prometheus),
+      of(alertmanager),
       of(grafana),
       running * of(exporters),
     ];

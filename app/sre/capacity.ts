@@ -171,7 +171,7 @@ interface Place {
 }
 
 /** Of node_exporter; of the file system that the engine keeps its files on, as far as that can be told. */
-const ROOT = (metric: string) => `(max(${metric}{mountpoint="/"}) or max(${metric}))`;
+const ROOT = (metric: string) => `(max(${metric}{mountpoint=~"engine|/"}) or max(${metric}))`;
 const STABLE = 'job="api",track="stable"';
 
 function capacityExpressions(env: string) {

@@ -111,13 +111,13 @@ export function inWords({ alertname = '', severity = '', slo = '' }: Series['lab
 const OTHER = 'A fault in the service was being worked on';
 const WORDS: readonly (readonly [RegExp, string])[] = [
   [/^(Api|Nginx|Gateway)Down|^Probe/, 'The service could not be reached'],
-  [/^(Postgres|Database)(Down|ConnectionsExhausted)/, 'Loans could not be read or changed'],
+  [/^(Postgres|Database)(Down|ConnectionsExhausted)|^ApiDatabaseAway/, 'Loans could not be read or changed'],
   [/Error(s|Rate|Ratio)|Failures/, 'Some requests failed'],
   [/Latency|Slow|ResponseTime/, 'The service was slow'],
   [/^LoanMetricsStale/, 'Overviews were out of date'],
 ];
 /** The machinery that watches: users see nothing of its faults. */
-const OURS = /^(Prometheus|Alertmanager|Grafana|Target|Rule|Tsdb|Backup|Filesystem|Clock|Container|Host|Tls|Exporter)/;
+const OURS = /^(Prometheus|Alertmanager|Grafana|Target|Rule|Tsdb|Backup|Filesystem|Clock|Container|Host|Tls|Exporter|PostgresExporter)/;
 
 /** @param until the last time that was looked at: what fires there still lasts */
 export function incidentsOf(alerts: readonly Series[], until: number): Incident[] {
