@@ -117,7 +117,8 @@ const WORDS: readonly (readonly [RegExp, string])[] = [
   [/^LoanMetricsStale/, 'Overviews were out of date'],
 ];
 /** The machinery that watches: users see nothing of its faults. */
-const OURS = /^(Prometheus|Alertmanager|Grafana|Target|Rule|Tsdb|Backup|Filesystem|Clock|Container|Host|Tls|Exporter|PostgresExporter)/;
+const OURS =
+  /^(Prometheus|Alertmanager|Grafana|Target|Rule|Tsdb|Backup|Filesystem|Clock|Container|Host|Tls|Exporter|PostgresExporter)/;
 
 /** @param until the last time that was looked at: what fires there still lasts */
 export function incidentsOf(alerts: readonly Series[], until: number): Incident[] {
