@@ -8,12 +8,14 @@ import { ask } from './load';
 
 const { ACCESS_LOG_METRICS, CONTAINER_METRICS, EXPORTERS, HOST_METRICS, JOBS, MONITORED, NGINX_METRICS } = {
   ...names,
-  MONITORED: Object.values(names.JOBS).filter((job) => job !== names.JOBS.alertmanager),
+  MONITORED: Object.values(names.JOBS),
 };
 
 /** Job -> the names that must have a series with it. */
 const SERIES: Readonly<Record<string, readonly string[]>> = {
   [JOBS.api]: Object.values(names.RUNTIME_METRICS),
+  [JOBS.alertmanager]: Object.values(names.ALERTMANAGER_METRICS),
+  [JOBS.prometheus]: Object.values(names.PROMETHEUS_METRICS),
   [JOBS.postgres]: Object.values(names.POSTGRES_METRICS),
   [JOBS.nginx]: Object.values(NGINX_METRICS),
   [JOBS.accessLog]: [
@@ -253,7 +255,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'the exporters on
       async () => [...new Set((await targets()).map(({ labels }) => labels['job']!))].sort(),
       (seen) => !seen.includes(JOBS.probe),
     );
-    expect(jobs).toEqual([JOBS.api, JOBS.prometheus, JOBS.nginx, JOBS.accessLog].sort());
+    expect(jobs).toEqual([JOBS.api, JOBS.prometheus, JOBS.alertmanager, JOBS.nginx, JOBS.accessLog].sort());
     expect(await environment.changes()).toBe('');
   });
 
