@@ -88,6 +88,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'alerts', () => {
   beforeAll(async () => {
     environment = await TestEnvironment.create('development', (settings) => {
       const of = (name: string) => settings[`branchloans:${name}`] as Record<string, unknown>;
+      delete settings['branchloans:exporters'];
       // A small pool and few connections are soon used up.
       settings['branchloans:api'] = { ...of('api'), replicas: 2, poolSize: 2, cpus: 0.5 };
       settings['branchloans:database'] = { ...of('database'), maxConnections: 30 };

@@ -36,6 +36,7 @@ describeUnless(reason, 'dashboards of a real stack under load', () => {
 
   beforeAll(async () => {
     environment = await TestEnvironment.create('development', (settings) => {
+      delete settings['branchloans:exporters'];
       const api = settings['branchloans:api'] as Record<string, unknown>;
       settings['branchloans:api'] = { ...api, rateLimit: '100000/10', keys: 'required' };
     });
