@@ -304,7 +304,7 @@ export const CASES: readonly Case[] = [
   {
     group: 'nginx',
     alert: 'NginxDown',
-    series: { [`nginx_up{${target('nginx')}}`]: '1x8 0x40' },
+    series: { [`up{${target('nginx')}}`]: '1x8 0x40' },
     silentAt: '3m',
     firesAt: '4m',
   },

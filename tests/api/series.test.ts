@@ -143,6 +143,13 @@ async function throwRequests(): Promise<void> {
   );
   const headers = { ...JSON_BODY, authorization: `Bearer ${keys[0]!}`, 'idempotency-key': randomUUID() };
   for (let n = 0; n < 2; n++) await ask(api.port, 'POST', '/api/loans', { agent, headers, body: JSON.stringify(LOAN) });
+  // A move that is not allowed: whether chance makes one is chance.
+  const others = { ...JSON_BODY, authorization: headers.authorization };
+  const { id } = (
+    await ask(api.port, 'POST', '/api/loans', { agent, headers: others, body: JSON.stringify(LOAN) })
+  ).json();
+  const to = JSON.stringify({ to: 'repaid' });
+  await ask(api.port, 'POST', `/api/loans/${String(id)}/transitions`, { agent, headers: others, body: to });
   agent.destroy();
 }
 
