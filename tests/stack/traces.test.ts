@@ -105,7 +105,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'traces', () => {
     expect(trace).toMatch(/^[0-9a-f]{32}$/);
     const [api = ''] = environment.apiContainers();
     const lines = logged(api, id);
-    expect(lines.map(({ message }) => message)).toEqual(['loan created', 'request']);
+    expect(lines.map(({ message }) => message)).toEqual(['slow query', 'loan created', 'request']);
     expect(new Set(lines.map(({ trace_id }) => trace_id))).toEqual(new Set([trace]));
 
     // The gateway's span, below it that of the API, below that the statement.
