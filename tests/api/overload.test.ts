@@ -62,7 +62,7 @@ it('(a locked table) refuses at once what would wait in vain, and all is well wh
       expect(answer.headers['retry-after']).toBe('1');
     }
     for (const answer of await Promise.all(first)) expect(answer.status).toBe(503);
-    const times = timesOf('/api/v1/loans', 503);
+    const times = timesOf('/api/loans', 503);
     const health = timesOf('/health', 200);
     report('locked table', { ...percentiles(times), health: percentile(health, 1) });
     expect(percentile(times, 1)).toBeLessThan(3_000);
@@ -92,8 +92,8 @@ it('(a database that is slow) lets in as many as it can serve in time', async ()
     await sleep(1_000 / 67);
   }
   const answers = await Promise.all(found);
-  const accepted = timesOf('/api/v1/loans', 201, since);
-  const refused = timesOf('/api/v1/loans', 503, since);
+  const accepted = timesOf('/api/loans', 201, since);
+  const refused = timesOf('/api/loans', 503, since);
   report('slow database', { accepted: accepted.length, p95: percentile(accepted, 0.95) });
   report('slow database, refused', { refused: refused.length, ...percentiles(refused) });
   expect(answers.filter(({ status }) => status !== 201 && status !== 503)).toEqual([]);
