@@ -369,8 +369,9 @@ describe('the probe of the image', () => {
       expect(await post('/api/v1/loans/dry-run', JSON.stringify(loan), { LC_ALL })).toBe('passed');
     }
     expect(await post('/api/v1/loans', JSON.stringify(loan))).toBe('passed');
-    const [written] = (await list(text)).json() as { borrower_id: string }[];
-    expect(written).toMatchObject({ borrower_id: loan.borrower_id });
+    // Not the first one: others were made by the clock of the day, which goes on while this one stands still.
+    const borrowers = ((await list(text)).json() as { borrower_id: string }[]).map((each) => each.borrower_id);
+    expect(borrowers.filter((each) => each !== LOAN.borrower_id)).toEqual([loan.borrower_id]);
     expect(await post('/api/v1/loans', '{}')).toMatch(
       /^probe \/api\/v1\/loans: HTTP\/1\.1 422 .*urn:problem:validation-error/,
     );
