@@ -1,5 +1,7 @@
 import { AggregatorRegistry } from 'prom-client';
 import { parseAmount } from '../domain/money';
+import { OPERATIONS } from '../http/contract';
+import { isUserRoute, readExposition } from '../sre/exposition';
 import { type Book, createMetrics, type Metrics } from './metrics';
 
 const create = () => createMetrics({ version: '1', commit: 'c', environment: 'test' });
@@ -65,6 +67,18 @@ it('loans that are gone leave zeros, and no series of their own', async () => {
   expect(text).toMatch(/^loans_current\{status="disbursed",currency="KES"\} 0$/m);
   expect(text).toMatch(/^loans_principal_outstanding\{currency="KES"\} 0$/m);
 });
+
+it.each(OPERATIONS.flatMap(({ paths }) => paths))(
+  'a refusal of %s is timed as one of a user only where it is',
+  async (path) => {
+    const metrics = create();
+    metrics.observeRequest('GET', path, 403, 0.01);
+    const [labels] = readExposition(await metrics.registry.metrics())
+      .filter(({ name }) => name === 'http_request_duration_seconds_count')
+      .map(({ labels }) => labels);
+    expect(isUserRoute(labels!)).toBe(isUserRoute({ route: path }));
+  },
+);
 
 it('a refusal is counted by its route and timed as one of all', async () => {
   const metrics = create();

@@ -20,6 +20,7 @@ export interface Metrics {
   /**
    * Seconds. The route is a pattern of ours, never a path that a client made up. A refusal (4xx) is counted by its route,
    * and timed as one of all refusals: how long they take says nothing about a route, and would be most of the series.
+   * Those of probes and of who runs the service are timed apart, since they are no users'.
    * @param traceId where the trace is sampled: it becomes the exemplar of its bucket
    */
   observeRequest(method: string, route: string, status: number, seconds: number, traceId?: string): void;
@@ -86,6 +87,9 @@ const MOST_CURRENCIES = 12;
 const OTHER = 'other';
 /** Label of a request that was answered with 4xx, see observeRequest. */
 const REFUSED = 'refused';
+/** The same where no user asked, but who runs the service or a probe: objectives of users leave /sre/ out. */
+const REFUSED_OPERATOR = '/sre/refused';
+const OPERATOR_ROUTE = /^\/(?:health(?:[/-].*)?|metrics|sre\/.*)$/;
 /** Whatever the method was: that of a refusal is the client's. */
 const ANY = 'any';
 /** In these a loan's principal is with the borrower. */
@@ -151,7 +155,8 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     observeRequest(method, route, status, seconds, traceId) {
       const refused = status >= 400 && status < 500;
       if (refused) refusals.inc({ route, status_code: status });
-      const labels = [refused ? ANY : method, refused ? REFUSED : route, String(status)] as const;
+      const timedAs = refused ? (OPERATOR_ROUTE.test(route) ? REFUSED_OPERATOR : REFUSED) : route;
+      const labels = [refused ? ANY : method, timedAs, String(status)] as const;
       if (traceId !== undefined) {
         const [timedMethod, timedRoute, status_code] = labels;
         requestDuration.observe({
