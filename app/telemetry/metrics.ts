@@ -219,14 +219,17 @@ function createCurrencyLabels(): (code: string) => string {
 
 /**
  * Nothing is shown before the first time: a process that has just started would show an empty book. All processes of a
- * cluster read the same book, so that one of them tells for all.
+ * cluster read the same book, so that one of them tells for all. Which one that is nobody says: the time is that of the
+ * oldest, so that it is no newer than what is shown.
  */
 function createBookGauges(registry: Registry, labelOf: (code: string) => string): Metrics['showBook'] {
   const ofBook = (definition: MetricDefinition) => gauge(registry, definition, undefined, 'first');
   const current = ofBook(METRICS.loansCurrent);
   const amounts = ofBook(METRICS.loansAmount);
   const outstanding = ofBook(METRICS.loansOutstanding);
-  const refreshed = gauge(registry, METRICS.loansRefreshed, undefined, 'max');
+  const refreshed = gauge(registry, METRICS.loansRefreshed, undefined, 'min');
+  // The library starts with a 0, which would be the oldest of all for as long as a process starts.
+  refreshed.remove();
   return (book, readAt) => {
     const loansOf = new Map<string, bigint>();
     for (const { currency, loans } of book) loansOf.set(currency, (loansOf.get(currency) ?? 0n) + loans);
@@ -269,7 +272,7 @@ function gauge(
   registry: Registry,
   definition: MetricDefinition,
   read?: () => number,
-  aggregator: 'sum' | 'first' | 'max' = 'sum',
+  aggregator: 'sum' | 'first' | 'min' = 'sum',
 ): Gauge {
   return new Gauge({
     aggregator,

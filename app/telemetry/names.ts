@@ -99,7 +99,7 @@ export const METRICS = {
   loansRefreshed: {
     name: 'loans_metrics_refreshed_timestamp_seconds',
     type: 'gauge',
-    help: 'When the figures of the book were last read from the database (Unix time); 0 before the first time',
+    help: 'When the figures of the book were last read from the database (Unix time), of the processes of a container the oldest; none before the first time',
     labels: [],
   },
   loanAmountRequested: {
