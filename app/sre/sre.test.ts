@@ -13,10 +13,7 @@ describe('what is kept', () => {
 
   it('is no failure: whoever asks next does not get it', async () => {
     let asked = 0;
-    const find = kept(60_000, async () => {
-      if (++asked === 1) throw new Error('not now');
-      return asked;
-    });
+    const find = kept(60_000, () => (++asked === 1 ? Promise.reject(new Error('not now')) : Promise.resolve(asked)));
     const together = [find(), find()];
     for (const each of together) await expect(each).rejects.toThrow('not now');
     expect(asked).toBe(1);
