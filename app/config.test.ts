@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { makeDsn } from '@sentry/core';
 import { ConfigError, readConfig, SETTING_NAMES } from './config';
 
 const NEEDED = { DATABASE_NAME: 'loans', DATABASE_USER: 'api' };
@@ -171,11 +172,24 @@ it('reads the DSN of an error tracker from its file, and repeats none that is wr
   const { config, secrets } = readConfig({ ...NEEDED, ERROR_TRACKING_DSN_FILE: file });
   expect(secrets.errorTrackingDsn).toBe('https://canary@sentry.example/path/42');
   expect(JSON.stringify(config)).not.toContain('canary');
-  writeFileSync(file, 'canary');
-  expect(faultsOf({ ...NEEDED, ERROR_TRACKING_DSN_FILE: file })).toEqual([
-    'ERROR_TRACKING_DSN_FILE: the file holds no DSN such as https://<key>@<host>/<project>',
-  ]);
+  const wrong = ['canary', 'https://can-ary@sentry.example/42', 'https://canary:s%20x@sentry.example/42'];
+  for (const dsn of [...wrong, 'https://canary@sentry.example:port/42', 'https://canary@sentry;example/42']) {
+    writeFileSync(file, dsn);
+    expect(faultsOf({ ...NEEDED, ERROR_TRACKING_DSN_FILE: file })).toEqual([
+      'ERROR_TRACKING_DSN_FILE: the file holds no DSN such as https://<key>@<host>/<project>',
+    ]);
+  }
 });
+
+it.each(['https://a@b/1', 'http://a_1:@b-c.d:90/x/y/1', 'https://a:b@c/x//1'])(
+  'takes no DSN that the library of the error tracker would print: %s',
+  (dsn) => {
+    const file = join(mkdtempSync(join(tmpdir(), 'branchloans-')), 'dsn');
+    writeFileSync(file, dsn);
+    expect(readConfig({ ...NEEDED, ERROR_TRACKING_DSN_FILE: file }).secrets.errorTrackingDsn).toBe(dsn);
+    expect(makeDsn(dsn)).toMatchObject({ projectId: '1' });
+  },
+);
 
 it('reads a rate limit as requests and seconds', () => {
   const { config } = readConfig({ ...NEEDED, RATE_LIMIT: '6000/60', CLIENT_ADDRESS: 'x-forwarded-for' });

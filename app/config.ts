@@ -42,7 +42,8 @@ const SAMPLERS = [
   ...(['always_on', 'always_off', 'traceidratio'] as const),
   ...(['parentbased_always_on', 'parentbased_always_off', 'parentbased_traceidratio'] as const),
 ] as const;
-const DSN = /^https?:\/\/[^\s:@/]+(:[^\s@/]*)?@[^\s/]+\/(\S+\/)?\d+$/;
+/** No more than Sentry's own reader takes: it prints what it does not. */
+const DSN = /^https?:\/\/\w+(:\w*)?@[\w.-]+(:\d+)?\/(\S+\/)?\d+$/;
 
 const settings = {
   /**

@@ -3,6 +3,7 @@ import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhen } from 'co
 import { Problem } from '../errors';
 import type { Logger } from '../telemetry/logger';
 import type { Metrics } from '../telemetry/metrics';
+import { onBehalfOf } from '../telemetry/requests';
 import { isAway, unavailable } from './faults';
 
 export const BREAKER = {
@@ -68,8 +69,9 @@ export function createBreaker({ ask, metrics, logger }: Parts): Breaker {
       throw new Away('The database does not answer', { cause });
     });
   policy.onBreak(() => {
-    // Also when the test fails. It ends with an error when it is to ask no more.
-    if (!watching) askUntilBack().catch(() => undefined);
+    // Also when the test fails. It ends with an error when it is to ask no more. It is for all, not for the request that
+    // failed last.
+    if (!watching) onBehalfOf([], () => void askUntilBack().catch(() => undefined));
   });
 
   return {

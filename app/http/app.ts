@@ -68,7 +68,9 @@ const wellFormedTarget: Step = function wellFormedTarget(ctx, next) {
     throw new Problem('malformed-request', 'Send exactly one Host header field.');
   }
   if (httpVersion !== '1.1' && httpVersion !== '1.0') throw new Problem('malformed-request', 'Speak HTTP/1.1.');
-  if (!ctx.originalUrl.startsWith('/')) throw new Problem('malformed-request', 'The target must be a path.');
+  // One without a path was replaced, see requestContext.
+  if (!ctx.originalUrl.startsWith('/') || ctx.url !== ctx.originalUrl)
+    throw new Problem('malformed-request', 'The target must be a path.');
   return next();
 };
 

@@ -3,6 +3,7 @@ import { Account, type Quota, slotMs } from '../domain/quota';
 import { Problem } from '../errors';
 import type { Logger } from '../telemetry/logger';
 import type { Metrics } from '../telemetry/metrics';
+import { onBehalfOf } from '../telemetry/requests';
 import { isAnonymous } from './caller';
 
 export interface Verdict {
@@ -89,7 +90,8 @@ export function createLimiter({ quota, ledger, metrics, logger }: Parts): Limite
     toAsk.add(caller);
     if (asking || stopped) return;
     asking = true;
-    setImmediate(() => void askAll()); // With what else this turn of the event loop brings.
+    // With what else this turn of the event loop brings; on behalf of no one request, the first one either.
+    onBehalfOf([], () => setImmediate(() => void askAll()));
   }
 
   async function askAll(): Promise<void> {
@@ -164,7 +166,7 @@ export function createLimiter({ quota, ledger, metrics, logger }: Parts): Limite
     perishable.add(caller);
     if (sweeping) return;
     sweeping = true;
-    setTimeout(sweep, slotMs(quota)).unref();
+    onBehalfOf([], () => setTimeout(sweep, slotMs(quota)).unref());
   }
 
   /** Returns what callers that went quiet hold of a slot that has ended. */

@@ -32,6 +32,8 @@ const MAX_LOGGED_PATH = 256;
  */
 export function requestContext(tracing: Tracing): Step {
   return function requestContext(ctx, next) {
+    // All that follows reads the path, the log as well. `wellFormedTarget` refuses the request.
+    if (!hasPath(ctx)) ctx.req.url = '/';
     const given = ctx.req.headers['x-request-id'];
     ctx.state.requestId = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
     ctx.state.trace = tracing.begin(ctx.req.headers, PROBE_ROUTES.has(ctx.path));
@@ -41,6 +43,15 @@ export function requestContext(tracing: Tracing): Step {
     ctx.res.setHeader('X-Request-ID', ctx.state.requestId);
     return onBehalfOf([served(ctx)], next);
   };
+}
+
+/** Node takes targets that nobody can take apart, such as http://a[b/, and some without a path, such as foo://a. */
+function hasPath(ctx: Context): boolean {
+  try {
+    return typeof ctx.path === 'string';
+  } catch {
+    return false;
+  }
 }
 
 const served = ({ state: { requestId, trace } }: Context) => ({ id: requestId, trace });

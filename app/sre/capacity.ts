@@ -1,4 +1,5 @@
 import { METRICS } from '../telemetry/names';
+import type { SystemFigures } from '../telemetry/system';
 import { type Counted, evaluate, expressions, type Limits, overviewOfProcess } from './figures';
 import { rounded } from './objectives';
 import type { Prometheus } from './prometheus';
@@ -197,7 +198,7 @@ function capacityExpressions(env: string) {
 export async function capacityFrom(
   prometheus: Prometheus,
   at: number,
-  counted: Counted,
+  { disk: own }: SystemFigures,
   place: Place,
 ): Promise<Capacity | undefined> {
   const { env, limits, capacityRps } = place;
@@ -218,7 +219,6 @@ export async function capacityFrom(
   const [requests, cpu, memory, connections, disk, loans] = await Promise.all(
     (['requests', 'cores', 'memory', 'connections', 'diskUsed', 'loans'] as const).map(history),
   );
-  const own = counted.system.disk;
   const fullDisk =
     values.diskSize === undefined
       ? {

@@ -207,11 +207,20 @@ function oneLookupAtATime(): LookupFunction {
   };
 }
 
-/** What many ask for and may be some time old: found out once for all of them. @param find never rejects */
+/**
+ * What many ask for and may be some time old: found out once for all of them. A failure is for those who wait for it;
+ * whoever comes next asks anew.
+ */
 export function kept<T>(forMs: number, find: () => Promise<T>): () => Promise<T> {
   let last: { readonly at: number; readonly found: Promise<T> } | undefined;
   return () => {
-    if (last === undefined || performance.now() - last.at >= forMs) last = { at: performance.now(), found: find() };
+    if (last === undefined || performance.now() - last.at >= forMs) {
+      const asked = { at: performance.now(), found: find() };
+      last = asked;
+      asked.found.catch(() => {
+        if (last === asked) last = undefined;
+      });
+    }
     return last.found;
   };
 }

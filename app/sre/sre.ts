@@ -2,7 +2,7 @@ import type { Config } from '../config';
 import { BREAKER } from '../db/breaker';
 import type { Logger } from '../telemetry/logger';
 import { METRICS } from '../telemetry/names';
-import type { SystemReader } from '../telemetry/system';
+import type { SystemFigures, SystemReader } from '../telemetry/system';
 import { type Alerts, alertsOf, listed } from './alerts';
 import { type Capacity, capacityFrom, capacityOfProcess } from './capacity';
 import { readExposition, sumOf } from './exposition';
@@ -122,17 +122,20 @@ export function createSre(parts: Parts): Sre {
       system: figures,
     };
   });
-  const limitsOf = ({ system: { cpu, memory } }: Counted): Limits => ({
+  const limitsOf = ({ cpu, memory }: SystemFigures): Limits => ({
     cpus: cpu.count,
     memoryBytes: memory.total,
     // One connection of each process is kept aside for probes.
     connections: Math.max(1, config.database.poolSize - 1) * config.processes,
   });
 
-  /** Asks Prometheus for all of an answer, or else finds all of it here: an answer has one source. */
+  /**
+   * Asks Prometheus for all of an answer, or else finds all of it here: an answer has one source. What the processes
+   * have counted is asked of all of them, so only who uses it waits for that, or fails with it.
+   */
   async function from<T extends object>(
     ask: (prometheus: Prometheus, at: number) => Promise<T | undefined>,
-    here: (counted: Counted) => T | Promise<T>,
+    here: () => T | Promise<T>,
   ): Promise<T & Source> {
     let note = 'No Prometheus is configured (PROMETHEUS_URL).';
     if (prometheus !== undefined) {
@@ -148,8 +151,8 @@ export function createSre(parts: Parts): Sre {
         note = 'Prometheus does not answer.';
       }
     }
-    const counted = await count();
-    return { source: 'process', as_of: now().toISOString(), note, ...(await here(counted)) };
+    const found = await here();
+    return { source: 'process', as_of: now().toISOString(), note, ...found };
   }
 
   const database = (open: number | undefined, refused: number | undefined): CircuitBreaker => {
@@ -179,7 +182,8 @@ export function createSre(parts: Parts): Sre {
       fallback: 'The figures of /sre/ are those of the container that answers, and say so.',
     };
   };
-  const breakersHere = ({ samples }: Counted): CircuitBreakers => {
+  const breakersHere = async (): Promise<CircuitBreakers> => {
+    const { samples } = await count();
     const shed = sumOf(samples, METRICS.requestsShed.name, ({ reason }) => reason === 'circuit_open');
     return { circuit_breakers: [database(sumOf(samples, METRICS.dbCircuitOpen.name), shed), ofPrometheus()] };
   };
@@ -220,13 +224,19 @@ export function createSre(parts: Parts): Sre {
   const objectivesKept = kept(KEEP.objectives * keep, () =>
     from<Objectives>(
       async (source, at) => ({ objectives: await objectivesFrom(source, env, at) }),
-      ({ samples, uptimeSeconds }) => ({ objectives: objectivesOfProcess(samples, uptimeSeconds) }),
+      async () => {
+        const { samples, uptimeSeconds } = await count();
+        return { objectives: objectivesOfProcess(samples, uptimeSeconds) };
+      },
     ),
   );
   const overview = kept(KEEP.figures * keep, () =>
     from<Overview>(
-      async (source, at) => overviewFrom(source, env, at, limitsOf(await count())),
-      (counted) => overviewOfProcess(counted, limitsOf(counted)),
+      async (source, at) => overviewFrom(source, env, at, limitsOf(await system.read())),
+      async () => {
+        const counted = await count();
+        return overviewOfProcess(counted, limitsOf(counted.system));
+      },
     ),
   );
   const alerts = kept(KEEP.figures * keep, () =>
@@ -234,16 +244,22 @@ export function createSre(parts: Parts): Sre {
   );
   const circuitBreakers = kept(KEEP.figures * keep, () => from<CircuitBreakers>(breakersFrom, breakersHere));
   const metrics = kept(KEEP.figures * keep, () =>
-    from<Breakdown>((source, at) => breakdownFrom(source, env, at), breakdownOfProcess),
+    from<Breakdown>(
+      (source, at) => breakdownFrom(source, env, at),
+      async () => breakdownOfProcess(await count()),
+    ),
   );
-  const place = (counted: Counted) => ({ env, limits: limitsOf(counted), capacityRps: config.capacityRps });
+  const place = (figures: SystemFigures) => ({ env, limits: limitsOf(figures), capacityRps: config.capacityRps });
   const capacity = kept(KEEP.capacity * keep, () =>
     from<Capacity>(
       async (source, at) => {
-        const counted = await count();
-        return capacityFrom(source, at, counted, place(counted));
+        const figures = await system.read();
+        return capacityFrom(source, at, figures, place(figures));
       },
-      (counted) => capacityOfProcess(counted, place(counted)),
+      async () => {
+        const counted = await count();
+        return capacityOfProcess(counted, place(counted.system));
+      },
     ),
   );
   const history = kept(KEEP.history * keep, () =>

@@ -39,7 +39,7 @@ it('reports what, where, of which release and of which trace', async () => {
     transaction: 'POST /api/v1/loans',
     tags: { request_id: 'r-1' },
     contexts: { trace: { trace_id: 'ab'.repeat(16), span_id: 'cd'.repeat(8) } },
-    exception: { values: [{ type: 'TypeError', value: 'x is not a function', mechanism: { handled: true } }] },
+    exception: { values: [{ type: 'TypeError', value: 'is not a function', mechanism: { handled: true } }] },
   });
   const frames = event?.['exception'].values[0].stacktrace.frames as { filename: string; in_app: boolean }[];
   // The newest call is the last.
@@ -50,6 +50,18 @@ it('reports what, where, of which release and of which trace', async () => {
 it.each([
   ['the words', Object.assign(new Error('duplicate key usr_kenya_001'), { code: '23505' }), '23505'],
   ['the words', new SyntaxError('Cannot convert usr_kenya_001 to a BigInt'), 'see the log of this request'],
+  ['the value', new TypeError("Cannot create property 'x' on string 'usr_kenya_001'"), 'see the log of this request'],
+  ['the value', new TypeError('usr_kenya_001 is not a function'), 'is not a function'],
+  [
+    'the key',
+    new TypeError("Cannot read properties of undefined (reading 'usr_kenya_001')"),
+    'Cannot read properties of undefined',
+  ],
+  [
+    'the argument',
+    Object.assign(new TypeError("Received type string ('usr_kenya_001')"), { code: 'ERR_INVALID_ARG_TYPE' }),
+    'ERR_INVALID_ARG_TYPE',
+  ],
   ['lines that look like calls', new Error('no\n usr_kenya_001\n  at'), 'see the log of this request'],
   ['a text', 'usr_kenya_001', 'see the log of this request'],
   ['an object', { borrower: 'usr_kenya_001' }, 'see the log of this request'],

@@ -37,6 +37,7 @@ interface Release {
 const SEND_TIMEOUT_MS = 3_000;
 /** Reports on their way; what comes beyond is dropped. */
 const MAX_UNDER_WAY = 20;
+const SEE_LOG = 'see the log of this request';
 const CLIENT = { name: 'branchloans', version: '1' };
 
 /** @throws Error when the DSN is none */
@@ -101,13 +102,21 @@ async function post(project: DsnComponents, body: string | Uint8Array) {
 }
 
 /**
- * What may be said of an error to others. The words of most may repeat what a client sent: "Cannot convert … to a
- * BigInt". Those of a wrong call of JavaScript itself do not; else there is the code, if any, and the log has the words.
+ * What V8 says of a mistake in the code, without the name that it gives: that may be a client's, a key that was looked up
+ * or a text that was called. The stack says where.
+ */
+const MISTAKE =
+  /^Cannot (?:read|set) properties of (?:undefined|null)|is not (?:a function|a constructor|iterable|defined)$|^Assignment to constant variable/;
+
+/**
+ * What may be said of an error to others: its code, where it has one. The words of most may repeat what a client sent:
+ * "Cannot convert … to a BigInt", "Cannot create property 'x' on string '…'". The log has them.
  */
 function wordsOf(error: unknown): string {
-  if (error instanceof TypeError || error instanceof ReferenceError) return error.message;
-  const code = isNativeError(error) && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' ? code : 'see the log of this request';
+  if (!isNativeError(error)) return SEE_LOG;
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (typeof code === 'string') return code;
+  return MISTAKE.exec(message)?.[0] ?? SEE_LOG;
 }
 
 function isOurs(file: string | undefined): boolean {

@@ -1,5 +1,7 @@
 import { AggregatorRegistry } from 'prom-client';
 import { parseAmount } from '../domain/money';
+import { OPERATIONS } from '../http/contract';
+import { isUserRoute, readExposition } from '../sre/exposition';
 import { type Book, createMetrics, type Metrics } from './metrics';
 
 const create = () => createMetrics({ version: '1', commit: 'c', environment: 'test' });
@@ -15,7 +17,7 @@ async function together(...all: readonly Metrics[]): Promise<string> {
   ).metrics();
 }
 
-it('the book of several processes is that of one, and its time that of the newest', async () => {
+it('the book of several processes is that of one, and its time that of the oldest', async () => {
   const [one, other] = [create(), create()];
   one.showBook([group('KES', 3n, '21', '0.5')], READ_AT);
   other.showBook([group('KES', 3n, '21', '0.5')], new Date(READ_AT.getTime() + 1_000));
@@ -27,7 +29,7 @@ it('the book of several processes is that of one, and its time that of the newes
       'loans_current{status="repaid",currency="KES"} 0',
       'loans_amount_current{status="disbursed",currency="KES"} 21',
       'loans_principal_outstanding{currency="KES"} 20.5',
-      `loans_metrics_refreshed_timestamp_seconds ${READ_AT.getTime() / 1_000 + 1}`,
+      `loans_metrics_refreshed_timestamp_seconds ${READ_AT.getTime() / 1_000}`,
       'loans_created_total{currency="KES"} 2',
       'loan_amount_requested_sum{currency="KES"} 14',
     ]),
@@ -37,8 +39,10 @@ it('the book of several processes is that of one, and its time that of the newes
 it('a process that has not read the book yet says nothing of it', async () => {
   const [read, started] = [create(), create()];
   read.showBook([group('KES', 3n, '21')], READ_AT);
-  expect(await started.registry.metrics()).toMatch(/^loans_metrics_refreshed_timestamp_seconds 0$/m);
-  expect(await together(started, read)).toMatch(/^loans_current\{status="disbursed",currency="KES"\} 3$/m);
+  expect(await started.registry.metrics()).not.toMatch(/^loans_metrics_refreshed_timestamp_seconds /m);
+  const text = await together(started, read);
+  expect(text).toMatch(/^loans_current\{status="disbursed",currency="KES"\} 3$/m);
+  expect(text).toMatch(/^loans_metrics_refreshed_timestamp_seconds 1795284000\.5$/m);
 });
 
 it('the currencies with the most loans have their own series, in every process the same', async () => {
@@ -65,6 +69,18 @@ it('loans that are gone leave zeros, and no series of their own', async () => {
   expect(text).toMatch(/^loans_current\{status="disbursed",currency="KES"\} 0$/m);
   expect(text).toMatch(/^loans_principal_outstanding\{currency="KES"\} 0$/m);
 });
+
+it.each(OPERATIONS.flatMap(({ paths }) => paths))(
+  'a refusal of %s is timed as one of a user only where it is',
+  async (path) => {
+    const metrics = create();
+    metrics.observeRequest('GET', path, 403, 0.01);
+    const [labels] = readExposition(await metrics.registry.metrics())
+      .filter(({ name }) => name === 'http_request_duration_seconds_count')
+      .map(({ labels }) => labels);
+    expect(isUserRoute(labels!)).toBe(isUserRoute({ route: path }));
+  },
+);
 
 it('a refusal is counted by its route and timed as one of all', async () => {
   const metrics = create();

@@ -20,6 +20,7 @@ export interface Metrics {
   /**
    * Seconds. The route is a pattern of ours, never a path that a client made up. A refusal (4xx) is counted by its route,
    * and timed as one of all refusals: how long they take says nothing about a route, and would be most of the series.
+   * Those of probes and of who runs the service are timed apart, since they are no users'.
    * @param traceId where the trace is sampled: it becomes the exemplar of its bucket
    */
   observeRequest(method: string, route: string, status: number, seconds: number, traceId?: string): void;
@@ -86,6 +87,9 @@ const MOST_CURRENCIES = 12;
 const OTHER = 'other';
 /** Label of a request that was answered with 4xx, see observeRequest. */
 const REFUSED = 'refused';
+/** The same where no user asked, but who runs the service or a probe: objectives of users leave /sre/ out. */
+const REFUSED_OPERATOR = '/sre/refused';
+const OPERATOR_ROUTE = /^\/(?:health(?:[/-].*)?|metrics|sre\/.*)$/;
 /** Whatever the method was: that of a refusal is the client's. */
 const ANY = 'any';
 /** In these a loan's principal is with the borrower. */
@@ -151,7 +155,8 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     observeRequest(method, route, status, seconds, traceId) {
       const refused = status >= 400 && status < 500;
       if (refused) refusals.inc({ route, status_code: status });
-      const labels = [refused ? ANY : method, refused ? REFUSED : route, String(status)] as const;
+      const timedAs = refused ? (OPERATOR_ROUTE.test(route) ? REFUSED_OPERATOR : REFUSED) : route;
+      const labels = [refused ? ANY : method, timedAs, String(status)] as const;
       if (traceId !== undefined) {
         const [timedMethod, timedRoute, status_code] = labels;
         requestDuration.observe({
@@ -214,14 +219,17 @@ function createCurrencyLabels(): (code: string) => string {
 
 /**
  * Nothing is shown before the first time: a process that has just started would show an empty book. All processes of a
- * cluster read the same book, so that one of them tells for all.
+ * cluster read the same book, so that one of them tells for all. Which one that is nobody says: the time is that of the
+ * oldest, so that it is no newer than what is shown.
  */
 function createBookGauges(registry: Registry, labelOf: (code: string) => string): Metrics['showBook'] {
   const ofBook = (definition: MetricDefinition) => gauge(registry, definition, undefined, 'first');
   const current = ofBook(METRICS.loansCurrent);
   const amounts = ofBook(METRICS.loansAmount);
   const outstanding = ofBook(METRICS.loansOutstanding);
-  const refreshed = gauge(registry, METRICS.loansRefreshed, undefined, 'max');
+  const refreshed = gauge(registry, METRICS.loansRefreshed, undefined, 'min');
+  // The library starts with a 0, which would be the oldest of all for as long as a process starts.
+  refreshed.remove();
   return (book, readAt) => {
     const loansOf = new Map<string, bigint>();
     for (const { currency, loans } of book) loansOf.set(currency, (loansOf.get(currency) ?? 0n) + loans);
@@ -264,7 +272,7 @@ function gauge(
   registry: Registry,
   definition: MetricDefinition,
   read?: () => number,
-  aggregator: 'sum' | 'first' | 'max' = 'sum',
+  aggregator: 'sum' | 'first' | 'min' = 'sum',
 ): Gauge {
   return new Gauge({
     aggregator,

@@ -19,7 +19,7 @@ export const METRICS = {
   httpRequestDuration: {
     name: 'http_request_duration_seconds',
     type: 'histogram',
-    help: 'Time from request to finished response, by route pattern; route "refused" for what is answered with 4xx, see http_requests_refused_total',
+    help: 'Time from request to finished response, by route pattern; route "refused" for what is answered with 4xx ("/sre/refused" where no user asked), see http_requests_refused_total',
     labels: ['method', 'route', 'status_code'],
     buckets: latencyBuckets,
   },
@@ -99,7 +99,7 @@ export const METRICS = {
   loansRefreshed: {
     name: 'loans_metrics_refreshed_timestamp_seconds',
     type: 'gauge',
-    help: 'When the figures of the book were last read from the database (Unix time); 0 before the first time',
+    help: 'When the figures of the book were last read from the database (Unix time), of the processes of a container the oldest; none before the first time',
     labels: [],
   },
   loanAmountRequested: {

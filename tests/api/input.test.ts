@@ -448,6 +448,32 @@ describe('bytes that are no good HTTP', () => {
     for (const [name, value] of Object.entries(SECURITY_HEADERS)) expect(received).toContain(`${name}: ${value}`);
   });
 
+  it.each([
+    ['no host', 'http://a[b/'],
+    ['a fragment, and no host', '//u@a[b/#x'],
+    ['no path', 'foo://a'],
+  ])('refuses, counts and logs a target with %s', async (name, target) => {
+    const counted = async () =>
+      /^http_requests_refused_total\{route="unmatched",status_code="400"\} (\d+)$/m.exec(
+        (await api.ask('GET', '/metrics')).text,
+      )?.[1] ?? '0';
+    const [before, id] = [Number(await counted()), name.replaceAll(/\W/g, '-')];
+    const received = await raw(
+      api.port,
+      `GET ${target} HTTP/1.1\r\nHost: a\r\nX-Request-ID: ${id}\r\nConnection: close\r\n\r\n`,
+    );
+    expect(statuses(received)).toEqual([400]);
+    expect(received).toContain(`X-Request-ID: ${id}\r\n`);
+    expect(JSON.parse(received.slice(received.indexOf('\r\n\r\n') + 4))).toMatchObject({
+      type: 'urn:problem:malformed-request',
+      request_id: id,
+    });
+    expect(Number(await counted())).toBe(before + 1);
+    expect(api.logs().filter((line) => line.request_id === id)).toEqual([
+      expect.objectContaining({ message: 'request', status: 400, problem: 'malformed-request' }),
+    ]);
+  });
+
   it('answers each of several requests on one connection once, in order', async () => {
     const received = await raw(
       api.port,
