@@ -42,8 +42,8 @@ const SAMPLERS = [
   ...(['always_on', 'always_off', 'traceidratio'] as const),
   ...(['parentbased_always_on', 'parentbased_always_off', 'parentbased_traceidratio'] as const),
 ] as const;
-/** No more than Sentry's own reader takes: it prints what it does not. */
-const DSN = /^https?:\/\/\w+(:\w*)?@[\w.-]+(:\d+)?\/(\S+\/)?\d+$/;
+/** As Sentry's own client reads one, which prints what it does not take, and would throw at the start. */
+export const isDsn = (text: string) => /^https?:\/\/\w+(:\w*)?@(\[[:.%\w]+\]|[\w.-]+)(:\d+)?\/(\S+\/)?\d+$/.test(text);
 
 const settings = {
   /**
@@ -282,7 +282,7 @@ export function readConfig(environment: Environment): { config: Config; secrets:
 
   const databasePassword = passwordIn(present.DATABASE_PASSWORD_FILE, file('DATABASE_PASSWORD_FILE'));
   const errorTrackingDsn = file('ERROR_TRACKING_DSN_FILE').trim() || undefined;
-  if (errorTrackingDsn !== undefined && !DSN.test(errorTrackingDsn)) {
+  if (errorTrackingDsn !== undefined && !isDsn(errorTrackingDsn)) {
     faults.push('ERROR_TRACKING_DSN_FILE: the file holds no DSN such as https://<key>@<host>/<project>');
   }
   const tlsNames = ['TLS_PORT', 'TLS_CERTIFICATE_FILE', 'TLS_KEY_FILE'] as const;

@@ -122,6 +122,26 @@ describe('the environments that ship', () => {
     expect(objectives).toMatchObject({ periodDays: 7, objectives: { availability: 0.995 } });
   });
 
+  it('take history as long as the error budget, thresholds that can be crossed, and secrets in their forms', () => {
+    const { prometheus, alerts } = read('staging', (c) => {
+      c['branchloans:prometheus'] = { retentionDays: 7 };
+      c['branchloans:slo'] = { period: '7d' };
+      c['branchloans:alerts'] = { pager: 'webhook', thresholds: { p95: '4999ms', errorPercent: 99.9 } };
+      c['branchloans:alertPager'] = 'https://pager.example/x';
+      c['branchloans:errorTracking'] = 'https://0a1b@o1.ingest.sentry.example:8443/path/42';
+    });
+    expect(prometheus.retentionDays).toBe(7);
+    expect(alerts).toMatchObject({ receivers: { pager: 'webhook' }, thresholds: { p95Seconds: 4.999 } });
+    for (const secret of ['alertPager', 'errorTracking']) {
+      const encrypted = (c: Settings) => {
+        c['branchloans:alerts'] = { pager: 'webhook' };
+        c['branchloans:alertPager'] = 'https://pager.example/x';
+        c[`branchloans:${secret}`] = { secure: 'v1:abc' };
+      };
+      expect(faultsOf(encrypted)).toEqual([]);
+    }
+  });
+
   it('name the URL that a browser opens', () => {
     expect(read('development').url).toBe('https://localhost:8443');
     expect(read('staging').url).toBe('https://branchloans.com');
@@ -293,6 +313,8 @@ describe('wrong settings', () => {
         ],
         [undefined, { runbooks: 'https://wiki.example/runbooks' }, /^alerts\.runbooks: .* with a slash at the end/],
         [undefined, { thresholds: { errorPercent: 0 } }, /^alerts\.thresholds\.errorPercent: 0 .* more than 0/],
+        [undefined, { thresholds: { errorPercent: 100 } }, /^alerts\.thresholds\.errorPercent: 100 .* less than 100/],
+        [undefined, { thresholds: { p95: '5s' } }, /^alerts\.thresholds\.p95: "5s" .* less than 5s/],
         [undefined, { thresholds: { p95: 1 } }, /^alerts\.thresholds\.p95: 1 .* a time such as 500ms/],
       ] as const
     ).map(([secret, alerts, fault]): [string, (config: Settings) => void, RegExp] => [
@@ -396,6 +418,26 @@ describe('wrong settings', () => {
       'a number outside the autoscaling range',
       set('api', 'autoscale', { min: 2, max: 4 }),
       /^api\.replicas: 1 is not between api\.autoscale\.min and max, 2 and 4/,
+    ],
+    [
+      'a pager by webhook without an address, without showing the key',
+      (c) => {
+        c['branchloans:alerts'] = { pager: 'webhook' };
+        c['branchloans:alertPager'] = 'R0UT1NGK3Y';
+      },
+      /^alertPager: must be an address that begins with https:\/\/ or http:\/\/$/,
+    ],
+    ...['sentry.example/1', 'https://key@sentry.example', 'https://my-key@sentry.example/1'].map(
+      (dsn): [string, (config: Settings) => void, RegExp] => [
+        `the DSN ${dsn}, without showing it,`,
+        (c) => (c['branchloans:errorTracking'] = dsn),
+        /^errorTracking: must be a DSN such as https:\/\/<key>@<host>\/<project>$/,
+      ],
+    ),
+    [
+      'less history than an error budget looks back on',
+      (c) => (c['branchloans:prometheus'] = { retentionDays: 29 }),
+      /^prometheus\.retentionDays: 29 is less than slo\.period, 30d.* Keep metrics for 30 days/,
     ],
     [
       'more connections at the end of the range than the database has',

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { isOrigin, maxAmountFault } from '../app/config';
+import { isDsn, isOrigin, maxAmountFault } from '../app/config';
+import { METRICS } from '../app/telemetry/names';
 import defaultImages from './images.json';
 import type { Receivers } from './ops/alertmanager';
 import { DEFAULT_THRESHOLDS, type Thresholds } from './ops/alerts';
@@ -296,6 +297,8 @@ const percent = (fallback: number) =>
     .positive('must be more than 0')
     .max(100, 'must be at most 100')
     .default(fallback);
+/** Where the histogram ends: no percentile is ever more. */
+const longestSeconds = Math.max(...METRICS.httpRequestDuration.buckets);
 const mailAddress = z.email('must be a mail address');
 
 const alerts = z.strictObject({
@@ -322,12 +325,19 @@ const alerts = z.strictObject({
     .default('docs/runbooks/'),
   thresholds: z
     .strictObject({
-      errorPercent: percent(DEFAULT_THRESHOLDS.errorPercent),
+      errorPercent: percent(DEFAULT_THRESHOLDS.errorPercent).refine(
+        (n) => n < 100,
+        'must be less than 100: no more than all requests can fail, so its alert could never fire',
+      ),
       errorsPerMinute: z.number().positive('must be more than 0').default(DEFAULT_THRESHOLDS.errorsPerMinute),
       p95: z
         .string({ error: 'must be a time such as 500ms' })
         .regex(/^[1-9]\d*(ms|s)$/, 'must be a time such as 500ms or 1s')
         .transform((text) => Number.parseInt(text, 10) / (text.endsWith('ms') ? 1000 : 1))
+        .refine(
+          (n) => n < longestSeconds,
+          `must be less than ${longestSeconds}s: longer times are not told apart, so its alert could never fire`,
+        )
         .prefault(`${DEFAULT_THRESHOLDS.p95Seconds}s`),
       healthPercent: percent(DEFAULT_THRESHOLDS.healthPercent),
       connectionsPercent: percent(DEFAULT_THRESHOLDS.connectionsPercent),
@@ -497,15 +507,15 @@ export function readEnvironment(
 ): EnvironmentSpec {
   const faults: string[] = [];
   const settings: Record<string, unknown> = {};
-  const secrets = new Set<SecretKey>();
+  const secrets = new Map<SecretKey, string>();
   for (const [key, text] of Object.entries(configuration)) {
     const [namespace, name] = splitKey(key);
     if (namespace === project) {
       if (!isSecretKey(name)) settings[name] = parseValue(text, name);
       else if (!isSecret(key)) faults.push(`${name}: must be secret: pulumi config set --secret ${name} -s ${stack}`);
       else {
-        secrets.add(name);
-        faults.push(...addressFaults(name, text));
+        secrets.set(name, text);
+        faults.push(...secretFaults(name, text));
       }
     } else if (namespace !== 'pulumi' && key !== 'docker:host') {
       faults.push(
@@ -525,21 +535,31 @@ function isSecretKey(name: string): name is SecretKey {
   return (SECRET_KEYS as readonly string[]).includes(name);
 }
 
-/** Of secrets that are addresses. Where they are still encrypted there is nothing to check. Never shows the value. */
+/** Of secrets with a form. Where they are still encrypted there is nothing to check. Never shows the value. */
+function secretFaults(name: SecretKey, text: string): string[] {
+  if (['alertWebhook', 'alertWatchdog'].includes(name)) return addressFaults(name, text);
+  // The API would refuse to start with it, in the middle of a deploy.
+  if (name !== 'errorTracking' || isEncrypted(text) || isDsn(text.trim())) return [];
+  return [`${name}: must be a DSN such as https://<key>@<host>/<project>`];
+}
+
 function addressFaults(name: SecretKey, text: string): string[] {
-  const address = ['alertWebhook', 'alertWatchdog'].includes(name);
-  if (!address || text.startsWith('{') || /^https?:\/\/[^\s/]+/.test(text)) return [];
+  if (isEncrypted(text) || /^https?:\/\/[^\s/]+/.test(text)) return [];
   return [`${name}: must be an address that begins with https:// or http://`];
 }
 
+const isEncrypted = (text: string) => text.startsWith('{');
+
 /** A way to people that is half set up would be found out at the first alert. */
-function receiverFaults(settings: Settings, secrets: ReadonlySet<SecretKey>, stack: string): string[] {
+function receiverFaults(settings: Settings, secrets: ReadonlyMap<SecretKey, string>, stack: string): string[] {
   const { mail, pager } = settings.alerts;
   const set = (name: SecretKey) => `pulumi config set --secret ${name} -s ${stack}`;
   return [
     ...(pager !== undefined && !secrets.has('alertPager')
       ? [`alerts.pager: wants ${pager === 'pagerduty' ? 'a routing key' : 'an address'}: ${set('alertPager')}`]
       : []),
+    // What it must be depends on who is to get it.
+    ...(pager === 'webhook' ? addressFaults('alertPager', secrets.get('alertPager') ?? '{') : []),
     ...(pager === undefined && secrets.has('alertPager')
       ? ['alertPager: is used by nobody: set alerts.pager to pagerduty or webhook']
       : []),
@@ -611,6 +631,13 @@ function crossFieldFaults(settings: Settings): string[] {
     const fault = objectiveFault(settings.slo[name] / 100, settings.slo.period);
     if (fault !== undefined) faults.push(`slo.${name}: ${settings.slo[name]} ${fault}`);
   }
+  const { retentionDays } = settings.prometheus;
+  if (retentionDays < settings.slo.period) {
+    faults.push(
+      `prometheus.retentionDays: ${retentionDays} is less than slo.period, ${settings.slo.period}d: an error budget would ` +
+        `never be counted as a whole. Keep metrics for ${settings.slo.period} days, or choose a shorter period`,
+    );
+  }
   const ports = Object.entries(settings.gateway.ports) as [string, number | undefined][];
   for (const [index, [name, value]] of ports.entries()) {
     const earlier = ports.slice(0, index).find(([, other]) => other === value && value !== undefined);
@@ -646,7 +673,7 @@ function crossFieldFaults(settings: Settings): string[] {
   return faults;
 }
 
-function toSpec(project: string, stack: string, s: Settings, secrets: ReadonlySet<SecretKey>): EnvironmentSpec {
+function toSpec(project: string, stack: string, s: Settings, secrets: ReadonlyMap<SecretKey, string>): EnvironmentSpec {
   const { https, http, api: apiPort } = s.gateway.ports;
   const host = s.gateway.host ?? s.domain;
   return {
@@ -724,7 +751,7 @@ function toSpec(project: string, stack: string, s: Settings, secrets: ReadonlySe
 
 const ratio = (percentage: number) => Number((percentage / 100).toPrecision(10));
 
-function toAlerts({ mail, pager, runbooks, thresholds }: Settings['alerts'], secrets: ReadonlySet<SecretKey>) {
+function toAlerts({ mail, pager, runbooks, thresholds }: Settings['alerts'], secrets: ReadonlyMap<SecretKey, string>) {
   const { p95: p95Seconds, ...others } = thresholds;
   return {
     thresholds: { ...others, p95Seconds },

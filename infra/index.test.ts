@@ -79,9 +79,12 @@ async function run(): Promise<Record<string, unknown>> {
   });
   const outputs = await program();
   const resolved = await new Promise<Record<string, unknown>>((done) => pulumi.output(outputs).apply(done));
-  for (let waited = 0; waited < 100; waited += 1) {
-    if (['grafana', 'alertmanager', 'gateway', 'postgres-exporter'].every((part) => containersOf(part).length > 0))
-      break;
+  // No output of the program waits for all of it: it is whole when nothing more comes.
+  const needed = ['grafana', 'alertmanager', 'gateway', 'postgres-exporter'];
+  for (let waited = 0, quiet = 0, seen = 0; waited < 200 && quiet < 10; waited += 1) {
+    const whole = seen === registered.length && needed.every((part) => containersOf(part).length > 0);
+    quiet = whole ? quiet + 1 : 0;
+    seen = registered.length;
     await new Promise((done) => setTimeout(done, 20));
   }
   return resolved;
@@ -337,6 +340,29 @@ describe('the program', () => {
     expect(index('postgres-exporter-role')).toBeGreaterThan(index('database-roles'));
     const role = JSON.parse(String(registered[index('postgres-exporter-role')]?.inputs['stdin'])) as object;
     expect(role).toMatchObject({ container: 'branchloans-staging-database', user: 'branchloans_monitor' });
+  });
+
+  it('switches before it touches an exporter or Alertmanager, but not Prometheus or Grafana', async () => {
+    install('staging');
+    await run();
+    const index = (part: string) => registered.findIndex(({ name }) => name === `branchloans-staging-${part}`);
+    const switched = registered.indexOf(commands('switch')[0]!);
+    expect(switched).toBeGreaterThan(0);
+    for (const { name } of Object.values(EXPORTERS)) expect(index(name)).toBeGreaterThan(switched);
+    for (const part of ['alertmanager', 'postgres-exporter-role', 'blackbox-exporter-files'])
+      expect(index(part)).toBeGreaterThan(switched);
+    // Nothing of them waits for what comes after the switch.
+    expect(index('prometheus')).toBeGreaterThan(0);
+    for (const part of ['prometheus', 'grafana']) expect(index(part)).toBeLessThan(switched);
+  });
+
+  it('asks for the group of the socket again when it is asked for in another way', async () => {
+    install('staging');
+    await run();
+    const [step] = commands('socket');
+    expect(step?.inputs).toMatchObject({ triggers: ['/var/run/docker.sock', 'unix:///var/run/docker.sock'] });
+    // An update by another command would put that one's output, nothing, in the place of the group.
+    expect(step?.inputs['update']).toBeUndefined();
   });
 
   it('takes a password that the stack sets itself', async () => {

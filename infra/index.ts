@@ -73,19 +73,21 @@ export = async () => {
       { ...opts, dependsOn: api },
     );
   const monitoring = new Monitoring(named('monitoring'), context, { images, network }, opts);
-  new Exporters(
-    named('exporters'),
-    context,
-    { images, network, database: database.connection, authority: certificate.authority },
-    opts,
-  );
-  new Alerting(named('alerting'), context, { images, network }, opts);
   const gateway = new Gateway(
     named('gateway'),
     context,
     { images, network, certificate, api, canary, prometheusPassword: monitoring.prometheusPassword },
     opts,
   );
+  // After the switch: whatever is wrong with them, users are on the new release by then.
+  const afterwards = { ...opts, dependsOn: gateway };
+  new Exporters(
+    named('exporters'),
+    context,
+    { images, network, database: database.connection, authority: certificate.authority },
+    afterwards,
+  );
+  new Alerting(named('alerting'), context, { images, network }, afterwards);
 
   return {
     url: gateway.url,

@@ -76,7 +76,7 @@ async function missingEngine(): Promise<string[]> {
 /** Pulls what the engine lacks, all at once, so that a stack is not half built when a registry is out of reach. */
 async function missingImages(stack: string): Promise<string[]> {
   const pulled = await Promise.all(
-    imagesOf(stack).map(async (image) => {
+    imagesFor(settingsOf(stack)).map(async (image) => {
       if ((await tryDocker(['image', 'inspect', image])).code === 0) return [];
       const { code, stderr } = await tryDocker(['pull', '--quiet', image]);
       return code === 0 ? [] : [`the image ${image} cannot be pulled: ${stderr.trim().split('\n').at(-1) ?? ''}`];
@@ -131,17 +131,33 @@ function componentImages(settings: Record<string, unknown>): typeof defaultImage
   return { ...defaultImages, ...(settings['branchloans:images'] as Partial<typeof defaultImages> | undefined) };
 }
 
-function imagesOf(stack: string): string[] {
-  const settings = settingsOf(stack);
+/** Image of each exporter, by the setting that switches it off. */
+const EXPORTER_IMAGES = {
+  database: 'postgres-exporter',
+  probes: 'blackbox-exporter',
+  host: 'node-exporter',
+  containers: 'node',
+} as const satisfies Partial<Record<keyof EnvironmentSpec['exporters'], keyof typeof defaultImages>>;
+
+/** References of what the stack with these settings runs, or is built from. */
+export function imagesFor(settings: Record<string, unknown>): string[] {
   const images = componentImages(settings);
   const api = settings['branchloans:image'];
   const canary = (settings['branchloans:canary'] as { image?: string } | undefined)?.image;
+  const exporters = settings['branchloans:exporters'] as Record<string, unknown> | undefined;
+  const wanted = Object.entries(EXPORTER_IMAGES).flatMap(([name, image]) =>
+    exporters?.[name] === false ? [] : [images[image]],
+  );
   // The tools of `make chaos` are pulled when they are wanted.
-  const { node, netshoot, ...rest } = images;
+  const { postgres, nginx, prometheus, grafana, alertmanager } = images;
   return [
-    ...Object.values(rest).filter((image) => image !== netshoot),
-    typeof api === 'string' ? api : node,
-    ...(canary === undefined ? [] : [canary]),
+    ...new Set([
+      ...[postgres, nginx, prometheus, grafana, alertmanager],
+      ...wanted,
+      // Without an image of its own it is built from that of Node.
+      typeof api === 'string' ? api : images.node,
+      ...(canary === undefined ? [] : [canary]),
+    ]),
   ];
 }
 

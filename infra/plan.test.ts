@@ -127,6 +127,24 @@ const exporter = (op: string, name: string, image?: [before: string, after: stri
   ...(op === 'delete' ? {} : { newState: { inputs: image ? { image: image[1] } : {} } }),
 });
 
+it('names the image of Alertmanager by its tag', () => {
+  const urn = 'urn:pulumi:staging::branchloans::branchloans:infra';
+  const pulled = `${urn}:Images$docker:index/remoteImage:RemoteImage::bl-images-alertmanager`;
+  const container = `${urn}:Alerting$docker:index/container:Container::bl-alertmanager`;
+  const step = (op: string, at: string, from: Record<string, string>, to: Record<string, string>): PlannedStep => ({
+    op,
+    urn: at,
+    oldState: { inputs: from },
+    newState: { inputs: to },
+  });
+  const { changes } = inWords([
+    stable,
+    step('replace', pulled, { name: 'prom/alertmanager:v1' }, { name: 'prom/alertmanager:v2' }),
+    step('replace', container, { image: 'sha256:a' }, { image: 'sha256:b' }),
+  ]);
+  expect(changes.join('\n')).toMatch(/Alerting: .*in place \(image prom\/alertmanager:v1 -> prom\/alertmanager:v2\)/);
+});
+
 it.each<[string, PlannedStep, RegExp, string[]]>([
   ['made', exporter('create', 'node-exporter'), /^Node exporter: its container is made\.$/, []],
   ['removed', exporter('delete', 'container-exporter'), /^Container exporter: its container is removed\.$/, []],

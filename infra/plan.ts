@@ -411,6 +411,7 @@ function imageWords({ part, before, after }: Resource, images: readonly Resource
 const IMAGES: Readonly<Record<string, string>> = {
   Database: 'postgres',
   Gateway: 'nginx',
+  Alerting: 'alertmanager',
   ...Object.fromEntries(Object.entries(EXPORTERS).map(([part, { image }]) => [part, image])),
 };
 

@@ -207,7 +207,8 @@ export class Exporters extends pulumi.ComponentResource {
       `${name}-socket`,
       'socket',
       { path: socket, helperImage: images.nginx },
-      { parent: this, engine, triggers: [socket], onlyTriggered: true },
+      // Asked again whenever anything of it changes: an update that did nothing would leave no group in the state.
+      { parent: this, engine, triggers: [socket, engine] },
     );
     const program = 'containers.mjs';
     const files = new Files(

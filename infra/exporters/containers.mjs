@@ -151,19 +151,32 @@ export class Engine {
   countOutOfMemory() {
     const filters = { type: ['container'], event: ['oom'], label: [this.label] };
     const path = `/events?filters=${encodeURIComponent(JSON.stringify(filters))}`;
+    let over = false;
+    // A connection that breaks may end as an answer and as a request: two listeners would count everything twice.
     const again = () => {
-      if (!this.#closed) setTimeout(() => this.countOutOfMemory(), AGAIN_MS).unref();
+      if (over || this.#closed) return;
+      over = true;
+      setTimeout(() => this.countOutOfMemory(), AGAIN_MS).unref();
     };
     this.#listening = request({ socketPath: this.socketPath, path }, (response) => {
-      createInterface({ input: response })
-        .on('line', (line) => {
-          const { id } = JSON.parse(line);
-          this.#outOfMemory.set(id, (this.#outOfMemory.get(id) ?? 0) + 1);
-        })
-        .on('error', () => undefined);
       response.on('error', () => undefined).on('close', again);
+      // What else it answers is no event.
+      if (response.statusCode !== 200) return void response.resume();
+      createInterface({ input: response })
+        .on('line', (line) => this.#count(line))
+        .on('error', () => undefined);
     });
     this.#listening.on('error', again).end();
+  }
+
+  /** @param {string} line an event, or the half of one at which the connection broke */
+  #count(line) {
+    try {
+      const { id } = JSON.parse(line);
+      this.#outOfMemory.set(id, (this.#outOfMemory.get(id) ?? 0) + 1);
+    } catch (error) {
+      console.error(JSON.stringify({ level: 'error', message: `an event that is none: ${error}` }));
+    }
   }
 
   close() {

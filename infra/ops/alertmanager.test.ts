@@ -83,6 +83,11 @@ describe('causes', () => {
     for (const part of cause.targets.split(/\|(?![^(]*\))/)) expect(explained({ targets: part })).not.toEqual([]);
   });
 
+  it('leave what users feel of a gateway that tells nothing: its metrics alone may be away', () => {
+    const held = CAUSES.filter(({ source }) => source === 'NginxDown').flatMap(explained);
+    expect(held.filter((name) => /^(ProbeFailing|SLO)/.test(name))).toEqual([]);
+  });
+
   it('form no circle, in which all would be silent', () => {
     const reaches = (from: string, seen: readonly string[] = []): boolean =>
       CAUSES.filter(({ source, only }) => source === from && only === undefined).some((cause) =>

@@ -60,7 +60,8 @@ export const CAUSES: readonly Cause[] = [
   { source: 'ApiDown', targets: `ApiReplicasMissing|ApiRestartLoop|ApiDatabaseAway|${DATABASE_SYMPTOMS}|${SLO}` },
   { source: 'ApiDown', targets: 'ProbeFailing', only: 'probe=~"api|database"' },
   { source: 'ApiDown', targets: 'TargetDown|TargetMissing', only: 'job="api"' },
-  { source: 'NginxDown', targets: `NginxDroppedConnections|ProbeFailing|ApiHealthFailing|${SLO}` },
+  // Neither failing probes nor lost objectives: without probes it knows of its metrics alone, and those are what users feel.
+  { source: 'NginxDown', targets: 'NginxDroppedConnections|ApiHealthFailing' },
   { source: 'ApiErrorRateHigh', targets: 'ApiErrors' },
   { source: 'TlsCertificateExpiresVerySoon', targets: 'TlsCertificateExpiresSoon' },
   { source: 'HostFilesystemAlmostFull', targets: 'HostFilesystemFillingUp' },

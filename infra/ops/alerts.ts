@@ -70,7 +70,7 @@ export function ruleGroups(options: AlertOptions): RuleGroup[] {
     ['meta', undefined, metaAlerts(jobs)],
     ['api', JOBS.api, apiAlerts(options.replicas, thresholds)],
     ['postgres', JOBS.postgres, postgresAlerts(thresholds)],
-    ['nginx', JOBS.nginx, nginxAlerts()],
+    ['nginx', JOBS.nginx, nginxAlerts(jobs)],
     ['entrance', JOBS.probe, entranceAlerts(thresholds)],
     ['host', JOBS.host, hostAlerts()],
     ['containers', JOBS.containers, containerAlerts(options.prefix)],
@@ -330,16 +330,21 @@ function postgresAlerts({ connectionsPercent }: Thresholds): Alert[] {
   return alerts.map((alert) => ({ ...alert, dashboard: 'loans-postgres' }));
 }
 
-function nginxAlerts(): Alert[] {
+function nginxAlerts(jobs: ReadonlySet<string>): Alert[] {
   const metric = (name: keyof typeof NGINX_METRICS) => of(NGINX_METRICS[name], JOBS.nginx);
+  // The port of its metrics alone may be silent. Whoever gets in by the public one proves that it is up.
+  const probed = jobs.has(JOBS.probe);
+  const getsIn = `max(${of(PROBE_METRICS.success, JOBS.probe)}) == 1`;
   const alerts: Alert[] = [
     {
       alert: 'NginxDown',
-      expr: `max(${metric('up')}) == 0`,
+      expr: `max(${metric('up')}) == 0${probed ? ` unless on () (${getsIn})` : ''}`,
       for: '1m',
       severity: 'critical',
       summary: 'The gateway does not answer',
-      description: 'nginx does not tell its status: nobody gets in.',
+      description: probed
+        ? 'nginx does not tell its status, and no check gets through the public entrance: nobody gets in.'
+        : 'nginx does not tell its status: nobody gets in.',
     },
     {
       alert: 'NginxDroppedConnections',

@@ -104,7 +104,7 @@ describe("Grafana's own rule", () => {
   });
 
   test("goes through the stack's Alertmanager, which hears of it again before it takes it for resolved", () => {
-    expect(policies).toMatchObject([{ receiver: contactPoints[0]?.name, repeat_interval: '1m' }]);
+    expect(policies).toMatchObject([{ receiver: contactPoints[0]?.name, group_interval: '1m', repeat_interval: '1m' }]);
     expect(contactPoints[0]?.receivers).toMatchObject([
       { type: 'prometheus-alertmanager', settings: { url: 'http://alertmanager:9093/alertmanager' } },
     ]);

@@ -126,7 +126,14 @@ function alerting({ runbooks, environment }: Omit<ProvisioningOptions, 'dashboar
   return {
     contactPoints: [{ orgId: 1, name: 'alertmanager', receivers: [receiver] }],
     policies: [
-      { orgId: 1, receiver: 'alertmanager', group_by: ['grafana_folder', 'alertname'], repeat_interval: '1m' },
+      {
+        orgId: 1,
+        receiver: 'alertmanager',
+        group_by: ['grafana_folder', 'alertname'],
+        // Grafana looks at a group only this often, and repeats no sooner; its own 5m would let Alertmanager forget it.
+        group_interval: '1m',
+        repeat_interval: '1m',
+      },
     ],
     groups: [{ orgId: 1, name: 'monitoring', folder: FOLDERS.rules.title, interval: '1m', rules: [rule] }],
   };

@@ -304,9 +304,30 @@ export const CASES: readonly Case[] = [
   {
     group: 'nginx',
     alert: 'NginxDown',
-    series: { [`up{${target('nginx')}}`]: '1x8 0x40' },
+    name: 'fires where nothing probes',
+    series: { [up('nginx')]: '1x8 0x40' },
     silentAt: '3m',
     firesAt: '4m',
+  },
+  {
+    group: 'nginx',
+    alert: 'NginxDown',
+    name: 'fires when no probe gets through',
+    series: {
+      [up('nginx')]: '1x8 0x40',
+      [probe('api')]: '1x12 0x40',
+      [probe('grafana')]: '1x12 0x40',
+    },
+    // A minute after the last probe that got through, not after the last look at its metrics.
+    silentAt: '4m',
+    firesAt: '4m30s',
+  },
+  {
+    group: 'nginx',
+    alert: 'NginxDown',
+    name: 'is silent while one probe gets through',
+    series: { [up('nginx')]: '1x8 0x40', [probe('api')]: '1x8 0x40', [probe('grafana')]: '1x48' },
+    silentAt: '10m',
   },
   {
     group: 'nginx',

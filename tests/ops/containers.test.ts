@@ -34,6 +34,8 @@ type Answer = object | number | 'hang';
 class PlayedEngine {
   readonly asked: string[] = [];
   readonly answers = new Map<string, Answer>();
+  /** Whether it lets nobody listen. */
+  refusing = false;
   #events: ServerResponse[] = [];
   readonly #server: Server;
 
@@ -42,6 +44,7 @@ class PlayedEngine {
       const url = decodeURIComponent(request.url ?? '');
       this.asked.push(`${request.method} ${url}`);
       if (url.startsWith('/events')) {
+        if (this.refusing) return void response.writeHead(500).end('{"message":"no","id":"a1"}\n');
         response.writeHead(200).flushHeaders();
         this.#events.push(response);
         return;
@@ -67,6 +70,14 @@ class PlayedEngine {
 
   oom(id: string): void {
     for (const stream of this.#events) stream.write(`${JSON.stringify({ id, status: 'oom' })}\n`);
+  }
+
+  say(text: string): void {
+    for (const stream of this.#events) stream.write(text);
+  }
+
+  get listeners(): number {
+    return this.#events.length;
   }
 
   forgetListeners(): void {
@@ -180,6 +191,27 @@ test('counts what the kernel ended for want of memory, over a connection that br
   await eventually(async () => (await count()) === before + 2);
   expect(engine.asked.find((path) => path.includes('/events'))).toContain('"event":["oom"]');
 });
+
+test('counts no half of an event and no refusal, and listens once', async () => {
+  engine.set({ a1: [inspected('env-a'), stats()] });
+  const count = async () => (await scrape())[`${CONTAINER_METRICS.oomEvents}{name="env-a",component="api"}`];
+  const before = (await count())!;
+  const listening = () => engine.asked.filter((path) => path.startsWith('GET /events')).length;
+  engine.say('{"id":"a1"\n');
+  await sleep(100);
+  const connected = listening();
+  engine.refusing = true;
+  engine.forgetListeners();
+  await eventually(() => Promise.resolve(listening() > connected));
+  engine.refusing = false;
+  await eventually(() => Promise.resolve(engine.listeners > 0));
+  // As long as a second listener would take to come.
+  await sleep(1_500);
+  expect(engine.listeners).toBe(1);
+  engine.oom('a1');
+  await eventually(async () => (await count()) !== before);
+  expect(await count()).toBe(before + 1);
+}, 20_000);
 
 test.each<[string, Answer]>([
   ['fails', 500],
