@@ -7472,7 +7472,13 @@ function historyOf(run2, api) {
       if (tried > 0) await new Promise((done) => setTimeout(done, 1e3 * tried));
       try {
         const answer = await fetch(api.url + path, { headers, signal: AbortSignal.timeout(1e4) });
-        if (answer.status === 404) return "diverged";
+        if (answer.status === 404) {
+          const all = await fetch(`${api.url}/repos/${api.repository}`, {
+            headers,
+            signal: AbortSignal.timeout(1e4)
+          });
+          if (all.ok) return "diverged";
+        }
         const { status } = answer.ok ? await answer.json() : {};
         const order = ORDERS.find((each) => each === status);
         if (order !== void 0) return order;
@@ -7608,7 +7614,7 @@ function deployFaults({ directory, stack, ref }, { hosted, env }) {
   if (!/^[a-z][a-z0-9-]*$/.test(stack) || !(0, import_node_fs2.existsSync)(file)) return [`there is no ${file}: name one of its stacks`];
   const settings = (0, import_node_fs2.readFileSync)(file, "utf8");
   const { config } = (0, import_yaml2.parse)(settings) ?? {};
-  const engine = env["DOCKER_HOST"] || config?.["docker:host"];
+  const engine = engineOf(config, env);
   const backend = env["PULUMI_BACKEND_URL"] || backendOf(directory);
   const selfManaged = backend !== void 0 && /^(file|s3|azblob|gs|postgres):/.test(backend);
   const ssh = typeof engine === "string" && engine.startsWith("ssh://");
@@ -7626,6 +7632,14 @@ function deployFaults({ directory, stack, ref }, { hosted, env }) {
       `${file} has no encryptionsalt: a new one, made here, would be lost with this checkout. Run pulumi stack init ${stack} once by hand and commit the line that it writes`
     ] : []
   ];
+}
+function engineOf(config, env) {
+  const named = config?.["docker:host"];
+  return typeof named === "string" && named !== "" ? named : env["DOCKER_HOST"] || void 0;
+}
+function engineOfStack(directory, stack, env) {
+  const { config } = (0, import_yaml2.parse)((0, import_node_fs2.readFileSync)((0, import_node_path2.join)(directory, `Pulumi.${stack}.yaml`), "utf8")) ?? {};
+  return engineOf(config, env);
 }
 function backendOf(directory) {
   const file = (0, import_node_path2.join)(directory, "Pulumi.yaml");
@@ -7664,7 +7678,12 @@ function commandsOf(target2, run2, cancelled, history2 = () => Promise.resolve("
     async overtakenBy(running) {
       if (ref === void 0) return false;
       const [base, head] = [running.commit ?? await revisionOf(running.image), named ?? await revisionOf(ref)];
-      return base !== void 0 && head !== void 0 && isOvertaken(await history2(base, head));
+      const order = base === void 0 || head === void 0 ? "unknown" : await history2(base, head);
+      if (order === "unknown") {
+        const of = (commit2) => commit2 ?? "a commit that it does not say";
+        console.log(`Nobody can say which is newer: what runs is of ${of(base)}, this of ${of(head)}. It is deployed.`);
+      }
+      return isOvertaken(order);
     },
     async up() {
       await setAll();
@@ -7693,6 +7712,17 @@ function projectOf(directory) {
   if (name === void 0) throw new PipelineError(`${directory}/Pulumi.yaml names no project`);
   return name;
 }
+async function pull({ ref, user, token, engine }, run2) {
+  const directory = (0, import_node_fs2.mkdtempSync)((0, import_node_path2.join)((0, import_node_os.tmpdir)(), "login-"));
+  const env = { DOCKER_CONFIG: directory, ...engine !== void 0 && { DOCKER_HOST: engine } };
+  try {
+    const login = ["login", "--username", user, "--password-stdin", ref.split("/")[0] ?? ""];
+    await output(run2, "docker", login, { input: token, env });
+    await output(run2, "docker", ["pull", "--quiet", ref], { env });
+  } finally {
+    (0, import_node_fs2.rmSync)(directory, { recursive: true, force: true });
+  }
+}
 async function withAccess(env, credentials2, run2, work) {
   const directory = (0, import_node_fs2.mkdtempSync)((0, import_node_path2.join)((0, import_node_os.tmpdir)(), "deploy-"));
   let agent;
@@ -7708,13 +7738,7 @@ async function withAccess(env, credentials2, run2, work) {
     }
     const hosts = env["DOCKER_HOST_KNOWN_HOSTS"];
     if (hosts) trust(hosts, directory);
-    if (credentials2 !== void 0) {
-      const { ref, user, token } = credentials2;
-      process.env["DOCKER_CONFIG"] = directory;
-      const login = ["login", "--username", user, "--password-stdin", ref.split("/")[0] ?? ""];
-      await output(run2, "docker", login, { input: token });
-      await output(run2, "docker", ["pull", "--quiet", ref]);
-    }
+    if (credentials2 !== void 0) await pull(credentials2, run2);
     return await work();
   } finally {
     if (agent !== void 0) process.kill(Number(agent));
@@ -8079,13 +8103,15 @@ async function fetchLayout(ref, layout, credentials2, run2) {
   assertSame("The image that was fetched", digestOf(layout), digest);
   return digest;
 }
-async function whyNot({ image: image2, digest }, at, history2) {
+async function whyNot(spec, at, history2) {
+  const { image: image2, digest } = spec;
   const current = await at.digestOf(`${image2}:latest`);
   if (current === void 0) return void 0;
   if (current === digest) return void 0;
   const [before, after] = [await at.revisionOf(`${image2}@${current}`), await at.revisionOf(`${image2}@${digest}`)];
   if (before === void 0 || after === void 0 || before === after) return void 0;
   const order = await history2(before, after);
+  if (await at.digestOf(`${image2}:latest`) !== current) return whyNot(spec, at, history2);
   if (mayBecomeLatest(order)) return void 0;
   const why = order === "unknown" ? "nobody can say whether" : `it is ${order}: the history does not show that`;
   return `latest is of commit ${before.slice(0, 12)}; ${why} ${after.slice(0, 12)} comes after it`;
@@ -8527,9 +8553,10 @@ ${faults.map((fault) => `  - ${fault}`).join("\n")}`);
   const given = { ...process.env };
   const [user, token] = [text("REGISTRY_USER"), text("REGISTRY_TOKEN")];
   const { ref } = where;
-  const login = ref && user !== void 0 && token !== void 0 ? { ref, user, token } : void 0;
+  const engine = engineOfStack(where.directory, where.stack, given);
+  const login = ref && user !== void 0 && token !== void 0 ? { ref, user, token, engine } : void 0;
   const [order, reader] = [history(), login && { user: login.user, token: login.token }];
-  const revisionOf = async (image2) => image2.includes("@") ? (await resolve2(image2, reader, run).catch(() => void 0))?.revision : void 0;
+  const revisionOf = async (image2) => image2.includes("@") ? (await resolve2(image2, reader, run)).revision : void 0;
   for (const name of [
     "GITHUB_TOKEN",
     "PULUMI_BACKEND_KEYS",

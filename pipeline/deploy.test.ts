@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { type Commands, commandsOf, deploy, deployFaults, storeKeysOf } from './deploy';
+import { type Commands, commandsOf, deploy, deployFaults, engineOfStack, storeKeysOf, withAccess } from './deploy';
 import type { History } from './history';
 import type { Run } from './run';
 
@@ -137,6 +137,40 @@ describe('in a program', () => {
     expect(deployFaults(target(), { hosted: false, env: {} })).toEqual([expect.stringMatching(/no encryptionsalt/)]);
   });
 
+  it('the engine is the one that the stack names, and else that of the environment', () => {
+    expect(engineOfStack(directory, 'staging', {})).toBeUndefined();
+    expect(engineOfStack(directory, 'staging', { DOCKER_HOST: 'ssh://me@host' })).toBe('ssh://me@host');
+    write('Pulumi.staging.yaml', 'encryptionsalt: v1:x\nconfig: { "docker:host": "ssh://own" }\n');
+    expect(engineOfStack(directory, 'staging', { DOCKER_HOST: 'ssh://me@host' })).toBe('ssh://own');
+    const env = { ...cloud, DOCKER_HOST: 'tcp://other' };
+    expect(deployFaults(target(), { hosted: true, env })).toEqual([
+      expect.stringContaining('DOCKER_HOST_KEY'),
+      expect.stringContaining('DOCKER_HOST_KNOWN_HOSTS'),
+    ]);
+  });
+
+  it('is pulled by that engine, with a login that is gone before anything of the repository starts', async () => {
+    const asked: [command: string, engine: string | undefined, there: boolean][] = [];
+    const logins: string[] = [];
+    const run: Run = (_, [command = ''], { env } = {}) => {
+      const login = env?.['DOCKER_CONFIG'] ?? '';
+      logins.push(login);
+      asked.push([command, env?.['DOCKER_HOST'], existsSync(login)]);
+      return Promise.resolve({ code: 0, stdout: '', stderr: '' });
+    };
+    const given = process.env['DOCKER_CONFIG'];
+    const credentials = { ref, user: 'me', token: 't', engine: 'ssh://own' };
+    await withAccess({}, credentials, run, () => {
+      expect(process.env['DOCKER_CONFIG']).toBe(given);
+      expect(logins.map((login) => existsSync(login))).toEqual([false, false]);
+      return Promise.resolve();
+    });
+    expect(asked).toEqual([
+      ['login', 'ssh://own', true],
+      ['pull', 'ssh://own', true],
+    ]);
+  });
+
   function recorded(image: string, release: object = { id: 'abc123' }) {
     const calls: string[] = [];
     const run: Run = (command, args) => {
@@ -188,8 +222,19 @@ describe('in a program', () => {
       ['nobody knows what is asked for', newer, ['loans:commit=main'], {}, false],
     ])('%s', async (_, running, settings, labels, superseded) => {
       jest.spyOn(console, 'error').mockImplementation();
+      const said = jest.spyOn(console, 'log').mockImplementation();
       expect(await asked(running, settings, labels)).toEqual({ superseded, touched: !superseded });
+      expect(said.mock.calls.flat().filter((line) => String(line).startsWith('Nobody can say'))).toHaveLength(
+        _.startsWith('nobody knows') ? 1 : 0,
+      );
       jest.restoreAllMocks();
+    });
+    it('a registry that cannot be asked stops the deploy before anything is touched', async () => {
+      const { run, calls } = recorded(before.image);
+      const revisionOf = () => Promise.reject(new Error('timeout'));
+      const program = commandsOf(target(), run, () => false, history, revisionOf);
+      await expect(deploy(program)).rejects.toThrow('timeout');
+      expect(calls.filter((call) => /^make|config set/.test(call))).toEqual([]);
     });
   });
 

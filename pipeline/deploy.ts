@@ -102,7 +102,7 @@ export function deployFaults({ directory, stack, ref }: Target, { hosted, env }:
   if (!/^[a-z][a-z0-9-]*$/.test(stack) || !existsSync(file)) return [`there is no ${file}: name one of its stacks`];
   const settings = readFileSync(file, 'utf8');
   const { config } = (parse(settings) ?? {}) as { config?: Record<string, unknown> };
-  const engine = env['DOCKER_HOST'] || config?.['docker:host'];
+  const engine = engineOf(config, env);
   const backend = env['PULUMI_BACKEND_URL'] || backendOf(directory);
   const selfManaged = backend !== undefined && /^(file|s3|azblob|gs|postgres):/.test(backend);
   const ssh = typeof engine === 'string' && engine.startsWith('ssh://');
@@ -135,6 +135,20 @@ export function deployFaults({ directory, stack, ref }: Target, { hosted, env }:
   ];
 }
 
+/** The stack's own setting wins, as it does in the program. */
+function engineOf(config: Record<string, unknown> | undefined, env: Surroundings['env']): string | undefined {
+  const named = config?.['docker:host'];
+  return typeof named === 'string' && named !== '' ? named : env['DOCKER_HOST'] || undefined;
+}
+
+/** The engine that a stack is deployed to; undefined for the one that the docker command asks by itself. */
+export function engineOfStack(directory: string, stack: string, env: Surroundings['env']): string | undefined {
+  const { config } = (parse(readFileSync(join(directory, `Pulumi.${stack}.yaml`), 'utf8')) ?? {}) as {
+    config?: Record<string, unknown>;
+  };
+  return engineOf(config, env);
+}
+
 function backendOf(directory: string): string | undefined {
   const file = join(directory, 'Pulumi.yaml');
   if (!existsSync(file)) return undefined;
@@ -143,7 +157,7 @@ function backendOf(directory: string): string | undefined {
 
 /**
  * The real commands. A secret goes into a file of this process alone, and to nobody's command line.
- * @param revisionOf commit that an image says it was built from; undefined where that cannot be told
+ * @param revisionOf commit that an image says it was built from; undefined where it says none
  */
 export function commandsOf(
   target: Target,
@@ -186,7 +200,12 @@ export function commandsOf(
     async overtakenBy(running) {
       if (ref === undefined) return false;
       const [base, head] = [running.commit ?? (await revisionOf(running.image)), named ?? (await revisionOf(ref))];
-      return base !== undefined && head !== undefined && isOvertaken(await history(base, head));
+      const order = base === undefined || head === undefined ? 'unknown' : await history(base, head);
+      if (order === 'unknown') {
+        const of = (commit: string | undefined) => commit ?? 'a commit that it does not say';
+        console.log(`Nobody can say which is newer: what runs is of ${of(base)}, this of ${of(head)}. It is deployed.`);
+      }
+      return isOvertaken(order);
     },
     async up() {
       await setAll();
@@ -218,14 +237,35 @@ function projectOf(directory: string): string {
   return name;
 }
 
+export interface Pull {
+  readonly ref: string;
+  readonly user: string;
+  readonly token: string;
+  /** Undefined for the one that the docker command asks by itself. */
+  readonly engine: string | undefined;
+}
+
+/** With a login of these two commands alone: what the repository starts next cannot read it. */
+async function pull({ ref, user, token, engine }: Pull, run: Run): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'login-'));
+  const env = { DOCKER_CONFIG: directory, ...(engine !== undefined && { DOCKER_HOST: engine }) };
+  try {
+    const login = ['login', '--username', user, '--password-stdin', ref.split('/')[0] ?? ''];
+    await output(run, 'docker', login, { input: token, env });
+    await output(run, 'docker', ['pull', '--quiet', ref], { env });
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
 /**
  * Lets this process, and what it starts, speak to the engine and to the registry; for the time of `work` only.
  * @param credentials of the registry that the engine pulls from, and the image that it pulls: a program finds it on its
- * engine then, and needs no login of its own
+ * engine then, and needs no login of its own. They are gone before `work` begins
  */
 export async function withAccess<T>(
   env: Surroundings['env'],
-  credentials: { readonly ref: string; readonly user: string; readonly token: string } | undefined,
+  credentials: Pull | undefined,
   run: Run,
   work: () => Promise<T>,
 ): Promise<T> {
@@ -242,13 +282,7 @@ export async function withAccess<T>(
     }
     const hosts = env['DOCKER_HOST_KNOWN_HOSTS'];
     if (hosts) trust(hosts, directory);
-    if (credentials !== undefined) {
-      const { ref, user, token } = credentials;
-      process.env['DOCKER_CONFIG'] = directory;
-      const login = ['login', '--username', user, '--password-stdin', ref.split('/')[0] ?? ''];
-      await output(run, 'docker', login, { input: token });
-      await output(run, 'docker', ['pull', '--quiet', ref]);
-    }
+    if (credentials !== undefined) await pull(credentials, run);
     return await work();
   } finally {
     if (agent !== undefined) process.kill(Number(agent));

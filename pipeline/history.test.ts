@@ -164,7 +164,14 @@ describe('GitHub', () => {
     expect(asked).toHaveLength(3);
   });
   it('that has lost a commit tells of a history that was written anew', async () => {
-    answers = [[404, {}]];
+    answers = [
+      [404, {}],
+      [200, {}],
+    ];
     expect(await compare()).toBe('diverged');
+  });
+  it('that hides the repository decides nothing', async () => {
+    answers = Array.from({ length: 6 }, () => [404, {}]);
+    await expect(compare()).rejects.toThrow(/status 404.*run the job again/);
   });
 });

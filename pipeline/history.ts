@@ -45,8 +45,14 @@ export function historyOf(
       if (tried > 0) await new Promise((done) => setTimeout(done, 1_000 * tried));
       try {
         const answer = await fetch(api.url + path, { headers, signal: AbortSignal.timeout(10_000) });
-        // A commit that is no longer there: the history was written anew.
-        if (answer.status === 404) return 'diverged';
+        // A commit that is no longer there: the history was written anew. So says it of a repository that may not be read.
+        if (answer.status === 404) {
+          const all = await fetch(`${api.url}/repos/${api.repository}`, {
+            headers,
+            signal: AbortSignal.timeout(10_000),
+          });
+          if (all.ok) return 'diverged';
+        }
         const { status } = (answer.ok ? await answer.json() : {}) as { status?: string };
         const order = ORDERS.find((each) => each === status);
         if (order !== undefined) return order;

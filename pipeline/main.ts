@@ -5,6 +5,7 @@ import {
   commandsOf,
   deploy,
   deployFaults,
+  engineOfStack,
   isGreen,
   placeCertificate,
   storeKeysOf,
@@ -228,11 +229,13 @@ async function reaching<T>(where: Target, work: (commands: ReturnType<typeof com
   const [user, token] = [text('REGISTRY_USER'), text('REGISTRY_TOKEN')];
   // Only a new image is pulled; going back must not depend on a registry.
   const { ref } = where;
-  const login = ref && user !== undefined && token !== undefined ? { ref, user, token } : undefined;
+  const engine = engineOfStack(where.directory, where.stack, given);
+  const login = ref && user !== undefined && token !== undefined ? { ref, user, token, engine } : undefined;
   // Both ask with what is taken from the environment in the next step.
   const [order, reader] = [history(), login && { user: login.user, token: login.token }];
+  // A registry that cannot be asked is no image without a label: a deploy might go backwards.
   const revisionOf = async (image: string) =>
-    image.includes('@') ? (await resolveName(image, reader, run).catch(() => undefined))?.revision : undefined;
+    image.includes('@') ? (await resolveName(image, reader, run)).revision : undefined;
   // The repository's own commands get what Pulumi needs, and nothing else; an empty variable is none.
   for (const name of [
     'GITHUB_TOKEN',

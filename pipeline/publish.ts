@@ -98,7 +98,8 @@ export async function fetchLayout(
 }
 
 /** Why `latest` may not move to this image; undefined when it may. */
-async function whyNot({ image, digest }: Publish, at: Registry, history: History): Promise<string | undefined> {
+async function whyNot(spec: Publish, at: Registry, history: History): Promise<string | undefined> {
+  const { image, digest } = spec;
   const current = await at.digestOf(`${image}:latest`);
   if (current === undefined) return undefined;
   if (current === digest) return undefined;
@@ -106,6 +107,8 @@ async function whyNot({ image, digest }: Publish, at: Registry, history: History
   // From before this pipeline: nothing is known, and it would stay for ever.
   if (before === undefined || after === undefined || before === after) return undefined;
   const order = await history(before, after);
+  // Asking takes a while: what another run has published meanwhile is what counts.
+  if ((await at.digestOf(`${image}:latest`)) !== current) return whyNot(spec, at, history);
   if (mayBecomeLatest(order)) return undefined;
   const why = order === 'unknown' ? 'nobody can say whether' : `it is ${order}: the history does not show that`;
   return `latest is of commit ${before.slice(0, 12)}; ${why} ${after.slice(0, 12)} comes after it`;

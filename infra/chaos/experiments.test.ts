@@ -98,6 +98,18 @@ it('fills no disk that others use, nor a large one', () => {
   expect(faultOf(disk, { freeMib: 50_000 })).toEqual({ impossible: expect.stringMatching(/^50000 MiB/) });
 });
 
+it('the disk that takes long to fill has the time for it, and must be full', () => {
+  const { inject, makingSeconds } = made(named('database-disk-full'));
+  expect(makingSeconds).toBe(300);
+  expect(inject.flat().at(-1)).toMatch(/^timeout 300 dd .*; test ".*df .*" -lt 16 \|\| .*exit 1/);
+});
+
+it('takes no connection from a role that has none: there would be nothing to give back', () => {
+  expect(faultOf(named('database-connections'), { roleLimit: 0 })).toEqual({
+    impossible: expect.stringContaining('ALTER ROLE "loans_user" CONNECTION LIMIT -1'),
+  });
+});
+
 it('gives back the very limits that were there', () => {
   expect(made(named('api-cpu')).inject[0]).toEqual([
     'update',

@@ -15,6 +15,8 @@ export interface Fault {
   readonly inject: readonly Command[];
   /** Harmless where there is nothing to take back, and complete after any part of `inject`. */
   readonly undo: readonly Command[];
+  /** How long it may take to make; where that is not said, a moment. */
+  readonly makingSeconds?: number;
   /** Done again and again while the fault lasts. */
   readonly repeat?: { readonly everyMs: number; readonly command: Command };
 }
@@ -82,6 +84,8 @@ const APPLICATION = 'branchloans-chaos';
 const HOME = '/var/lib/postgresql';
 /** Larger volumes are not filled: it would take long, and be an outage of its own when it is not taken back. */
 const MOST_FILLED_MIB = 4_096;
+/** A disk that takes 14 MiB a second is full by then. */
+const FILL_SECONDS = 300;
 
 export const EXPERIMENTS: readonly Experiment[] = [
   {
@@ -316,14 +320,21 @@ export const EXPERIMENTS: readonly Experiment[] = [
     hypothesis:
       'The service loses its connections and gets none: 503 at once, and all is well when there are some again.',
     seconds: 12,
-    fault: ({ database, role, roleLimit }) => ({
-      means: 'the role of the service may have no connection, and those that it has are ended',
-      inject: [
-        sql(database, `ALTER ROLE "${role}" CONNECTION LIMIT 0`),
-        sql(database, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '${role}'`),
-      ],
-      undo: [sql(database, `ALTER ROLE "${role}" CONNECTION LIMIT ${roleLimit}`)],
-    }),
+    fault: ({ database, role, roleLimit }) =>
+      roleLimit === 0
+        ? {
+            impossible:
+              `the role ${role} may have no connection already, so there is no limit to give back (was an earlier fault ` +
+              `never taken back?): ALTER ROLE "${role}" CONNECTION LIMIT -1`,
+          }
+        : {
+            means: 'the role of the service may have no connection, and those that it has are ended',
+            inject: [
+              sql(database, `ALTER ROLE "${role}" CONNECTION LIMIT 0`),
+              sql(database, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '${role}'`),
+            ],
+            undo: [sql(database, `ALTER ROLE "${role}" CONNECTION LIMIT ${roleLimit}`)],
+          },
     expects: () => ({ ...REFUSED, ready: undefined }),
   },
   {
@@ -343,10 +354,15 @@ export const EXPERIMENTS: readonly Experiment[] = [
         };
       }
       const filler = `${HOME}/${APPLICATION}.filler`;
-      const fill = `dd if=/dev/zero of=${filler} bs=1M count=${MOST_FILLED_MIB} 2>/dev/null; true`;
+      const free = `$(df -Pm ${HOME} | tail -n 1 | awk '{ print $4 }')`;
+      // dd ends with an error when the disk is full. Less than a segment of the log free is full.
+      const fill =
+        `timeout ${FILL_SECONDS} dd if=/dev/zero of=${filler} bs=1M count=${MOST_FILLED_MIB} 2>/dev/null; ` +
+        `test "${free}" -lt 16 || { echo "${free} MiB are still free" >&2; exit 1; }`;
       return {
         means: `a file of up to ${freeMib} MiB fills the file system`,
         inject: [['exec', database.name, 'sh', '-c', fill]],
+        makingSeconds: FILL_SECONDS,
         undo: [
           [
             // The server may have ended: it does when it cannot write its log.

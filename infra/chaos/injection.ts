@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { hostname, userInfo } from 'node:os';
 import { join } from 'node:path';
-import { indent, StepError, tryDocker } from '../deploy/engine';
+import { indent, sleep, StepError, tryDocker } from '../deploy/engine';
 import { describe, type Owner, thisMachine, verdictOn } from '../lock';
 import { CHAOS_LABEL, type Command, type Fault } from './experiments';
 
@@ -27,9 +27,11 @@ const PATIENCE_SECONDS = 60;
  */
 export async function inject(prefix: string, name: string, fault: Fault, seconds: number): Promise<Injection> {
   const limitSeconds = seconds + PATIENCE_SECONDS;
-  await writeMarker(prefix, name, fault.undo, limitSeconds);
+  const makingSeconds = fault.makingSeconds ?? 0;
+  const marker = await writeMarker(prefix, name, fault.undo, makingSeconds + limitSeconds);
   const guard = startGuard();
-  guard.tell({ prefix, undo: fault.undo, limitSeconds });
+  const order = { prefix, undo: fault.undo, marker };
+  guard.tell({ ...order, limitSeconds: makingSeconds + limitSeconds });
   let repeating: NodeJS.Timeout | undefined;
   const withdraw = async () => {
     clearInterval(repeating);
@@ -39,6 +41,8 @@ export async function inject(prefix: string, name: string, fault: Fault, seconds
   const since = Date.now();
   try {
     for (const command of fault.inject) await run(command);
+    // The fault lasts from now on, however long it took to make.
+    guard.tell({ ...order, limitSeconds });
   } catch (error) {
     await withdraw();
     throw error;
@@ -80,20 +84,53 @@ export async function takeBack(prefix: string, undo: readonly Command[]): Promis
   const faults: string[] = [];
   for (const command of undo) {
     const { code, stderr } = await tryDocker(command);
-    if (code !== 0 && !HARMLESS.test(stderr)) faults.push(`docker ${command.map(quoted).join(' ')}\n${indent(stderr)}`);
+    if (code !== 0 && !isHarmless(command, stderr))
+      faults.push(`docker ${command.map(quoted).join(' ')}\n${indent(stderr)}`);
   }
   const helpers = await helpersOf(prefix);
-  if (helpers.length > 0) await tryDocker(['rm', '--force', ...helpers]);
+  if (helpers.length > 0) await tryDocker(['rm', '--force', '--volumes', ...helpers]);
   if (faults.length > 0) {
     throw new StepError(
       `A fault could not be taken back. It is tried again by the next make chaos, or by hand:\n${faults.join('\n')}`,
     );
   }
-  await tryDocker(['rm', '--force', markerOf(prefix)]);
+  // The database's image brings a volume of its own, which nobody would ever remove.
+  await tryDocker(['rm', '--force', '--volumes', markerOf(prefix)]);
 }
 
 /** What there is to take back is gone already. */
 const HARMLESS = /is not paused|no such container|is not running/i;
+/** What is written into the database or beside its files outlasts the container: it is there when that is back. */
+const OUTLASTS = (command: Command) =>
+  command.includes('--volumes-from') || command.some((word) => word.startsWith('ALTER ROLE '));
+
+const isHarmless = (command: Command, stderr: string) => HARMLESS.test(stderr) && !OUTLASTS(command);
+
+const FIRST_PAUSE_MS = 2_000;
+const LONGEST_PAUSE_MS = 60_000;
+const INSIST_MS = 3_600_000;
+
+/**
+ * Takes a fault back, again and again where that fails: the database may be starting, the engine away. It ends when it is
+ * done, when somebody else did it, or after an hour; the marker tells the next run.
+ * @param wait of tests
+ */
+export async function insistOnTakingBack(
+  { prefix, undo, marker }: Pick<GuardOrder, 'prefix' | 'undo' | 'marker'>,
+  wait: (milliseconds: number) => Promise<void> = sleep,
+): Promise<void> {
+  const until = Date.now() + INSIST_MS;
+  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+    const done = await takeBack(prefix, undo).then(
+      () => true,
+      () => false,
+    );
+    if (done || Date.now() + pause > until) return;
+    await wait(pause);
+    // Of a later experiment the fault is somebody else's.
+    if (!(await isMarked(prefix, marker).catch(() => true))) return;
+  }
+}
 
 const quoted = (word: string) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`);
 
@@ -116,32 +153,37 @@ interface Marker {
 const markerOf = (prefix: string) => `${prefix}-chaos`;
 const MARK = `${CHAOS_LABEL}.marker`;
 
-async function writeMarker(prefix: string, name: string, undo: readonly Command[], seconds: number): Promise<void> {
+/** @returns what is written on it, which no other marker says */
+async function writeMarker(prefix: string, name: string, undo: readonly Command[], seconds: number): Promise<string> {
   const now = Date.now();
   const owner: Owner = {
     ...{ pid: process.pid, username: userInfo().username, hostname: hostname() },
     timestamp: new Date(now).toISOString(),
   };
   const marker: Marker = { name, owner, until: new Date(now + seconds * 1_000).toISOString(), undo };
+  const text = JSON.stringify(marker);
   const { code, stdout } = await tryDocker(['inspect', '--format', '{{.Image}}', `${prefix}-database`]);
   if (code !== 0) throw new StepError(`There is no container ${prefix}-database, nothing was done`);
   // Any image that is there: it never starts. Of two that come at the same time the engine lets one have the name.
-  const create = [
-    'create',
-    '--name',
-    markerOf(prefix),
-    '--network',
-    'none',
-    '--label',
-    `${MARK}=${JSON.stringify(marker)}`,
-  ];
+  const create = ['create', '--name', markerOf(prefix), '--network', 'none', '--label', `${MARK}=${text}`];
   await run([...create, '--entrypoint', 'true', stdout.trim()]);
+  return text;
 }
 
+const askForMarker = (prefix: string) =>
+  tryDocker([
+    ...['inspect', '--type', 'container', '--format', `{{index .Config.Labels "${MARK}"}}`, markerOf(prefix)],
+  ]);
+
 async function readMarker(prefix: string): Promise<Marker | undefined> {
-  const format = `{{index .Config.Labels "${MARK}"}}`;
-  const { code, stdout } = await tryDocker(['inspect', '--type', 'container', '--format', format, markerOf(prefix)]);
+  const { code, stdout } = await askForMarker(prefix);
   return code === 0 ? (JSON.parse(stdout) as Marker) : undefined;
+}
+
+/** An engine that cannot be asked has it still, for all that is known. */
+async function isMarked(prefix: string, text: string): Promise<boolean> {
+  const { code, stdout, stderr } = await askForMarker(prefix);
+  return code === 0 ? stdout.trim() === text : !/no such/i.test(stderr);
 }
 
 async function helpersOf(prefix: string): Promise<string[]> {
@@ -153,6 +195,8 @@ async function helpersOf(prefix: string): Promise<string[]> {
 export interface GuardOrder {
   readonly prefix: string;
   readonly undo: readonly Command[];
+  /** What the marker says while the fault is this one. */
+  readonly marker: string;
   readonly limitSeconds: number;
 }
 

@@ -49,8 +49,12 @@ async function main(): Promise<void> {
   let outcomes: Outcome[] = [];
   let reads = 0;
 
+  let dueAt = performance.now();
+  // When they were due, the oldest first.
+  const underWay = new Map<Promise<void>, number>();
   const report = (last: boolean) => {
-    process.send?.({ outcomes, last } satisfies DriverReport);
+    const [oldest = dueAt] = underWay.values();
+    process.send?.({ outcomes, endedUntil: performance.timeOrigin + oldest, last } satisfies DriverReport);
     outcomes = [];
   };
   const timer = setInterval(() => report(false), REPORT_EVERY_MS);
@@ -62,10 +66,9 @@ async function main(): Promise<void> {
   const ofNew = Math.ceil(order.connections / FRESH);
   const made = make(ofNew, false);
   const kept = make(order.connections - ofNew, true);
-  const underWay = new Set<Promise<void>>();
   const { reads: readsOfMix, writes } = order.mix;
   report(false);
-  let dueAt = performance.now();
+  dueAt = performance.now();
   for (let turn = 0; state.running; turn++, dueAt += 1_000 / state.rate) {
     const earlyMs = dueAt - performance.now();
     if (earlyMs > 0) await sleep(earlyMs);
@@ -86,9 +89,9 @@ async function main(): Promise<void> {
         outcomes.push(outcome);
         underWay.delete(one);
       });
-    underWay.add(one);
+    underWay.set(one, dueAt);
   }
-  await Promise.all(underWay);
+  await Promise.all(underWay.keys());
   clearInterval(timer);
   report(true);
 }

@@ -40,6 +40,8 @@ export interface Load {
   readonly name: string;
   /** What is known so far; the newest may be a second old. */
   readonly outcomes: readonly Outcome[];
+  /** Every request that was due before this time has ended, and is among the outcomes; in milliseconds since 1970. */
+  readonly endedUntil: () => number;
   /** Resolves when the first request is due: a process takes a moment to start. */
   readonly begun: Promise<void>;
   /** Another rate from now on, in requests per second. */
@@ -57,6 +59,7 @@ export type DriverMessage = DriverOrder | { readonly newRate: number } | 'stop';
 /** From the driver, once when it begins and then twice a second; `last` when no more will come. */
 export interface DriverReport {
   readonly outcomes: readonly Outcome[];
+  readonly endedUntil: number;
   readonly last: boolean;
 }
 
@@ -69,6 +72,7 @@ export function startLoad(
 ): Load {
   const name = `${BORROWER_PREFIX}${randomUUID().slice(0, 8)}`;
   const outcomes: Outcome[] = [];
+  let endedUntil = 0;
   const driver = fork(join(__dirname, 'driver.ts'), {
     execArgv: ['--import', 'tsx'],
     env: { ...process.env, NODE_OPTIONS: '' },
@@ -81,11 +85,16 @@ export function startLoad(
     driver.on('message', (report: DriverReport) => {
       begin();
       for (const outcome of report.outcomes) outcomes.push(outcome);
+      endedUntil = report.endedUntil;
       if (report.last) done();
     });
   });
   // Whoever stops it is told; nobody waits for the begin of one that has ended.
-  over.catch(() => begin());
+  over.catch(() => {
+    begin();
+    // Nothing more will be known: `stop` says why.
+    endedUntil = Infinity;
+  });
   // One that is never stopped ends with this process, and does not keep it.
   void begun.then(() => {
     driver.unref();
@@ -96,6 +105,7 @@ export function startLoad(
   return {
     name,
     outcomes,
+    endedUntil: () => endedUntil,
     begun,
     setRate: (newRate) => void tell({ newRate }),
     async stop() {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { figuresOf } from './figures';
-import { capacityOf, faultOf, nextRate } from './ramp';
+import { capacityOf, faultOf, nextRate, unendedOf } from './ramp';
 
 /** Tries rates against a service that bears so many requests a second. */
 function search(capacity: number, range: { from: number; most: number }) {
@@ -38,7 +38,7 @@ it('divides by the containers, rounded down', () => {
 });
 
 const stage = (failed: number, latencyMs: number, lagMs = 0) => ({
-  ...{ rate: 100, lagMs },
+  ...{ rate: 100, lagMs, unended: 0 },
   figures: figuresOf(
     Array.from({ length: 1_000 }, (_, index) => ({
       ...{ id: '', what: '', dueAt: index, latencyMs, lagMs, status: 200, fresh: false },
@@ -54,5 +54,17 @@ it('a rate is borne while 95 % come in 200 ms and less than 1 % fail', () => {
   expect(faultOf(stage(0, 300, 120))).toBe(
     'p95 300 ms at 100/s (the generator itself was up to 120 ms late: this machine is full)',
   );
-  expect(faultOf({ rate: 1, lagMs: 0, figures: figuresOf([]) })).toBe('nothing was asked');
+  expect(faultOf({ rate: 1, lagMs: 0, unended: 0, figures: figuresOf([]) })).toBe('nothing was asked');
+});
+
+it('a rate is not borne while nobody knows how its requests end', () => {
+  expect(faultOf({ ...stage(0, 10), unended: 3 })).toBe('3 requests have not ended');
+  // 100 a second for ten seconds.
+  const span = [50_000, 60_000] as const;
+  expect(unendedOf(100, span, 60_001, 1_000)).toBe(0);
+  expect(unendedOf(100, span, 60_001, 990)).toBe(0);
+  expect(unendedOf(100, span, 60_001, 700)).toBe(290);
+  expect(unendedOf(100, span, 59_999, 999)).toBe(1);
+  expect(unendedOf(100, span, 51_000, 1_000)).toBe(1);
+  expect(unendedOf(100, span, 51_000, 100)).toBe(900);
 });

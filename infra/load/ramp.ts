@@ -1,6 +1,6 @@
 /** How many requests a second a stack can bear: which rate to try next, and what the trials say; no I/O. */
 
-import type { Figures } from './figures';
+import type { Figures, Span } from './figures';
 
 /** What must hold for a rate to count as borne: the objectives of the stack (docs/ARCHITECTURE.md, SLOs). */
 export const OBJECTIVE = { p95Ms: 200, failedShare: 0.01 } as const;
@@ -12,14 +12,27 @@ export interface Stage {
   readonly figures: Figures;
   /** How late the generator itself was, 99th percentile. */
   readonly lagMs: number;
+  /** Requests whose end was waited for in vain: what they would have become is in no figure. */
+  readonly unended: number;
+}
+
+/** How long the end of a stage's requests is waited for. */
+export const patienceMs = (seconds: number): number => (2 * seconds + 60) * 1_000;
+
+/** @param endedUntil every request that was due before has ended @param known of the span, how many have ended */
+export function unendedOf(rate: number, [from, to]: Span, endedUntil: number, known: number): number {
+  const due = ((to - from) / 1_000) * rate;
+  // Where all have ended, fewer than were due are those that the generator did not come to; one may lie on the edge.
+  return endedUntil > to ? Math.max(0, Math.floor(due * 0.99) - known) : Math.max(1, Math.ceil(due) - known);
 }
 
 /** Beyond this the machine that makes the load is what is measured. */
 const LAG_MS = 50;
 
 /** Why a stage is not borne; undefined when it is. */
-export function faultOf({ rate, figures, lagMs }: Stage): string | undefined {
+export function faultOf({ rate, figures, lagMs, unended }: Stage): string | undefined {
   const { requests, failed, anyP95Ms } = figures;
+  if (unended > 0) return `${unended} requests have not ended`;
   if (requests === 0) return 'nothing was asked';
   if (failed / requests >= OBJECTIVE.failedShare) {
     return `${((failed / requests) * 100).toFixed(1)} % failed`;

@@ -8,7 +8,7 @@ import { renderChart } from '../load/chart';
 import { requireConfirmation, withEntrance } from '../load/entrance';
 import { type Figures, figuresOf, kindsOf, lagOf, type Outcome, type Span, spanOf } from '../load/figures';
 import { BORROWER_PREFIX, type Load, type Mix, startLoad } from '../load/load';
-import { capacityOf, faultOf, nextRate, OBJECTIVE, type Stage } from '../load/ramp';
+import { capacityOf, faultOf, nextRate, OBJECTIVE, patienceMs, type Stage, unendedOf } from '../load/ramp';
 import {
   chartsOf,
   figuresTable,
@@ -100,24 +100,22 @@ async function ramp(running: Load, { rate: from, most, seconds }: Options, end: 
     const span: Span = [begin, Date.now()];
     // What does not end by itself ends at the gateway's limit; until then nobody knows how it ended.
     running.setRate(FIRST);
-    await untilAnswered(running, span, rate, end);
+    await untilEnded(running, span, Date.now() + patienceMs(seconds), end);
     if (isOver()) return stages;
     const within = running.outcomes.filter(({ dueAt }) => dueAt >= span[0] && dueAt <= span[1]);
-    const stage: Stage = { rate, figures: figuresOf(within), lagMs: lagOf(within) };
+    const unended = unendedOf(rate, span, running.endedUntil(), within.length);
+    const stage: Stage = { rate, figures: figuresOf(within), lagMs: lagOf(within), unended };
     stages.push(stage);
     const fault = faultOf(stage);
     console.log(`${clock()}  ${rate}/s: ${fault ?? `kept, p95 ${milliseconds(stage.figures.anyP95Ms)}`}`);
+    // What still waits would be the next rate's burden; it ends, since each request has its time.
+    await untilEnded(running, span, Infinity, end);
   }
 }
 
-/** Until the requests of the span are known, or have had all the time that the gateway gives them. */
-async function untilAnswered(running: Load, [from, to]: Span, rate: number, end: AbortSignal): Promise<void> {
-  const due = Math.floor(((to - from) / 1_000) * rate * 0.99);
-  for (const until = Date.now() + 25_000; Date.now() < until && !end.aborted;) {
-    await pause(NEWS_MS, end);
-    const known = running.outcomes.filter(({ dueAt }) => dueAt >= from && dueAt <= to).length;
-    if (known >= due) return;
-  }
+/** Until every request of the span has ended. */
+async function untilEnded(running: Load, [, to]: Span, until: number, end: AbortSignal): Promise<void> {
+  while (running.endedUntil() <= to && Date.now() < until && !end.aborted) await pause(NEWS_MS, end);
 }
 
 /** Ends early, and without an error, when it is told to. */
