@@ -15,7 +15,8 @@ const { ACCESS_LOG_METRICS, CONTAINER_METRICS, EXPORTERS, HOST_METRICS, JOBS, MO
 const SERIES: Readonly<Record<string, readonly string[]>> = {
   [JOBS.api]: Object.values(names.RUNTIME_METRICS),
   [JOBS.alertmanager]: Object.values(names.ALERTMANAGER_METRICS),
-  [JOBS.prometheus]: Object.values(names.PROMETHEUS_METRICS),
+  // The others are made for every job, or of rules.
+  [JOBS.prometheus]: Object.values(names.PROMETHEUS_METRICS).filter((name) => name.startsWith('prometheus_')),
   [JOBS.postgres]: Object.values(names.POSTGRES_METRICS),
   [JOBS.nginx]: Object.values(NGINX_METRICS),
   [JOBS.accessLog]: [
