@@ -347,7 +347,9 @@ describe('an error tracker', () => {
     expect(stderr).toContain('TypeError: boom');
     const [envelope = ''] = tracker.bodies().slice(before);
     expect(JSON.parse(envelope.split('\n')[2]!)).toMatchObject({
-      exception: { values: [{ type: 'TypeError', value: 'boom', mechanism: { handled: false } }] },
+      exception: { values: [{ type: 'TypeError', mechanism: { handled: false } }] },
     });
+    // Words may be a client's; the log has them.
+    expect(envelope).not.toContain('boom');
   });
 });
