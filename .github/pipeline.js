@@ -8556,7 +8556,7 @@ ${faults.map((fault) => `  - ${fault}`).join("\n")}`);
   const engine = engineOfStack(where.directory, where.stack, given);
   const login = ref && user !== void 0 && token !== void 0 ? { ref, user, token, engine } : void 0;
   const [order, reader] = [history(), login && { user: login.user, token: login.token }];
-  const revisionOf = async (image2) => image2.includes("@") ? (await resolve2(image2, reader, run)).revision : void 0;
+  const revisionOf = async (image2) => image2.includes("@") ? (await resolve2(image2, reader, run).catch(() => void 0))?.revision : void 0;
   for (const name of [
     "GITHUB_TOKEN",
     "PULUMI_BACKEND_KEYS",

@@ -233,9 +233,10 @@ async function reaching<T>(where: Target, work: (commands: ReturnType<typeof com
   const login = ref && user !== undefined && token !== undefined ? { ref, user, token, engine } : undefined;
   // Both ask with what is taken from the environment in the next step.
   const [order, reader] = [history(), login && { user: login.user, token: login.token }];
-  // A registry that cannot be asked is no image without a label: a deploy might go backwards.
+  // What runs may be of a registry that this login is not for, or be gone from it: that must not stop every deploy after
+  // it. The decision then says that nothing was compared.
   const revisionOf = async (image: string) =>
-    image.includes('@') ? (await resolveName(image, reader, run)).revision : undefined;
+    image.includes('@') ? (await resolveName(image, reader, run).catch(() => undefined))?.revision : undefined;
   // The repository's own commands get what Pulumi needs, and nothing else; an empty variable is none.
   for (const name of [
     'GITHUB_TOKEN',
