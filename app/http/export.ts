@@ -20,8 +20,10 @@ const COLUMNS = [
   ...(['status', 'created_at', 'updated_at'] as const),
 ];
 
+/** Batches of loans, until there are no more or their client is gone. */
+export type Batches = (gone: AbortSignal) => AsyncGenerator<Loan[], void>;
 /** Sends batches of loans as they come, in constant memory, at the pace of the client. */
-export type Exporter = (ctx: Context, format: ExportFormat, batches: AsyncGenerator<Loan[], void>) => Promise<void>;
+export type Exporter = (ctx: Context, format: ExportFormat, batchesFor: Batches) => Promise<void>;
 
 /**
  * The first batch is waited for, so that a failure up to then is a problem document. A later one breaks the connection:
@@ -29,14 +31,19 @@ export type Exporter = (ctx: Context, format: ExportFormat, batches: AsyncGenera
  */
 export function createExporter(): Exporter {
   let running = 0;
-  return async function sendExport(ctx, format, batches) {
+  return async function sendExport(ctx, format, batchesFor) {
     if (running >= MAX_EXPORTS) {
       throw new Problem('overloaded', `${MAX_EXPORTS} exports are running. Try again when one is done.`, {
         headers: { 'Retry-After': '10' },
       });
     }
     running++;
-    ctx.res.once('close', () => running--);
+    const gone = new AbortController();
+    ctx.res.once('close', () => {
+      running--;
+      gone.abort();
+    });
+    const batches = batchesFor(gone.signal);
     const first = ctx.method === 'HEAD' ? undefined : await batches.next();
     ctx.status = 200;
     ctx.set('Content-Type', MEDIA_TYPES[format]);

@@ -1,4 +1,5 @@
 import { request, type ClientRequest, type IncomingMessage } from 'node:http';
+import { createInterface } from 'node:readline';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
@@ -234,6 +235,22 @@ describe('an export of 200,000 loans', () => {
     expect((await untilAtRest()) - before).toBeLessThan((0.5 * LOANS) / 1_000);
   });
 
+  it('goes on when the database was away for some seconds: nothing is missing, and nothing comes twice', async () => {
+    const { response } = await open(`${PATH}?format=ndjson`);
+    const ids = new Set<string>();
+    let lines = 0;
+    let away = false;
+    for await (const line of createInterface({ input: response })) {
+      ids.add((JSON.parse(line) as { id: string }).id);
+      if (++lines < LOANS / 4 || away) continue;
+      away = true;
+      await api.database.sql('ALTER TABLE loans RENAME TO gone');
+      setTimeout(() => void api.database.sql('ALTER TABLE gone RENAME TO loans'), 2_000);
+    }
+    expect([lines, ids.size, response.complete]).toEqual([LOANS, LOANS, true]);
+    expect(logged(String(response.headers['x-request-id']), 'request failed')).toEqual([]);
+  }, 60_000);
+
   it('that cannot be ended breaks the connection, says so in the log, and is no success', async () => {
     const { response } = await open(PATH);
     const reading = buffer(response);
@@ -244,7 +261,7 @@ describe('an export of 200,000 loans', () => {
     await until(() => logged(requestId, 'request').length === 1);
     expect(logged(requestId, 'request')).toEqual([expect.objectContaining({ status: 503, problem: 'db-unavailable' })]);
     expect(logged(requestId, 'request failed')).toEqual([expect.objectContaining({ code: '42P01' })]);
-  });
+  }, 60_000);
 
   it('that cannot begin is a problem document', async () => {
     await api.database.sql('ALTER TABLE loans RENAME TO gone');
