@@ -2,7 +2,7 @@ import cluster, { type Worker } from 'node:cluster';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AggregatorRegistry, type Registry } from 'prom-client';
 import { Problem } from './errors';
-import { expose, type Exposition, type Measurements } from './telemetry/exposition';
+import { expose, type Exposition, type Measurements, PROCESS_START } from './telemetry/exposition';
 import type { Logger } from './telemetry/logger';
 
 /**
@@ -138,8 +138,10 @@ export function collectMetrics() {
       const gone = last.get(worker.id);
       last.delete(worker.id);
       if (gone === undefined) return;
-      const counters = gone.filter(({ type }) => /^(counter|histogram)$/.test(String(type)));
-      retired = retired.then((sum) => AggregatorRegistry.aggregate([sum, counters]).getMetricsAsJSON());
+      const kept = gone.filter(
+        ({ type, name }) => /^(counter|histogram)$/.test(String(type)) || name === PROCESS_START,
+      );
+      retired = retired.then((sum) => AggregatorRegistry.aggregate([sum, kept]).getMetricsAsJSON());
     },
   };
 }

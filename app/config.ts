@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import type { Quota } from './domain/quota';
 import { LimitFault, parseLimits } from './domain/limits';
@@ -313,7 +314,7 @@ export function readConfig(environment: Environment): { config: Config; secrets:
       statementTimeoutMs: s.DATABASE_STATEMENT_TIMEOUT_MS,
       slowQueryMs: s.SLOW_QUERY_MS,
     }),
-    processes: s.PROCESSES,
+    processes: Math.min(s.PROCESSES, availableParallelism()),
     drainMs: s.DRAIN_MS,
     shutdownTimeoutMs: s.SHUTDOWN_TIMEOUT_MS,
     logLevel: s.LOG_LEVEL,

@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { API_KEY_USAGE, type ApiKeyCommand, readApiKeyCommand, runApiKeyCommand } from './api-key-command';
 import { isWorker, joinCluster, leaveCluster, runPrimary } from './cluster';
@@ -83,9 +82,8 @@ function readGenerate(count: string | undefined, seedText: string): Command | un
 }
 
 async function serve(config: Config, secrets: Secrets): Promise<number> {
-  const processes = Math.min(config.processes, availableParallelism());
   if (isWorker()) return serveAsWorker(config, secrets);
-  return processes > 1 ? servePrimary(config, processes) : serveAlone(config, secrets);
+  return config.processes > 1 ? servePrimary(config) : serveAlone(config, secrets);
 }
 
 async function serveAlone(config: Config, secrets: Secrets): Promise<number> {
@@ -108,10 +106,10 @@ async function serveAsWorker(config: Config, secrets: Secrets): Promise<number> 
   return code;
 }
 
-async function servePrimary(config: Config, processes: number): Promise<number> {
+async function servePrimary(config: Config): Promise<number> {
   const stopRequested = signalled();
   const logger = createLogger(config.logLevel, process.stdout);
-  const primary = runPrimary(processes, logger);
+  const primary = runPrimary(config.processes, logger);
   try {
     await Promise.race([stopRequested, primary.failed]);
   } catch (error) {

@@ -1,3 +1,4 @@
+import { PROCESS_START } from '../telemetry/exposition';
 import { METRICS } from '../telemetry/names';
 import type { SystemFigures } from '../telemetry/system';
 import { isFailure, isUserRoute, quantileOf, type Sample, sumOf, USER_ROUTES } from './exposition';
@@ -259,12 +260,20 @@ function busiest<T>(rows: readonly T[], rate: (row: T) => number): T[] {
 /** What this process and its twins in the container have counted themselves. */
 export interface Counted {
   readonly samples: readonly Sample[];
-  readonly uptimeSeconds: number;
+  /** When: Unix time. */
+  readonly asOf: number;
   readonly system: SystemFigures;
 }
 
-function trafficOfProcess({ samples, uptimeSeconds }: Counted): Traffic {
-  const window = Math.max(1, Math.round(uptimeSeconds));
+/** Since when the container has counted, whoever of its processes answers. */
+export function uptimeSecondsOf({ samples, asOf }: Counted): number {
+  const start = sumOf(samples, PROCESS_START) ?? asOf;
+  return Math.max(1, Math.round(asOf - start));
+}
+
+function trafficOfProcess(counted: Counted): Traffic {
+  const { samples } = counted;
+  const window = uptimeSecondsOf(counted);
   const requests = sumOf(samples, `${REQUESTS}_count`, isUserRoute) ?? 0;
   const failed = sumOf(samples, `${REQUESTS}_count`, (labels) => isUserRoute(labels) && isFailure(labels)) ?? 0;
   const quantile = (q: number) => orNull(quantileOf(samples, q, REQUESTS, isUserRoute));

@@ -1,4 +1,5 @@
 import { lookup } from 'node:dns/promises';
+import { setMaxListeners } from 'node:events';
 import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { LookupFunction } from 'node:net';
@@ -75,13 +76,18 @@ export function createPrometheus(url: string, logger: Logger, now: () => Date): 
   let opened: { readonly at: string; readonly since: number; readonly reason: string } | undefined;
   let lookedAt = -Infinity;
   let looking = false;
+  /** What is asked while it is believed to be there. */
+  let asking = beginAsking();
 
   function open(error: unknown): PrometheusAway {
     const reason = error instanceof Error ? error.message : String(error);
     if (opened === undefined) {
       opened = { at: now().toISOString(), since: performance.now(), reason };
-      lookedAt = performance.now();
       logger.log('warn', 'prometheus circuit opened', { reason });
+      asking.abort();
+      // At once: one question that takes too long does not mean that it is away.
+      lookedAt = -Infinity;
+      void lookWhetherBack();
     }
     return new PrometheusAway(`Prometheus does not answer: ${reason}`);
   }
@@ -95,6 +101,7 @@ export function createPrometheus(url: string, logger: Logger, now: () => Date): 
       if (status === 200 && opened !== undefined) {
         logger.log('info', 'prometheus circuit closed', { open_ms: Math.round(performance.now() - opened.since) });
         opened = undefined;
+        asking = beginAsking();
       }
     } catch {
       // Still away.
@@ -111,7 +118,7 @@ export function createPrometheus(url: string, logger: Logger, now: () => Date): 
     }
     let answer: Answer;
     try {
-      answer = await transport.get(`${path}?${new URLSearchParams(parameters).toString()}`);
+      answer = await transport.get(`${path}?${new URLSearchParams(parameters).toString()}`, asking.signal);
       if (answer.status === 200) return (JSON.parse(answer.text) as { data: T }).data;
     } catch (error) {
       throw open(error);
@@ -148,6 +155,13 @@ export function createPrometheus(url: string, logger: Logger, now: () => Date): 
   };
 }
 
+/** What stops every question there is. */
+function beginAsking(): AbortController {
+  const asking = new AbortController();
+  setMaxListeners(0, asking.signal);
+  return asking;
+}
+
 type RawPoint = readonly [at: number, value: string];
 type RawVector = readonly { readonly metric: Record<string, string>; readonly value: RawPoint }[];
 type RawMatrix = readonly { readonly metric: Record<string, string>; readonly values: readonly RawPoint[] }[];
@@ -160,14 +174,14 @@ function createTransport(base: string) {
   const send = secure ? httpsRequest : httpRequest;
   const lookUp = oneLookupAtATime();
   return {
-    get: (path: string) =>
+    get: (path: string, signal?: AbortSignal) =>
       new Promise<Answer>((resolve, reject) => {
-        const late = setTimeout(() => outgoing.destroy(new Error(`no answer in ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
+        let late: NodeJS.Timeout | undefined;
         const fail = (error: Error) => {
           clearTimeout(late);
           reject(error);
         };
-        const outgoing = send(`${base}${path}`, { agent, lookup: lookUp }, (incoming) => {
+        const outgoing = send(`${base}${path}`, { agent, lookup: lookUp, signal }, (incoming) => {
           let text = '';
           incoming.setEncoding('utf8');
           incoming.on('data', (chunk: string) => {
@@ -179,6 +193,10 @@ function createTransport(base: string) {
             clearTimeout(late);
             resolve({ status: incoming.statusCode ?? 0, text });
           });
+        });
+        // Not before: those that wait for a connection have asked nothing yet.
+        outgoing.once('socket', () => {
+          late = setTimeout(() => outgoing.destroy(new Error(`no answer in ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
         });
         outgoing.once('error', fail);
         outgoing.end();

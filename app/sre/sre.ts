@@ -17,6 +17,7 @@ import {
   type Overview,
   overviewFrom,
   overviewOfProcess,
+  uptimeSecondsOf,
 } from './figures';
 import { type History, historyFrom, noHistory } from './history';
 import { type ObjectiveFigures, objectivesFrom, objectivesOfProcess } from './objectives';
@@ -111,16 +112,11 @@ export function createSre(parts: Parts): Sre {
   const { config, metricsText, system, databaseIsUp, logger, now, keep = 1 } = parts;
   const { environment: env, version, prometheusUrl } = config;
   const prometheus = prometheusUrl === undefined ? undefined : createPrometheus(prometheusUrl, logger, now);
-  const startedAt = performance.now();
   const firstSeen = { database: undefined as string | undefined };
 
   const count = kept(KEEP.process * keep, async (): Promise<Counted> => {
     const [text, figures] = await Promise.all([metricsText(), system.read()]);
-    return {
-      samples: readExposition(text),
-      uptimeSeconds: (performance.now() - startedAt) / 1_000,
-      system: figures,
-    };
+    return { samples: readExposition(text), asOf: now().getTime() / 1_000, system: figures };
   });
   const limitsOf = ({ cpu, memory }: SystemFigures): Limits => ({
     cpus: cpu.count,
@@ -225,8 +221,8 @@ export function createSre(parts: Parts): Sre {
     from<Objectives>(
       async (source, at) => ({ objectives: await objectivesFrom(source, env, at) }),
       async () => {
-        const { samples, uptimeSeconds } = await count();
-        return { objectives: objectivesOfProcess(samples, uptimeSeconds) };
+        const counted = await count();
+        return { objectives: objectivesOfProcess(counted.samples, uptimeSecondsOf(counted)) };
       },
     ),
   );

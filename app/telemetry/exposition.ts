@@ -10,6 +10,9 @@ export const EXPOSITIONS = {
 } as const;
 export type Exposition = keyof typeof EXPOSITIONS;
 
+/** Of several processes the oldest: what a container has counted, it has counted since then. */
+export const PROCESS_START = 'process_start_time_seconds';
+
 interface Exemplar {
   /** Seconds since 1970. */
   readonly timestamp?: number;

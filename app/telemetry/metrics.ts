@@ -2,6 +2,7 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 import { isLendable } from '../domain/currency';
 import { allowedMoves, type Loan, LOAN_STATUSES, type LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount } from '../domain/money';
+import { PROCESS_START } from './exposition';
 import { METRICS, type MetricDefinition } from './names';
 
 /** The service's own registry and the typed handles of every metric in METRICS. */
@@ -98,6 +99,7 @@ const WITH_BORROWER: readonly LoanStatus[] = ['disbursed', 'defaulted'];
 export function createMetrics({ version, commit, environment }: BuildInformation): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
+  showOldestStart(registry);
   const requestDuration = histogram(registry, METRICS.httpRequestDuration, true);
   const refusals = counter(registry, METRICS.httpRequestsRefused);
   const queryDuration = histogram(registry, METRICS.dbQueryDuration);
@@ -265,6 +267,11 @@ function own(registry: Registry, definition: MetricDefinition) {
 
 function counter(registry: Registry, definition: MetricDefinition): Counter {
   return new Counter({ name: definition.name, help: definition.help, ...own(registry, definition) });
+}
+
+/** Where there are several processes the library leaves it out. */
+function showOldestStart(registry: Registry): void {
+  Object.assign(registry.getSingleMetric(PROCESS_START) ?? {}, { aggregator: 'min' });
 }
 
 /** @param aggregator how the values of several processes make one; by default they are added up */

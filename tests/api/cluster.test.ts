@@ -35,6 +35,7 @@ const metrics = async () => (await ask(service.port, 'GET', '/metrics', fresh())
 const created = (text: string) => Number(/^loans_created_total\{currency="KES"\} (\d+)$/m.exec(text)?.[1]);
 /** A gauge that is the same in every process: its sum tells of how many. */
 const descriptors = (text: string) => Number(/^process_max_fds (\d+)$/m.exec(text)?.[1]);
+const started = (text: string) => Number(/^process_start_time_seconds (\d+)$/m.exec(text)?.[1]);
 const listening = () => service.logs().filter(({ message }) => message === 'listening').length;
 
 it('adds the metrics of all workers up, whichever is asked', async () => {
@@ -59,18 +60,22 @@ it('finds the exemplars of all workers, whichever is asked', async () => {
   }
 });
 
-it('replaces a worker that dies, serves meanwhile, and forgets no count', async () => {
+it('replaces workers that die, serves meanwhile, and forgets no count, nor since when it counts', async () => {
   const before = await metrics();
   expect(created(before)).toBe(10);
-  const pid = (await workerPids(service))[0]!;
-  process.kill(pid, 'SIGKILL');
-  await until(() => listening() === 3);
-  expect(service.logs()).toContainEqual(
-    expect.objectContaining({ level: 'error', message: 'worker died', pid, signal: 'SIGKILL' }),
-  );
+  expect(Math.abs(started(before) - Date.now() / 1_000)).toBeLessThan(120);
+  for (const [place, pid] of (await workerPids(service)).entries()) {
+    await metrics();
+    process.kill(pid, 'SIGKILL');
+    await until(() => listening() === 3 + place);
+    expect(service.logs()).toContainEqual(
+      expect.objectContaining({ level: 'error', message: 'worker died', pid, signal: 'SIGKILL' }),
+    );
+  }
   for (let n = 0; n < 6; n++) expect((await post()).status).toBe(201);
   const after = await metrics();
   expect(created(after)).toBe(16);
+  expect(started(after)).toBe(started(before));
   expect(descriptors(after)).toBe(descriptors(before)); // A dead worker's counts stay in the sum, its state does not.
 });
 

@@ -179,6 +179,7 @@ it('has every metric that the table names, and what Node tells of itself', () =>
     'nodejs_heap_size_used_bytes',
     'process_cpu_seconds_total',
     'process_resident_memory_bytes',
+    'process_start_time_seconds',
     'process_open_fds',
   ]) {
     expect(text).toMatch(new RegExp(`^${name}[ {]`, 'm'));
