@@ -360,8 +360,12 @@ export const EXPERIMENTS: readonly Experiment[] = [
         `timeout ${FILL_SECONDS} dd if=/dev/zero of=${filler} bs=1M count=${MOST_FILLED_MIB} 2>/dev/null; ` +
         `test "${free}" -lt 16 || { echo "${free} MiB are still free" >&2; exit 1; }`;
       return {
-        means: `a file of up to ${freeMib} MiB fills the file system`,
-        inject: [['exec', database.name, 'sh', '-c', fill]],
+        means: `a file of up to ${freeMib} MiB fills the file system, and the log goes on to its next files`,
+        inject: [
+          ['exec', database.name, 'sh', '-c', fill],
+          // As the server may end meanwhile, which would end this with an error.
+          ['exec', '--detach', database.name, 'sh', '-c', SPARE_LOG_FILES],
+        ],
         makingSeconds: FILL_SECONDS,
         undo: [
           [
@@ -382,7 +386,7 @@ export const EXPERIMENTS: readonly Experiment[] = [
         ],
       };
     },
-    expects: () => ({ ...REFUSED, felt: undefined, ready: undefined, recoverSeconds: 90 }),
+    expects: () => ({ ...REFUSED, ready: undefined, recoverSeconds: 90 }),
   },
   {
     name: 'gateway-reloads',
@@ -424,6 +428,11 @@ const quota = ({ name, cpuPeriod }: Container, microseconds: number): Command =>
 const sql = (database: Container, statement: string): Command => [
   ...['exec', database.name, ...PSQL, '--dbname', 'postgres', '--command', statement],
 ];
+
+/** The server keeps files of its log to use again: until those are full it writes for minutes to a disk that is full. */
+const SPARE_LOG_FILES =
+  `for n in $(seq 64); do ${PSQL.join(' ')} --dbname postgres ` +
+  `--command "SELECT pg_logical_emit_message(false, '${APPLICATION}', ''); SELECT pg_switch_wal()" || exit; done`;
 
 const HARDENED = ['--cap-drop', 'ALL', '--security-opt', 'no-new-privileges:true'];
 
