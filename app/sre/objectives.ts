@@ -140,7 +140,7 @@ export function directExpressions(env: string): Readonly<Record<ObjectiveName, (
     latency: (window) =>
       `1 - ${sum(`${answered},le="${FAST}"`, window, `${httpRequestDuration.name}_bucket`)} / (${sum(answered, window)} > 0)`,
     freshness: (window) =>
-      `1 - avg_over_time((time() - max(${loansRefreshed.name}{job="api",env="${env}"}) <= bool ${FRESH_SECONDS})[${window}:1m])`,
+      `1 - avg_over_time((time() - min(${loansRefreshed.name}{job="api",env="${env}"}) <= bool ${FRESH_SECONDS})[${window}:1m])`,
   };
 }
 

@@ -585,7 +585,7 @@ function businessAlerts(busy: boolean): Alert[] {
   const alerts: Alert[] = [
     {
       alert: 'LoanMetricsStale',
-      expr: `time() - max(${api(METRICS.loansRefreshed.name)}) > 300`,
+      expr: `time() - min(${api(METRICS.loansRefreshed.name)}) > 300`,
       for: '5m',
       severity: 'warning',
       summary: 'The figures of the book are old',

@@ -160,7 +160,7 @@ const INDICATORS: Readonly<Record<SloName, Indicator>> = {
     before: [
       {
         record: STALE,
-        expr: `time() - max(${METRICS.loansRefreshed.name}{job="${JOBS.api}"}) > bool ${FRESH_SECONDS}`,
+        expr: `time() - min(${METRICS.loansRefreshed.name}{job="${JOBS.api}"}) > bool ${FRESH_SECONDS}`,
       },
     ],
     requests: (window) => samples(STALE, window),

@@ -554,7 +554,11 @@ export const CASES: readonly Case[] = [
   {
     group: 'business',
     alert: 'LoanMetricsStale',
-    series: { [`loans_metrics_refreshed_timestamp_seconds{${API}}`]: '0+1800x2 3600x4' },
+    // One container is well meanwhile: which of them a dashboard shows nobody says.
+    series: {
+      [`loans_metrics_refreshed_timestamp_seconds{${API}}`]: '0+1800x2 3600x4',
+      [`loans_metrics_refreshed_timestamp_seconds{${target('api', 'b')}}`]: '0+1800x6',
+    },
     silentAt: '60m',
     firesAt: '120m',
     says: '1h 0m 0s',
