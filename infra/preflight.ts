@@ -28,15 +28,23 @@ export async function preflight(spec: EnvironmentSpec, configuredEngine: string 
           `The settings allow ${wanted} cores per container, the Docker host has ${cores}: it works, with less headroom.`,
         ]
       : [];
-  return { engine, warnings: [...warnings, ...unheard(spec)] };
+  return { engine, warnings: [...warnings, ...alertWarnings(spec)] };
 }
 
-/** Nobody wants to be paged for their own machine. */
-function unheard({ stack, alerts }: EnvironmentSpec): string[] {
-  if (stack === 'development' || isHeard(alerts.receivers)) return [];
+/** What is missing for alerts to reach somebody who can act. Nobody wants to be paged for their own machine. */
+export function alertWarnings({ stack, alerts: { receivers, runbooks } }: Pick<EnvironmentSpec, 'stack' | 'alerts'>) {
+  if (stack === 'development') return [];
+  if (!isHeard(receivers)) {
+    return [
+      "Nobody is told of this stack's alerts: set alertWebhook, alerts.mail or alerts.pager (README, Alerts). " +
+        `make alerts STACK=${stack} shows them.`,
+    ];
+  }
+  // On call, at night, a path is a search.
+  if (/^https?:/.test(runbooks)) return [];
   return [
-    "Nobody is told of this stack's alerts: set alertWebhook, alerts.mail or alerts.pager (README, Alerts). " +
-      `make alerts STACK=${stack} shows them.`,
+    `Alerts of ${stack} name their pages (${runbooks}) and link to none: set alerts.runbooks to the address where ` +
+      'docs/runbooks is read (README, Alerts).',
   ];
 }
 

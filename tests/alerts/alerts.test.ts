@@ -69,6 +69,10 @@ describe('every alert', () => {
       const verbs = [...makefile.matchAll(/^([a-z-]+):/gm)].map(([, verb]) => verb);
       const named = [...page.matchAll(/\bmake ([a-z-]+)/g)].map(([, verb]) => verb);
       expect(named.filter((verb) => !verbs.includes(verb))).toEqual([]);
+      const given = [...page.matchAll(/\bmake [a-z-]+((?: [A-Z_]+=[^\s`]+)+)/g)].flatMap(([, all = '']) =>
+        [...all.matchAll(/([A-Z_]+)=/g)].map(([, variable = '']) => variable),
+      );
+      expect(given.filter((variable) => !new RegExp(`\\b${variable}\\b`).test(makefile))).toEqual([]);
     },
   );
 

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { HOME, renderDashboards } from '../../infra/ops/dashboards';
 import { describeUnless } from '../skip';
@@ -29,6 +29,18 @@ test.each(dashboards.map((dashboard) => [dashboard.title, dashboard] as const))(
     expect(faults.map(({ rule, text }) => `${rule}: ${text}`)).toEqual([]);
   },
 );
+
+test('panels that the pages of alerts send people to are there', () => {
+  const titles = new Set(dashboards.flatMap(({ panels }) => panels.map(({ title }) => title)));
+  const pages = join(ROOT, 'docs/runbooks');
+  const named = readdirSync(pages).flatMap((page) =>
+    [...readFileSync(join(pages, page), 'utf8').matchAll(/\bpanels? ((?:_[^_\n]+_(?:, | and )?)+)/gi)].flatMap(
+      ([, list = '']) => [...list.matchAll(/_([^_]+)_/g)].map(([, title = '']) => ({ page, title })),
+    ),
+  );
+  expect(named.length).toBeGreaterThan(20);
+  expect(named.filter(({ title }) => !titles.has(title))).toEqual([]);
+});
 
 test('every exception has a reason and is needed', () => {
   const used = new Set(dashboards.flatMap(faultsOf).map(({ exception }) => exception));
