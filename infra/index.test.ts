@@ -172,6 +172,15 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
     expect(gate.smoke.keyCommand).toEqual(['node', '--enable-source-maps', '/app/main.js', 'api-key']);
   });
 
+  it('tells the probe how long the stack lets it wait, whatever its image was built with', () => {
+    const probes = containersOf('api').map(({ envs, healthcheck }) => [
+      (envs as string[]).filter((each) => each.startsWith('HEALTHCHECK_TIMEOUT=')).join(),
+      healthcheck?.timeout,
+    ]);
+    const timeout = { development: '5s', staging: '4s', production: '3s' }[stack];
+    expect(new Set(probes.flat())).toEqual(new Set([`HEALTHCHECK_TIMEOUT=${timeout}`, timeout]));
+  });
+
   it('hands no secret over in an environment', () => {
     for (const { envs } of containers()) expect(JSON.stringify(envs)).not.toContain('a-generated-secret');
   });

@@ -438,6 +438,7 @@ const drain = {
 const VARIABLES: Readonly<Record<string, Variable>> = {
   COMMIT: { setting: 'commit', show: (value) => value || "its image's own" },
   VERSION: { setting: 'version' },
+  HEALTHCHECK_TIMEOUT: { setting: 'time limit of the probe', show: (value) => value || "its image's own" },
   GF_SERVER_ROOT_URL: { setting: 'address' },
   DATABASE_POOL_SIZE: { setting: 'poolSize' },
   LOG_LEVEL: { setting: 'logLevel' },
@@ -491,9 +492,10 @@ function environmentWords({ before, after, told, reasons }: Part): string[] {
   const [old, next] = [variables(before), variables(after)];
   const names = Object.keys({ ...old, ...next }).filter((name) => old[name] !== next[name]);
   if (names.length === 0) return reasons.includes('envs') ? ['its environment'] : [];
+  const healthcheck = !same(before?.['healthcheck'], after?.['healthcheck']);
   return names.flatMap((name) => {
     const [from, to] = [old[name] ?? '', next[name] ?? ''];
-    if (name === 'PROCESSES') return [];
+    if (name === 'PROCESSES' || (name === 'HEALTHCHECK_TIMEOUT' && healthcheck)) return [];
     const { setting, show, means } = VARIABLES[name] ?? { setting: name };
     const { warning, note } = means?.(from, to) ?? {};
     if (warning !== undefined) told.warnings.push(warning);
