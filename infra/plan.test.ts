@@ -164,6 +164,27 @@ it.each<[string, Record<string, unknown>, RegExp]>([
   expect(inWords([step]).changes).toEqual([expect.stringMatching(sentence)]);
 });
 
+const DATABASE = 'urn:pulumi:staging::branchloans::branchloans:infra:Database$docker:index/container:Container::bl-db';
+it.each<[string, string, object, object, RegExp]>([
+  [
+    'is made',
+    'update',
+    { memoryReservation: 0 },
+    { memoryReservation: 1024, cpuShares: 2048 },
+    /^Database: memoryReservation none -> 1024 MiB; cpuShares none -> 2048, applied to the running container\.$/,
+  ],
+  [
+    'is taken away',
+    'replace',
+    { memoryReservation: 1024 },
+    { memoryReservation: 0 },
+    /^Database: its container is replaced in place \(memoryReservation 1024 MiB -> none\): some seconds without/,
+  ],
+])('a reservation that %s', (_, op, before, after, sentence) => {
+  const step = { op, urn: DATABASE, oldState: { inputs: { ...before } }, newState: { inputs: { ...after } } };
+  expect(inWords([stable, step]).changes).toEqual([expect.stringMatching(sentence)]);
+});
+
 it.each<[string, PlannedStep, RegExp, string[]]>([
   ['made', exporter('create', 'node-exporter'), /^Node exporter: its container is made\.$/, []],
   ['removed', exporter('delete', 'container-exporter'), /^Container exporter: its container is removed\.$/, []],

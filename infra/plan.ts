@@ -373,6 +373,8 @@ function describeDifferences(containers: readonly Resource[], images: readonly R
   const what: string[] = [];
   if (differs('image')) what.push(imageWords(container, images));
   if (differs('memory')) what.push(`memory ${String(before['memory'])} -> ${String(after['memory'])} MiB`);
+  for (const key of ['memoryReservation', 'cpuShares'])
+    if (differs(key)) what.push(...reservationWords(key, before, after));
   if (differs('cpuQuota')) what.push(`cpus ${cores(before)} -> ${cores(after)}`);
   if (differs('healthcheck')) what.push(`health check ${health(before)} -> ${health(after)}`);
   if (differs('ports')) what.push(`ports ${portsOf(before).join(', ')} -> ${portsOf(after).join(', ')}`);
@@ -382,7 +384,8 @@ function describeDifferences(containers: readonly Resource[], images: readonly R
   if (differs('mounts')) what.push(...mountWords(own));
   if (differs('labels')) what.push('its files');
   const derived = [
-    ...['image', 'memory', 'cpuQuota', 'healthcheck', 'ports', 'envs', 'command', 'mounts', 'labels', 'name'],
+    ...['image', 'memory', 'memoryReservation', 'cpuShares', 'cpuQuota', 'healthcheck', 'ports', 'envs', 'command'],
+    ...['mounts', 'labels', 'name'],
     // They follow from the others, or their change does nothing by itself.
     ...['memorySwap', 'shmSize', 'cpuPeriod', 'stopTimeout', 'destroyGraceSeconds', '__defaults'],
   ];
@@ -390,6 +393,15 @@ function describeDifferences(containers: readonly Resource[], images: readonly R
   what.push(...rest.filter((key) => !derived.includes(key) && differs(key)));
   if (what.length === 0) what.push(reasons.join(', ') || 'what it depends on changes');
   return what.join('; ');
+}
+
+/** The provider writes 0 where there is none. */
+function reservationWords(key: string, before: Inputs, after: Inputs): string[] {
+  const unit = key === 'cpuShares' ? '' : ' MiB';
+  const [from, to] = [before, after]
+    .map((inputs) => Number(inputs[key] ?? 0))
+    .map((n) => (n === 0 ? 'none' : `${n}${unit}`));
+  return from === to ? [] : [`${key} ${from} -> ${to}`];
 }
 
 type Part = Resource & { readonly told: Telling };
