@@ -487,8 +487,21 @@ describe('wrong settings', () => {
     ],
     [
       'a signal that there is not',
-      set('api', 'autoscale', { min: 1, max: 2, memory: 70 }),
-      /^api\.autoscale\.memory: unknown setting; known here: min, max, cpu, latency, custom/,
+      set('api', 'autoscale', { min: 1, max: 2, requests: 70 }),
+      /^api\.autoscale\.requests: unknown setting; known here: min, max, cpu, memory, latency, custom/,
+    ],
+    [
+      'no memory to aim at',
+      set('api', 'autoscale', { min: 1, max: 2, memory: 0 }),
+      /^api\.autoscale\.memory: 0 is not valid: must be at least 1/,
+    ],
+    [
+      'memory that nothing measures',
+      (c) => {
+        set('api', 'autoscale', { min: 1, max: 2, memory: 80 })(c);
+        c['branchloans:exporters'] = { containers: false };
+      },
+      /^api\.autoscale\.memory: nothing measures it without exporters\.containers/,
     ],
     ['a directory that climbs', set('database', 'volume', '/var/../etc'), /^database\.volume: /],
     ['a directory that is the root', set('database', 'volume', '//'), /^database\.volume: /],

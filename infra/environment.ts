@@ -49,6 +49,8 @@ export interface AutoscaleSpec {
   readonly max: number;
   /** Share of the containers' CPU limit that is aimed at, in percent. */
   readonly cpuPercent: number | undefined;
+  /** The same of their memory. Only what load takes falls as containers are added: the aim must leave room above idle. */
+  readonly memoryPercent: number | undefined;
   /** 95th percentile that is aimed at. */
   readonly latencySeconds: number | undefined;
   /** PromQL that gives one series, which falls as containers are added, and the value that is aimed at. */
@@ -283,14 +285,15 @@ const service = (fallback?: { cpus: number; memory: string }) => {
 };
 
 const containers = z.int('must be a whole number').min(1, 'must be at least 1').max(64, 'must be at most 64');
+const shareOfLimit = z
+  .number('must be a percentage such as 70')
+  .min(1, 'must be at least 1')
+  .max(100, 'must be at most 100');
 const autoscale = z.strictObject({
   min: containers,
   max: containers,
-  cpu: z
-    .number('must be a percentage such as 70')
-    .min(1, 'must be at least 1')
-    .max(100, 'must be at most 100')
-    .optional(),
+  cpu: shareOfLimit.optional(),
+  memory: shareOfLimit.optional(),
   latency: z
     .string({ error: 'must be a time such as 200ms' })
     .regex(/^[1-9]\d*(ms|s)$/, 'must be a time such as 200ms or 1s')
@@ -686,6 +689,9 @@ function crossFieldFaults(settings: Settings): string[] {
       `api.replicas: ${settings.api.replicas} is not between api.autoscale.min and max, ${range.min} and ${range.max}`,
     );
   }
+  if (range?.memory !== undefined && !settings.exporters.containers) {
+    faults.push('api.autoscale.memory: nothing measures it without exporters.containers: set that, or take this away');
+  }
   // During a deploy the old and the new containers hold their connections at the same time.
   const { poolSize, cpus: cores } = settings.api;
   const replicas = Math.max(settings.api.replicas, range?.max ?? 0);
@@ -795,9 +801,10 @@ function toAlerts({ mail, pager, runbooks, thresholds }: Settings['alerts'], sec
 
 const CPU_PERCENT = 70;
 
-function toAutoscale({ min, max, cpu, latency, custom }: z.output<typeof autoscale>): AutoscaleSpec {
-  const cpuPercent = cpu ?? (latency === undefined && custom === undefined ? CPU_PERCENT : undefined);
-  return { min, max, cpuPercent, latencySeconds: latency, custom };
+function toAutoscale({ min, max, cpu, memory, latency, custom }: z.output<typeof autoscale>): AutoscaleSpec {
+  const others = [memory, latency, custom].some((signal) => signal !== undefined);
+  const cpuPercent = cpu ?? (others ? undefined : CPU_PERCENT);
+  return { min, max, cpuPercent, memoryPercent: memory, latencySeconds: latency, custom };
 }
 
 type ServiceSettings = Pick<Settings['api'], 'cpus' | 'memory' | 'memoryReservation' | 'cpuShares' | 'healthcheck'>;
