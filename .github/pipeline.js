@@ -7576,7 +7576,14 @@ function healthcheckOf(settings) {
   const { config = {} } = (0, import_yaml.parse)((0, import_node_fs.readFileSync)(settings, "utf8"));
   const api = Object.entries(config).find(([key]) => key.endsWith(":api"))?.[1];
   const { interval, timeout, retries } = api?.healthcheck ?? {};
-  return { HEALTHCHECK_INTERVAL: interval, HEALTHCHECK_TIMEOUT: timeout, HEALTHCHECK_RETRIES: retries };
+  return {
+    HEALTHCHECK_INTERVAL: inSeconds(interval),
+    HEALTHCHECK_TIMEOUT: inSeconds(timeout),
+    HEALTHCHECK_RETRIES: retries
+  };
+}
+function inSeconds(time) {
+  return time?.replace(/^(\d+)m$/, (_, minutes) => `${Number(minutes) * 60}s`);
 }
 
 // pipeline/deploy.ts

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { goDuration } from './container';
+import { goDuration, replacesOn } from './container';
 import * as pulumi from '@pulumi/pulumi';
 import { BROKEN, GOOD } from '../tests/guardrails';
 import { guarded, RULES, violations, type Resolved } from './guardrails';
@@ -23,6 +23,14 @@ describe('goDuration', () => {
       }),
     );
   });
+});
+
+it('a reservation that is set is applied in place, and one that is taken away replaces the container', () => {
+  const limits = { cpus: 1, memoryMib: 512 };
+  expect(replacesOn(limits)).toEqual(expect.arrayContaining(['mounts', 'memoryReservation', 'cpuShares']));
+  expect(replacesOn({ ...limits, memoryReservationMib: 256 })).not.toContain('memoryReservation');
+  expect(replacesOn({ ...limits, memoryReservationMib: 256 })).toContain('cpuShares');
+  expect(replacesOn({ ...limits, cpuShares: 2048 })).not.toContain('cpuShares');
 });
 
 describe('guardrails', () => {

@@ -132,9 +132,7 @@ export function createContainer(
     deleteBeforeReplace: replacement !== 'beside',
     // Nothing is deleted before the rehearsal is over.
     ...(rehearsal ? { dependsOn: rehearsal } : {}),
-    // The provider says that it updates these in place, but sends nothing to the engine: without `mounts` a database
-    // that is to move to another volume would go on with the old one.
-    replaceOnChanges: ['healthcheck', 'tmpfs', 'cpuPeriod', 'cpuQuota', 'init', 'mounts'],
+    replaceOnChanges: replacesOn(spec.limits),
   });
 }
 
@@ -175,8 +173,8 @@ function createRehearsal(
   );
 }
 
-/** What is applied to a running container; everything else replaces it. */
-const APPLIED = ['memory', 'memorySwap', 'restart', 'destroyGraceSeconds'];
+/** What is applied to a running container; everything else replaces it. A reservation that goes needs no rehearsal. */
+const APPLIED = ['memory', 'memorySwap', 'memoryReservation', 'cpuShares', 'restart', 'destroyGraceSeconds'];
 
 /** Of all that replaces the container. No secret, though it may be made from hashes of secret files. */
 function fingerprint(args: docker.ContainerArgs): pulumi.Output<string> {
@@ -187,19 +185,33 @@ function fingerprint(args: docker.ContainerArgs): pulumi.Output<string> {
   return pulumi.unsecret(hash);
 }
 
+/** What replaces the container, besides what does so with any program. */
+export function replacesOn({ memoryReservationMib, cpuShares }: Limits): string[] {
+  return [
+    // The provider says that it updates these in place, but sends nothing to the engine: without `mounts` a database
+    // that is to move to another volume would go on with the old one.
+    ...['healthcheck', 'tmpfs', 'cpuPeriod', 'cpuQuota', 'init', 'mounts'],
+    // The engine takes another value while the container runs, but has no word for none: it would keep the old one.
+    ...(memoryReservationMib === undefined ? ['memoryReservation'] : []),
+    ...(cpuShares === undefined ? ['cpuShares'] : []),
+  ];
+}
+
 const CPU_PERIOD_MICROSECONDS = 100_000;
 
 /**
  * A quota over a period, not `cpus`: the engine refuses more `cpus` than the host has, while a quota lets the
  * production settings start on a small host too.
  */
-function limitArgs({ cpus, memoryMib }: Limits) {
+function limitArgs({ cpus, memoryMib, memoryReservationMib, cpuShares }: Limits) {
   return {
     cpuPeriod: CPU_PERIOD_MICROSECONDS,
     cpuQuota: Math.round(cpus * CPU_PERIOD_MICROSECONDS),
     memory: memoryMib,
     // Equal to memory: no swap. Left out, it would differ from what the engine reports after a refresh.
     memorySwap: memoryMib,
+    ...(memoryReservationMib === undefined ? {} : { memoryReservation: memoryReservationMib }),
+    ...(cpuShares === undefined ? {} : { cpuShares }),
   };
 }
 

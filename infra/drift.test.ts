@@ -114,6 +114,28 @@ it('what the provider reads back: memory once, running not again', () => {
   expect(told({ refresh })).toEqual([['Database: memory of bl-database is 300, deployed was 512.', 'up --refresh']]);
 });
 
+it.each([
+  [{ memoryReservation: 1024 }, 512, 'is 512, deployed was 1024', 'sets it back in the running container'],
+  [{ memoryReservation: 0 }, 512, 'is 512, deployed was 0', 'replaces the container'],
+])('a reservation that was changed by hand: %j', (inputs, memoryReservation, words, up) => {
+  const refresh = [
+    {
+      op: 'update',
+      urn: database.urn,
+      diffReasons: ['memoryReservation'],
+      oldState: { inputs },
+      newState: { outputs: { memoryReservation } },
+    },
+  ];
+  expect(find({ refresh })).toEqual([
+    {
+      what: `Database: memoryReservation of bl-database ${words}.`,
+      up: `\`up\` does not see it; \`up --refresh\` ${up}`,
+      remedy: 'up --refresh',
+    },
+  ]);
+});
+
 it('what is gone; a database volume with what that means', () => {
   const gone = (types: string, name: string) => ({ op: 'delete', urn: urn(types, name) });
   const refresh = [

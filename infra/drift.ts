@@ -198,6 +198,8 @@ function compareState(part: string, name: string, { State: { Status: status, Hea
   ];
 }
 
+const RESERVATIONS = ['cpuShares', 'memoryReservation'];
+
 /** What the provider reads back, and what it would say of a resource that is gone. */
 function refreshed({ op, urn, oldState, newState, diffReasons }: PlannedStep): Finding[] {
   const { part, type, name } = readUrn(urn);
@@ -217,7 +219,8 @@ function refreshed({ op, urn, oldState, newState, diffReasons }: PlannedStep): F
   const keys = (diffReasons ?? []).filter((key) => key !== 'mustRun' && key !== 'memorySwap' && key !== 'name');
   return keys.map((key) => {
     const [is, was] = [newState?.outputs?.[key], oldState?.inputs?.[key] ?? oldState?.outputs?.[key]];
-    const inPlace = ['memory', 'restart', 'cpuShares', 'memoryReservation', 'cpuSet', 'maxRetryCount'].includes(key);
+    // One that was made up by hand can only be taken away with its container (container.ts).
+    const inPlace = ['memory', 'restart', ...(was ? RESERVATIONS : []), 'cpuSet', 'maxRetryCount'].includes(key);
     const way = inPlace ? 'sets it back in the running container' : 'replaces the container';
     return {
       what: `${part}: ${key} of ${name} is ${text(is)}, deployed was ${text(was)}.`,

@@ -84,7 +84,7 @@ describe('the environments that ship', () => {
     (stack, n) => {
       const spec = read(stack);
       for (const service of [spec.api, spec.database]) {
-        expect(service.limits).toEqual({ cpus: n.cpus, memoryMib: n.memoryMib });
+        expect(service.limits).toMatchObject({ cpus: n.cpus, memoryMib: n.memoryMib });
         const { intervalSeconds, timeoutSeconds, retries } = service.healthcheck;
         expect([intervalSeconds, timeoutSeconds, retries]).toEqual(n.healthcheck);
       }
@@ -92,6 +92,15 @@ describe('the environments that ship', () => {
       expect(spec.gateway.ports.https).toBe(n.https);
     },
   );
+
+  it('reserve memory in production alone, and weigh nobody', () => {
+    const reserved = Object.keys(numbers).map((stack) => {
+      const { api, database, gateway } = read(stack);
+      expect([api, database, gateway].map(({ limits }) => limits.cpuShares)).toEqual(Array(3).fill(undefined));
+      return [api, database, gateway].map(({ limits }) => limits.memoryReservationMib);
+    });
+    expect(reserved).toEqual([Array(3).fill(undefined), Array(3).fill(undefined), [512, 1024, undefined]]);
+  });
 
   it('keep their databases where the core system kept them', () => {
     expect(read('development').database.volume).toEqual({ kind: 'volume', name: 'postgres_data_dev' });
@@ -218,6 +227,23 @@ describe('wrong settings', () => {
     ],
     ['a typo in the namespace', (c) => (c['branchloan:api'] = 'x'), /^branchloan:api: not used here/],
     ['a wrong unit of memory', set('api', 'memory', '512x'), /^api\.memory: "512x" is not valid: .*512m or 2g/],
+    [
+      'more memory reserved than allowed',
+      set('api', 'memoryReservation', '1g'),
+      /^api\.memoryReservation: 1024m is more than api\.memory, 512m: reserve less, or allow more/,
+    ],
+    [
+      'more memory reserved than is allowed without a word',
+      set('gateway', 'memoryReservation', '129m'),
+      /^gateway\.memoryReservation: 129m is more than gateway\.memory, 128m/,
+    ],
+    [
+      'a reservation as a number',
+      set('database', 'memoryReservation', 256),
+      /^database\.memoryReservation: 256 .*unit/,
+    ],
+    ['a weight that is none', set('database', 'cpuShares', 1), /^database\.cpuShares: 1 .*must be at least 2/],
+    ['a weight as text', set('api', 'cpuShares', 'much'), /^api\.cpuShares: "much" .*a whole number such as 2048/],
     ['memory without a unit', set('api', 'memory', 512), /^api\.memory: 512 is not valid: .*unit/],
     ['negative replicas', set('api', 'replicas', -1), /^api\.replicas: -1 is not valid: must be at least 1/],
     ['half a replica', set('api', 'replicas', 1.5), /^api\.replicas: 1\.5 is not valid: must be a whole number/],
@@ -353,7 +379,7 @@ describe('wrong settings', () => {
     [
       'an exporter that there is not',
       (c) => (c['branchloans:exporters'] = { redis: true }),
-      /^exporters\.redis: unknown setting; known here: cpus, memory, healthcheck, database, probes, host, containers, socket/,
+      /^exporters\.redis: unknown setting; known here: cpus, memory, memoryReservation, cpuShares, healthcheck, database, probes, host, containers, socket/,
     ],
     [
       'a socket that is nowhere',
@@ -461,8 +487,21 @@ describe('wrong settings', () => {
     ],
     [
       'a signal that there is not',
-      set('api', 'autoscale', { min: 1, max: 2, memory: 70 }),
-      /^api\.autoscale\.memory: unknown setting; known here: min, max, cpu, latency, custom/,
+      set('api', 'autoscale', { min: 1, max: 2, requests: 70 }),
+      /^api\.autoscale\.requests: unknown setting; known here: min, max, cpu, memory, latency, custom/,
+    ],
+    [
+      'no memory to aim at',
+      set('api', 'autoscale', { min: 1, max: 2, memory: 0 }),
+      /^api\.autoscale\.memory: 0 is not valid: must be at least 1/,
+    ],
+    [
+      'memory that nothing measures',
+      (c) => {
+        set('api', 'autoscale', { min: 1, max: 2, memory: 80 })(c);
+        c['branchloans:exporters'] = { containers: false };
+      },
+      /^api\.autoscale\.memory: nothing measures it without exporters\.containers/,
     ],
     ['a directory that climbs', set('database', 'volume', '/var/../etc'), /^database\.volume: /],
     ['a directory that is the root', set('database', 'volume', '//'), /^database\.volume: /],

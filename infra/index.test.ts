@@ -172,6 +172,15 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
     expect(gate.smoke.keyCommand).toEqual(['node', '--enable-source-maps', '/app/main.js', 'api-key']);
   });
 
+  it('tells the probe how long the stack lets it wait, whatever its image was built with', () => {
+    const probes = containersOf('api').map(({ envs, healthcheck }) => [
+      (envs as string[]).filter((each) => each.startsWith('HEALTHCHECK_TIMEOUT=')).join(),
+      healthcheck?.timeout,
+    ]);
+    const timeout = { development: '5s', staging: '4s', production: '3s' }[stack];
+    expect(new Set(probes.flat())).toEqual(new Set([`HEALTHCHECK_TIMEOUT=${timeout}`, timeout]));
+  });
+
   it('hands no secret over in an environment', () => {
     for (const { envs } of containers()) expect(JSON.stringify(envs)).not.toContain('a-generated-secret');
   });
@@ -237,6 +246,7 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
 describe('the program', () => {
   it.each<[string, object, boolean]>([
     ['memory', { memory: '256m' }, false],
+    ['reservation', { memoryReservation: '64m', cpuShares: 2048 }, false],
     ['CPU', { cpus: 2 }, true],
     ['health check', { healthcheck: { interval: '9s', timeout: '5s', retries: 3 } }, true],
     ['address', { address: '127.0.0.2' }, true],
@@ -249,6 +259,21 @@ describe('the program', () => {
     const before = await trigger({});
     expect(before).toEqual([expect.stringMatching(/^[0-9a-f]{64}$/)]);
     expect(JSON.stringify(await trigger(change)) !== JSON.stringify(before)).toBe(replaced);
+  });
+
+  it('reserves what the settings say, for each service, and is silent where they say nothing', async () => {
+    const reserved = (component: string) => {
+      const { memory, memoryReservation, cpuShares } = containersOf(component)[0]!;
+      return { memory, memoryReservation, cpuShares };
+    };
+    install('production', (config) => {
+      config['branchloans:grafana'] = { memory: '256m', memoryReservation: '256m', cpuShares: 512 };
+    });
+    await run();
+    expect(reserved('api')).toEqual({ memory: 2048, memoryReservation: 512 });
+    expect(reserved('database')).toEqual({ memory: 2048, memoryReservation: 1024 });
+    expect(reserved('grafana')).toEqual({ memory: 256, memoryReservation: 256, cpuShares: 512 });
+    expect(Object.keys(containersOf('gateway')[0]!)).not.toContain('memoryReservation');
   });
 
   it('pulls an image that the settings name instead of building one', async () => {

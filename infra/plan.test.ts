@@ -145,6 +145,46 @@ it('names the image of Alertmanager by its tag', () => {
   expect(changes.join('\n')).toMatch(/Alerting: .*in place \(image prom\/alertmanager:v1 -> prom\/alertmanager:v2\)/);
 });
 
+it.each<[string, Record<string, unknown>, RegExp]>([
+  ['of an image is overridden', { timeout: '5s' }, /^API: time limit of the probe its image's own -> 5s: 1 new/],
+  ['follows the health check', { timeout: '9s' }, /^API: health check 30s\/5s\/3 -> 30s\/9s\/3: 1 new/],
+])('the time limit of the probe %s', (_, to, sentence) => {
+  const healthcheck = { interval: '30s', timeout: '5s', retries: 3 };
+  const step: PlannedStep = {
+    ...stable,
+    op: 'replace',
+    oldState: { inputs: { healthcheck, envs: ['PORT=8000'] } },
+    newState: {
+      inputs: {
+        healthcheck: { ...healthcheck, ...to },
+        envs: ['PORT=8000', `HEALTHCHECK_TIMEOUT=${String(to['timeout'])}`],
+      },
+    },
+  };
+  expect(inWords([step]).changes).toEqual([expect.stringMatching(sentence)]);
+});
+
+const DATABASE = 'urn:pulumi:staging::branchloans::branchloans:infra:Database$docker:index/container:Container::bl-db';
+it.each<[string, string, object, object, RegExp]>([
+  [
+    'is made',
+    'update',
+    { memoryReservation: 0 },
+    { memoryReservation: 1024, cpuShares: 2048 },
+    /^Database: memoryReservation none -> 1024 MiB; cpuShares none -> 2048, applied to the running container\.$/,
+  ],
+  [
+    'is taken away',
+    'replace',
+    { memoryReservation: 1024 },
+    { memoryReservation: 0 },
+    /^Database: its container is replaced in place \(memoryReservation 1024 MiB -> none\): some seconds without/,
+  ],
+])('a reservation that %s', (_, op, before, after, sentence) => {
+  const step = { op, urn: DATABASE, oldState: { inputs: { ...before } }, newState: { inputs: { ...after } } };
+  expect(inWords([stable, step]).changes).toEqual([expect.stringMatching(sentence)]);
+});
+
 it.each<[string, PlannedStep, RegExp, string[]]>([
   ['made', exporter('create', 'node-exporter'), /^Node exporter: its container is made\.$/, []],
   ['removed', exporter('delete', 'container-exporter'), /^Container exporter: its container is removed\.$/, []],

@@ -373,6 +373,8 @@ function describeDifferences(containers: readonly Resource[], images: readonly R
   const what: string[] = [];
   if (differs('image')) what.push(imageWords(container, images));
   if (differs('memory')) what.push(`memory ${String(before['memory'])} -> ${String(after['memory'])} MiB`);
+  for (const key of ['memoryReservation', 'cpuShares'])
+    if (differs(key)) what.push(...reservationWords(key, before, after));
   if (differs('cpuQuota')) what.push(`cpus ${cores(before)} -> ${cores(after)}`);
   if (differs('healthcheck')) what.push(`health check ${health(before)} -> ${health(after)}`);
   if (differs('ports')) what.push(`ports ${portsOf(before).join(', ')} -> ${portsOf(after).join(', ')}`);
@@ -382,7 +384,8 @@ function describeDifferences(containers: readonly Resource[], images: readonly R
   if (differs('mounts')) what.push(...mountWords(own));
   if (differs('labels')) what.push('its files');
   const derived = [
-    ...['image', 'memory', 'cpuQuota', 'healthcheck', 'ports', 'envs', 'command', 'mounts', 'labels', 'name'],
+    ...['image', 'memory', 'memoryReservation', 'cpuShares', 'cpuQuota', 'healthcheck', 'ports', 'envs', 'command'],
+    ...['mounts', 'labels', 'name'],
     // They follow from the others, or their change does nothing by itself.
     ...['memorySwap', 'shmSize', 'cpuPeriod', 'stopTimeout', 'destroyGraceSeconds', '__defaults'],
   ];
@@ -390,6 +393,15 @@ function describeDifferences(containers: readonly Resource[], images: readonly R
   what.push(...rest.filter((key) => !derived.includes(key) && differs(key)));
   if (what.length === 0) what.push(reasons.join(', ') || 'what it depends on changes');
   return what.join('; ');
+}
+
+/** The provider writes 0 where there is none. */
+function reservationWords(key: string, before: Inputs, after: Inputs): string[] {
+  const unit = key === 'cpuShares' ? '' : ' MiB';
+  const [from, to] = [before, after]
+    .map((inputs) => Number(inputs[key] ?? 0))
+    .map((n) => (n === 0 ? 'none' : `${n}${unit}`));
+  return from === to ? [] : [`${key} ${from} -> ${to}`];
 }
 
 type Part = Resource & { readonly told: Telling };
@@ -438,6 +450,7 @@ const drain = {
 const VARIABLES: Readonly<Record<string, Variable>> = {
   COMMIT: { setting: 'commit', show: (value) => value || "its image's own" },
   VERSION: { setting: 'version' },
+  HEALTHCHECK_TIMEOUT: { setting: 'time limit of the probe', show: (value) => value || "its image's own" },
   GF_SERVER_ROOT_URL: { setting: 'address' },
   DATABASE_POOL_SIZE: { setting: 'poolSize' },
   LOG_LEVEL: { setting: 'logLevel' },
@@ -491,9 +504,10 @@ function environmentWords({ before, after, told, reasons }: Part): string[] {
   const [old, next] = [variables(before), variables(after)];
   const names = Object.keys({ ...old, ...next }).filter((name) => old[name] !== next[name]);
   if (names.length === 0) return reasons.includes('envs') ? ['its environment'] : [];
+  const healthcheck = !same(before?.['healthcheck'], after?.['healthcheck']);
   return names.flatMap((name) => {
     const [from, to] = [old[name] ?? '', next[name] ?? ''];
-    if (name === 'PROCESSES') return [];
+    if (name === 'PROCESSES' || (name === 'HEALTHCHECK_TIMEOUT' && healthcheck)) return [];
     const { setting, show, means } = VARIABLES[name] ?? { setting: name };
     const { warning, note } = means?.(from, to) ?? {};
     if (warning !== undefined) told.warnings.push(warning);

@@ -141,5 +141,14 @@ function healthcheckOf(settings: string): Record<string, string | number | undef
   const api = Object.entries(config).find(([key]) => key.endsWith(':api'))?.[1] as
     { healthcheck?: { interval?: string; timeout?: string; retries?: number } } | undefined;
   const { interval, timeout, retries } = api?.healthcheck ?? {};
-  return { HEALTHCHECK_INTERVAL: interval, HEALTHCHECK_TIMEOUT: timeout, HEALTHCHECK_RETRIES: retries };
+  return {
+    HEALTHCHECK_INTERVAL: inSeconds(interval),
+    HEALTHCHECK_TIMEOUT: inSeconds(timeout),
+    HEALTHCHECK_RETRIES: retries,
+  };
+}
+
+/** `1m` -> `60s`, as an image that `pulumi up` builds has it; a probe is often a script that only counts seconds. */
+function inSeconds(time: string | undefined): string | undefined {
+  return time?.replace(/^(\d+)m$/, (_, minutes: string) => `${Number(minutes) * 60}s`);
 }

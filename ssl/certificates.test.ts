@@ -244,6 +244,14 @@ describe("the user's own certificate", () => {
     expect(fs.readdirSync(directory)).toHaveLength(2);
   });
 
+  it('is not vouched for by the authority that was here before it', async () => {
+    await ensure();
+    const own = await ownCertificate([domain]);
+    expect(await ensure()).toMatchObject({ caFile: undefined });
+    fs.writeFileSync(file('ca.pem'), own.certificate);
+    expect(await ensure()).toMatchObject({ caFile: file('ca.pem') });
+  });
+
   it.each([
     ['expired', [domain], -1, /branchloans\.com\.pem expired on .*put a newer one there/],
     ['for another name', ['example.com'], 30, /does not cover branchloans\.com but DNS:example\.com/],

@@ -81,7 +81,9 @@ export async function ensureCertificate(options: {
   if (leaf !== undefined && !isOurs(leaf)) {
     const { notAfter } = readCertificate({ certificateFile, keyFile, domain, now });
     const own = { certificateFile, keyFile, notAfter, renewed: false, caRenewed: false };
-    return { ...own, caFile: authority === undefined ? undefined : caFile };
+    // Ours may be there from before; it vouches for nothing of theirs.
+    const theirs = authority !== undefined && !authority.subject.includes(AUTHORITY_NAME);
+    return { ...own, caFile: theirs ? caFile : undefined };
   }
   if (!renew && leaf !== undefined && authority !== undefined && isGood(leaf, authority, keyFile, domain, now)) {
     return { certificateFile, keyFile, caFile, notAfter: end(leaf), renewed: false, caRenewed: false };
@@ -329,7 +331,8 @@ const permits = (authority: X509Certificate, domain: string): boolean =>
 
 // ---- Files
 
-function readIfPresent(file: string): Buffer | undefined {
+/** @throws CertificateError where it is there and cannot be read */
+export function readIfPresent(file: string): Buffer | undefined {
   try {
     return readFileSync(file);
   } catch (error) {

@@ -44,6 +44,9 @@ it('the README has the numbers of the environments', () => {
   expect(cells('API containers')).toEqual(of(({ replicas }) => String(replicas)));
   expect(cells('CPU, memory')).toEqual(of(({ cpus, memory }) => `${String(cpus)}, ${String(memory)}`));
   expect(cells('CPU, memory')).toEqual(of((_, { cpus, memory }) => `${String(cpus)}, ${String(memory)}`));
+  const reserved = (...of: { memoryReservation?: string }[]) =>
+    [...new Set(of.map(({ memoryReservation = 'none' }) => memoryReservation))].join(', ');
+  expect(cells('memory reserved')).toEqual(of((api, database) => reserved(api, database)));
   const health = ({ healthcheck }: Record<string, { interval: string; timeout: string; retries: number }>) =>
     `${healthcheck!.interval}, ${healthcheck!.timeout}, ${healthcheck!.retries}`;
   expect(cells('health check')).toEqual(of((api) => health(api)));

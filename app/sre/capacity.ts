@@ -111,7 +111,12 @@ function growthOf({ slope, low, high, points, spanSeconds }: Trend): Growth {
   };
 }
 
-/** @param load cores that are used now, and at most within the window; undefined where nobody knows */
+/**
+ * By CPU and requests, which fall in each container as others are added. Memory does not: most of it each process takes by
+ * itself, and what is full of it wants a higher limit. It is told among the further things; a stack that knows its
+ * containers gives `make autoscale` an aim for it.
+ * @param load cores that are used now, and at most within the window; undefined where nobody knows
+ */
 export function recommend(
   containers: number,
   cpusEach: number,

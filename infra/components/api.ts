@@ -112,7 +112,8 @@ export class Api extends pulumi.ComponentResource {
           image,
           user,
           entrypoint: [...MAIN],
-          environment,
+          // The probe gives up by itself: without this it would do so at the number of whoever built the image.
+          environment: { ...environment, HEALTHCHECK_TIMEOUT: `${spec.api.healthcheck.timeoutSeconds}s` },
           limits: spec.api.limits,
           healthcheck: { ...spec.api.healthcheck, test: [PROBE], startPeriodSeconds: 10 },
           networks: [{ name: network.front, alias: TRACK_NAMES[track] }, { name: network.data }],

@@ -1,6 +1,7 @@
 import { Agent } from 'node:https';
 import { createSecureContext } from 'node:tls';
 import { setImmediate as turnOver, setTimeout as sleep } from 'node:timers/promises';
+import { trusting } from '../../ssl/trust';
 import type { Outcome } from './figures';
 import { type DriverMessage, type DriverOrder, type DriverReport, send } from './load';
 
@@ -60,7 +61,7 @@ async function main(): Promise<void> {
   const timer = setInterval(() => report(false), REPORT_EVERY_MS);
 
   // Made once: reading some hundred authorities anew for each connection would cost more than all the rest.
-  const secureContext = createSecureContext({ ca: order.authority });
+  const secureContext = createSecureContext(trusting(order.authority));
   const make = (count: number, keepAlive: boolean) =>
     new Connections(Array.from({ length: count }, () => new Agent({ keepAlive, maxSockets: 1, secureContext })));
   const ofNew = Math.ceil(order.connections / FRESH);

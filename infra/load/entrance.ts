@@ -1,12 +1,13 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { rootCertificates } from 'node:tls';
+import { CertificateError } from '../../ssl/certificates';
+import { reasonOf, trustedAuthorities } from '../../ssl/trust';
 import { StepError } from '../deploy/engine';
 import { passingKey } from '../deploy/smoke';
+import type { EnvironmentSpec } from '../environment';
 import { environmentOf, apiContainer, ROOT } from '../operator';
 import { type Answer, ask, type Target } from './load';
 
-/** The public entrance of a stack, for whoever puts a load upon it. */
+/** The public entrance of a stack, for whoever asks there or puts a load upon it. */
 
 const KEY_COMMAND = ['node', '/app/main.js', 'api-key'];
 const KEY = { name: 'load', purpose: 'the load' };
@@ -28,8 +29,9 @@ export function requireConfirmation(stack: string, verb: string, what: string): 
  * @throws StepError when nothing answers there
  */
 export async function withEntrance<T>(stack: string, work: (target: Target) => Promise<T>): Promise<T> {
-  const { url, api } = environmentOf(stack);
-  const authority = authorityOf();
+  const environment = environmentOf(stack);
+  const { url, api } = environment;
+  const authority = authorityOf(environment);
   await requireAnswer(stack, url, authority);
   const container = api.keys === 'required' ? await apiContainer(stack) : undefined;
   if (api.keys === 'required' && container === undefined) {
@@ -44,16 +46,21 @@ export async function withEntrance<T>(stack: string, work: (target: Target) => P
   }
 }
 
-/** What this machine trusts, and the project's own authority. */
-function authorityOf(): string {
-  const own = resolve(ROOT, 'ssl/ca.pem');
-  return [...rootCertificates, ...(existsSync(own) ? [readFileSync(own, 'utf8')] : [])].join('\n');
+/** PEM of the authorities that may vouch for who answers there. @throws StepError where a file of them is wrong */
+export function authorityOf({ domain, gateway }: Pick<EnvironmentSpec, 'domain' | 'gateway'>): string {
+  const directory = resolve(ROOT, 'ssl');
+  const certificateFile = resolve(ROOT, gateway.certificate?.certificateFile ?? `ssl/${domain}.pem`);
+  try {
+    return trustedAuthorities({ directory, certificateFile });
+  } catch (error) {
+    throw error instanceof CertificateError ? new StepError(error.message) : error;
+  }
 }
 
 async function requireAnswer(stack: string, url: string, authority: string): Promise<void> {
   const answer = await ask(`${url}/health/ready`, authority).catch((error: unknown) => error as Error);
   if (!(answer instanceof Error) && answer.status === 200) return;
-  const said = answer instanceof Error ? answer.message : wordsOf(answer);
+  const said = answer instanceof Error ? reasonOf(answer) : wordsOf(answer);
   throw new StepError(
     `${stack} is not ready at ${url}, nothing was done: ${said}\nWhat is wrong: make status STACK=${stack}`,
   );

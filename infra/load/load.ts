@@ -2,6 +2,7 @@ import { fork } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { Agent, request } from 'node:https';
 import { join } from 'node:path';
+import { trusting } from '../../ssl/trust';
 import type { Outcome } from './figures';
 
 /**
@@ -163,5 +164,5 @@ export async function ask(
 ): Promise<Answer> {
   const headers = key === undefined ? undefined : { authorization: `Bearer ${key}` };
   const address = user === undefined ? url : url.replace('https://', `https://${user}@`);
-  return send(new Agent({ ca: authority }), address, { ...options, headers: { ...headers } });
+  return send(new Agent(trusting(authority)), address, { ...options, headers: { ...headers } });
 }

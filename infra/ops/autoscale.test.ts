@@ -79,6 +79,12 @@ describe('recommend', () => {
       /^latency is/,
     ],
     [
+      'adds by memory, though the CPU is idle',
+      { signals: [steady(0.1, 2, 0.7), steady(2.2, 2, 0.8, 'memory')] },
+      3,
+      /^memory is 110 %, the aim is 80 %$/,
+    ],
+    [
       'takes nothing away while one of the signals is unknown',
       { signals: [steady(0.1, 2, 0.7), signal(undefined, { name: 'latency' })] },
       2,
@@ -158,6 +164,25 @@ describe('recommend', () => {
     );
   });
 
+  it('comes to rest with a signal of which each container takes a part by itself, as memory is', () => {
+    const part = fc.double({ min: 0, max: 1, noNaN: true });
+    fc.assert(
+      fc.property(numbers, target, part, load, ({ min, max, current }, aim, idle, total) => {
+        const used = (containers: number) => idle * aim * 1.2 * containers + total;
+        const path = [current];
+        // Each step at least halves what is too many, or adds one.
+        for (let step = 0; step < 50; step += 1) {
+          const now = path.at(-1)!;
+          const signals = [steady(used(now), now, aim, 'memory')];
+          path.push(recommend({ min, max, current: now, signals, secondsSinceChange: LONG_AGO }).replicas);
+        }
+        const moves = path.slice(1).map((replicas, index) => Math.sign(replicas - path[index]!));
+        expect(new Set(moves.filter(Boolean)).size).toBeLessThanOrEqual(1);
+        expect(moves.slice(-2)).toEqual([0, 0]);
+      }),
+    );
+  });
+
   it('never takes away what the highest load of the window needed', () => {
     fc.assert(
       fc.property(numbers, target, load, load, ({ min, max, current }, aim, now, peak) => {
@@ -170,27 +195,35 @@ describe('recommend', () => {
 });
 
 describe('signalQueries', () => {
-  const all = { min: 1, max: 4, cpuPercent: 70, latencySeconds: 0.2, custom: { query: 'sum(rate(x[1m]))', target: 5 } };
+  const all = {
+    ...{ min: 1, max: 4, cpuPercent: 70, memoryPercent: 80, latencySeconds: 0.2 },
+    custom: { query: 'sum(rate(x[1m]))', target: 5 },
+  };
+  const none = { cpuPercent: undefined, memoryPercent: undefined, latencySeconds: undefined, custom: undefined };
+  const limits = { cpus: 2, memoryMib: 512 };
 
   it('asks for the signals of the settings only', () => {
     const names = (spec: Partial<typeof all>) =>
-      signalQueries({ ...all, cpuPercent: undefined, latencySeconds: undefined, custom: undefined, ...spec }, 2, 2).map(
-        ({ name, target }) => [name, target],
-      );
+      signalQueries({ ...all, ...none, ...spec }, limits, 2).map(({ name, target }) => [name, target]);
     expect(names({})).toEqual([]);
     expect(names({ cpuPercent: 70 })).toEqual([['cpu', 0.7]]);
+    expect(names({ memoryPercent: 80 })).toEqual([['memory', 0.8]]);
     expect(names(all)).toEqual([
       ['cpu', 0.7],
+      ['memory', 0.8],
       ['latency', 0.2],
       ['custom', 5],
     ]);
   });
 
   it('asks for the stable release only: a canary is not what is scaled', () => {
-    const asked = signalQueries(all, 2, 2).flatMap(({ now, peak }) => [now, peak]);
+    const asked = signalQueries(all, limits, 2).flatMap(({ now, peak }) => [now, peak]);
     const selectors = asked.join('\n').match(/\{[^}]*job="api"[^}]*\}/g) ?? [];
     expect(selectors.length).toBeGreaterThanOrEqual(6);
     for (const selector of selectors) expect(selector).toContain('track="stable"');
+    // What the engine measures tells the tracks apart by the label of their containers.
+    const measured = asked.join('\n').match(/\{[^}]*job="containers"[^}]*\}/g) ?? [];
+    expect(new Set(measured)).toEqual(new Set(['{job="containers",component="api"}']));
     // The label that Prometheus puts on them.
     expect(renderPrometheus({ environment: 'staging' })).toMatch(
       /regex: api\n +target_label: track\n +replacement: stable/,
@@ -198,10 +231,20 @@ describe('signalQueries', () => {
   });
 
   it('relates the CPU to the limit of all containers', () => {
-    const [cpu] = signalQueries(all, 2, 3);
+    const [cpu] = signalQueries(all, limits, 3);
     expect(cpu).toMatchObject({
       now: 'sum(rate(process_cpu_seconds_total{job="api",track="stable"}[1m])) / 6',
       peak: 'max_over_time((sum(rate(process_cpu_seconds_total{job="api",track="stable"}[1m])) / 2)[300s:15s])',
+    });
+  });
+
+  it('relates the memory to the limit of all containers', () => {
+    const [memory] = signalQueries({ ...all, ...none, memoryPercent: 80 }, limits, 3);
+    const total = 'sum(container_memory_working_set_bytes{job="containers",component="api"})';
+    expect(memory).toMatchObject({
+      unit: 'share',
+      now: `${total} / ${3 * 512 * 2 ** 20}`,
+      peak: `max_over_time((${total} / ${512 * 2 ** 20})[300s:15s])`,
     });
   });
 });

@@ -1,7 +1,7 @@
 import { METRICS } from '../../app/telemetry/names';
-import type { AutoscaleSpec } from '../environment';
-import { RUNTIME_METRICS } from './exporters';
-import type { Track } from './prometheus';
+import type { AutoscaleSpec, Limits } from '../environment';
+import { CONTAINER_METRICS, JOBS, RUNTIME_METRICS } from './exporters';
+import { type Track, TRACK_NAMES } from './prometheus';
 
 /**
  * How many API containers a load wants. The rules are those of Kubernetes' horizontal pod autoscaler: as many as bring
@@ -114,10 +114,14 @@ const ANSWERING = `count(up{${API}} == 1)`;
 /** Neither probes nor scrapes, which are fast, nor exports, which take as long as they are. */
 const USERS = `${API},route!~"/health.*|/metrics|.*/export"`;
 
-/** @param cpus limit of one container, in cores */
-export function signalQueries(spec: AutoscaleSpec, cpus: number, current: number): SignalQuery[] {
+/** As the kernel counts it towards the limit: what the workers of a container share counts once. */
+const MEMORY = `sum(${CONTAINER_METRICS.workingSet}{job="${JOBS.containers}",component="${TRACK_NAMES.stable}"})`;
+
+/** @param limits of one container */
+export function signalQueries(spec: AutoscaleSpec, limits: Limits, current: number): SignalQuery[] {
   const highest = (expression: string) => `max_over_time((${expression})[${WINDOW_SECONDS}s:15s])`;
   const queries: SignalQuery[] = [];
+  const { cpus } = limits;
   if (spec.cpuPercent !== undefined) {
     const cores = `sum(rate(${RUNTIME_METRICS.cpuSeconds}{${API}}[1m]))`;
     queries.push({
@@ -126,6 +130,16 @@ export function signalQueries(spec: AutoscaleSpec, cpus: number, current: number
       target: spec.cpuPercent / 100,
       now: `${cores} / ${cpus * current}`,
       peak: highest(`${cores} / ${cpus}`),
+    });
+  }
+  if (spec.memoryPercent !== undefined) {
+    const bytes = limits.memoryMib * 1024 * 1024;
+    queries.push({
+      name: 'memory',
+      unit: 'share',
+      target: spec.memoryPercent / 100,
+      now: `${MEMORY} / ${bytes * current}`,
+      peak: highest(`${MEMORY} / ${bytes}`),
     });
   }
   if (spec.latencySeconds !== undefined) {

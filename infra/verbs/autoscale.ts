@@ -27,7 +27,7 @@ async function decide(stack: string, apply: boolean): Promise<void> {
   const started = await newestStart(stack);
   if (started === undefined) throw new StepError(`${stack} does not run here: make up STACK=${stack}`);
 
-  const queries = signalQueries(api.autoscale, api.limits.cpus, current);
+  const queries = signalQueries(api.autoscale, api.limits, current);
   const signals = await Promise.all(queries.map((query) => measure(prometheus, query)));
   // By the clock of the engine's host, which the containers' times are of.
   const now = await valueOf(prometheus, 'time()', 'the time');

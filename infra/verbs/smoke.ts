@@ -1,9 +1,8 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { request } from 'node:https';
-import { resolve } from 'node:path';
-import { rootCertificates } from 'node:tls';
+import { reasonOf, trusting } from '../../ssl/trust';
 import { StepError } from '../deploy/engine';
-import { list, outputsOf, ROOT } from '../operator';
+import { authorityOf } from '../load/entrance';
+import { environmentOf, list, outputsOf } from '../operator';
 
 const PATHS = ['/health/live', '/health/ready', '/api/status'];
 const TRIES = 5;
@@ -15,11 +14,10 @@ const TRIES = 5;
 export async function smoke(stack: string): Promise<void> {
   const url = outputsOf(stack)?.['url'];
   if (typeof url !== 'string') throw new StepError(`${stack} was never up here: make up STACK=${stack}`);
-  const own = resolve(ROOT, 'ssl/ca.pem');
-  const ca = [...rootCertificates, ...(existsSync(own) ? [readFileSync(own, 'utf8')] : [])];
+  const authority = authorityOf(environmentOf(stack));
   const faults: string[] = [];
   for (const path of PATHS) {
-    const fault = await faultOf(new URL(path, url), ca);
+    const fault = await faultOf(new URL(path, url), authority);
     if (fault !== undefined) faults.push(`${path}: ${fault}`);
   }
   if (faults.length > 0) throw new StepError(`${stack} does not answer at ${url}:\n${list(faults)}`);
@@ -27,24 +25,24 @@ export async function smoke(stack: string): Promise<void> {
 }
 
 /** What is wrong with the answer, after some tries; undefined when it is 200. */
-async function faultOf(url: URL, ca: readonly string[]): Promise<string | undefined> {
+async function faultOf(url: URL, authority: string): Promise<string | undefined> {
   let fault: string | undefined;
   for (let tried = 0; tried < TRIES; tried++) {
     if (tried > 0) await new Promise((done) => setTimeout(done, 1_000));
-    fault = await asked(url, ca);
+    fault = await asked(url, authority);
     if (fault === undefined) return undefined;
   }
   return fault;
 }
 
-function asked(url: URL, ca: readonly string[]): Promise<string | undefined> {
+function asked(url: URL, authority: string): Promise<string | undefined> {
   return new Promise((done) => {
-    const call = request(url, { ca: [...ca], timeout: 5_000, agent: false }, (answer) => {
+    const call = request(url, { ...trusting(authority), timeout: 5_000, agent: false }, (answer) => {
       answer.resume();
       done(answer.statusCode === 200 ? undefined : `answers ${answer.statusCode ?? 'nothing'}`);
     });
     call.on('timeout', () => call.destroy(new Error('no answer in 5 s')));
-    call.on('error', (error) => done(error.message));
+    call.on('error', (error) => done(reasonOf(error)));
     call.end();
   });
 }

@@ -25,8 +25,9 @@ it('/sre/capacity wants as many containers as make autoscale does by CPU', () =>
 });
 
 it('asks the same question, with the same aim where the settings name none', () => {
-  const spec = { min: 1, max: 9, cpuPercent: 100 * CPU_AIM, latencySeconds: undefined, custom: undefined };
-  const [cpu] = signalQueries(spec, 1, 1) as [SignalQuery];
+  const others = { memoryPercent: undefined, latencySeconds: undefined, custom: undefined };
+  const spec = { min: 1, max: 9, cpuPercent: 100 * CPU_AIM, ...others };
+  const [cpu] = signalQueries(spec, { cpus: 1, memoryMib: 512 }, 1) as [SignalQuery];
   const selector = /\{([^}]*)\}/.exec(cpu.now)![1]!;
   expect(source('capacity.ts')).toContain(`const STABLE = '${selector}'`);
   expect(cpu.now).toContain('rate(process_cpu_seconds_total{');
