@@ -21,7 +21,7 @@ const HSTS = 'max-age=31536000; includeSubDomains';
 const STYLE =
   ':root{color-scheme:light dark}' +
   'body{margin:0 auto;max-width:36rem;padding:12vh 1.5rem;font:1.125rem/1.6 system-ui,sans-serif}' +
-  'h1{font-size:1.75rem;line-height:1.25}small{font-weight:normal}code{overflow-wrap:anywhere}';
+  'h1{font-size:1.75rem;line-height:1.25}small{font-weight:normal}a{color:inherit}code{overflow-wrap:anywhere}';
 
 /** The style stands in the page, since everything else may be away; nothing but this text may be a style. */
 export const PAGE_POLICY =

@@ -328,7 +328,7 @@ const traceparent = (captured: 'trace' | 'span' | 'flags'): string => {
 };
 
 /**
- * The trace of a request: the client's, or one that begins here with the gateway's own id of the request. The gateway is
+ * The trace of a request: the client's, or one that begins here with nginx's own number of the request. The gateway is
  * a part of it with a span of its own, which the API sends, since nginx cannot: X-Gateway-Span says when the request was
  * passed on, how long it had been here, and whose child it is.
  */

@@ -27,7 +27,14 @@ afterAll(async () => {
 /** Over TLS. */
 const ask = (host: string) =>
   new Promise<IncomingMessage>((resolve, reject) => {
-    const options = { host: 'localhost', port: tlsPort, path: '/health/ready', ca, headers: { Host: host } };
+    const options = {
+      host: 'localhost',
+      port: tlsPort,
+      path: '/health/ready',
+      ca,
+      servername: 'localhost',
+      headers: { Host: host },
+    };
     get(options, (response) => resolve(response.resume())).once('error', reject);
   });
 

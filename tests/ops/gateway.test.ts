@@ -246,7 +246,11 @@ describeUnless(missing, 'the gateway', () => {
       ['garbage', '\x01\x02\x03 nonsense\r\n\r\n', 400],
       ['a zero byte', 'GET /%00 HTTP/1.1\r\nHost: branchloans.test\r\n\r\n', 400],
       ['a way out', 'GET /../../etc/passwd HTTP/1.1\r\nHost: branchloans.test\r\n\r\n', 400],
-      ['an unknown coding', 'POST /api/loans HTTP/1.1\r\nHost: branchloans.test\r\nTransfer-Encoding: xchunked\r\n\r\n', 501],
+      [
+        'an unknown coding',
+        'POST /api/loans HTTP/1.1\r\nHost: branchloans.test\r\nTransfer-Encoding: xchunked\r\n\r\n',
+        501,
+      ],
       ['TRACE', 'TRACE / HTTP/1.1\r\nHost: branchloans.test\r\n\r\n', 405],
       ['HTTP/3.0', 'GET / HTTP/3.0\r\nHost: branchloans.test\r\n\r\n', 505],
       ['a long address', `GET /${'a'.repeat(9_000)} HTTP/1.1\r\nHost: branchloans.test\r\n\r\n`, 414],
