@@ -57,7 +57,10 @@ export const CAUSES: readonly Cause[] = [
   { source: 'ApiDatabaseAway', targets: `${DATABASE_SYMPTOMS}|${SLO}` },
   { source: 'ApiDatabaseAway', targets: 'ProbeFailing', only: 'probe="database"' },
   { source: 'PostgresConnectionsExhausted', targets: 'PostgresConnectionsHigh' },
-  { source: 'ApiDown', targets: `ApiReplicasMissing|ApiRestartLoop|ApiDatabaseAway|${DATABASE_SYMPTOMS}|${SLO}` },
+  {
+    source: 'ApiDown',
+    targets: `GatewayErrorRateHigh|ApiReplicasMissing|ApiRestartLoop|ApiDatabaseAway|${DATABASE_SYMPTOMS}|${SLO}`,
+  },
   { source: 'ApiDown', targets: 'ProbeFailing', only: 'probe=~"api|database"' },
   { source: 'ApiDown', targets: 'TargetDown|TargetMissing', only: 'job="api"' },
   // Neither failing probes nor lost objectives: without probes it knows of its metrics alone, and those are what users feel.

@@ -1,5 +1,6 @@
 import { METRICS } from '../../app/telemetry/names';
 import {
+  ACCESS_LOG_METRICS,
   CONTAINER_METRICS,
   HOST_METRICS,
   JOBS,
@@ -71,6 +72,7 @@ export function ruleGroups(options: AlertOptions): RuleGroup[] {
     ['api', JOBS.api, apiAlerts(options.replicas, thresholds)],
     ['postgres', JOBS.postgres, postgresAlerts(thresholds)],
     ['nginx', JOBS.nginx, nginxAlerts(jobs)],
+    ['gateway', JOBS.accessLog, gatewayAlerts(thresholds)],
     ['entrance', JOBS.probe, entranceAlerts(thresholds)],
     ['host', JOBS.host, hostAlerts()],
     ['containers', JOBS.containers, containerAlerts(options.prefix)],
@@ -356,6 +358,26 @@ function nginxAlerts(jobs: ReadonlySet<string>): Alert[] {
     },
   ];
   return alerts.map((alert) => ({ ...alert, dashboard: 'loans-edge' }));
+}
+
+/** What the API cannot know of: requests that it never got, or never answered. Maintenance is a 503. */
+function gatewayAlerts({ errorPercent }: Thresholds): Alert[] {
+  const answers = (window: string, more = '') =>
+    `sum(rate(${of(ACCESS_LOG_METRICS.responses, JOBS.accessLog, more)}[${window}]))`;
+  return [
+    {
+      alert: 'GatewayErrorRateHigh',
+      expr:
+        `${answers('1m', ',status=~"502|504"')} / (${answers('1m')} > 0) > ${percentOf(errorPercent)} ` +
+        `and ${answers('5m')} * 300 >= ${FEW}`,
+      for: '2m',
+      severity: 'critical',
+      summary: `More than ${errorPercent} % of the requests get no answer from the API`,
+      description:
+        '{{ $value | humanizePercentage }} of the last minute ended with 502 or 504 at the gateway: neither the figures of the API nor the error budgets show them.',
+      dashboard: 'loans-edge',
+    },
+  ];
 }
 
 const CERTIFICATE_DAYS_CRITICAL = 7;

@@ -1,6 +1,11 @@
-/** What the gateway answers by itself: problem documents, and the header fields of every answer; text for nginx. */
+import { createHash } from 'node:crypto';
 
-/** On every answer that does not bring its own; HSTS is apart because clear text must not carry it (RFC 6797, 7.2). */
+/**
+ * What the gateway answers by itself, text for nginx: a problem document, or for a browser a page that says the same;
+ * and the header fields of every answer.
+ */
+
+/** On every answer that does not bring its own. */
 const SECURITY_HEADERS = {
   'X-Content-Type-Options': 'nosniff',
   'X-Frame-Options': 'DENY',
@@ -10,7 +15,18 @@ const SECURITY_HEADERS = {
   'Permissions-Policy': 'camera=(), geolocation=(), microphone=()',
   'Cache-Control': 'no-store',
 } as const;
+/** Not over clear text (RFC 6797, 7.2), and of no service behind us: TLS ends here. */
 const HSTS = 'max-age=31536000; includeSubDomains';
+
+const STYLE =
+  ':root{color-scheme:light dark}' +
+  'body{margin:0 auto;max-width:36rem;padding:12vh 1.5rem;font:1.125rem/1.6 system-ui,sans-serif}' +
+  'h1{font-size:1.75rem;line-height:1.25}small{font-weight:normal}a{color:inherit}code{overflow-wrap:anywhere}';
+
+/** The style stands in the page, since everything else may be away; nothing but this text may be a style. */
+export const PAGE_POLICY =
+  `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; ` +
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /** The problem documents that the gateway makes itself: status -> last part of the type, title, detail. */
 export const GATEWAY_PROBLEMS: Readonly<Record<number, readonly [slug: string, title: string, detail: string]>> = {
@@ -39,23 +55,38 @@ const INTERNAL_STATUSES = { 494: 431, 495: 400, 496: 400, 497: 403 };
 
 /** Problem documents, request ids and header fields. An added field whose value is empty is not sent. */
 export function renderAnswers(): string {
-  const documents = Object.entries(GATEWAY_PROBLEMS).map(([status, [slug, title, detail]]) => {
-    const members = JSON.stringify({ type: `urn:problem:${slug}`, title, status: Number(status), detail });
-    return `${status} '${members.slice(0, -1)}$problem_instance,"request_id":"$edge_request_id"}';`;
-  });
+  const word = (variable: string, index: 0 | 1 | 2) =>
+    `map $status ${variable} {\n${Object.entries(GATEWAY_PROBLEMS)
+      .map(([status, words]) => `    ${status} "${words[index]}";`)
+      .join('\n')}\n}`;
   const absent = Object.entries(SECURITY_HEADERS).map(
     ([name, value]) => `map ${upstreamField(name)} ${addedField(name)} {\n    "" "${value}";\n}`,
   );
-  return `map $http_x_request_id $edge_request_id {
+  return `# nginx's own number of the request as a UUID of version 4.
+map $request_id $request_uuid {
+    "~^(?<uuid_1>.{8})(?<uuid_2>.{4}).(?<uuid_3>.{3}).(?<uuid_4>.{3})(?<uuid_5>.{12})$" $uuid_1-$uuid_2-4$uuid_3-a$uuid_4-$uuid_5;
+}
+map $http_x_request_id $edge_request_id {
     "~^[A-Za-z0-9._-]{1,128}$" $http_x_request_id;
-    default $request_id;
+    default $request_uuid;
+}
+# Who takes anything gets the document: only who names HTML, and no JSON, gets a page.
+map $http_accept $as_page {
+    "~*application/(?:problem\\+)?json" "";
+    "~*text/html" -page;
+    default "";
 }
 # The path, where it needs no escaping in JSON.
 map $request_uri $problem_instance {
     "~^(?<plain_path>/[A-Za-z0-9/._~%:@+,=-]*)(?:\\?|$)" ',"instance":"$plain_path"';
 }
-map $status $problem {
-${indent(documents.join('\n'))}
+${word('$problem_slug', 0)}
+${word('$problem_title', 1)}
+${word('$problem_detail', 2)}
+map $status $problem_way_on {
+    421 "";
+    "~^(?:429|50[0234])$" '<p><a href="">Try again</a></p>';
+    default '<p><a href="/status">How is the service?</a></p>';
 }
 map $status $problem_retry_after {
     "~^(?:429|50[234])$" 2;
@@ -65,37 +96,89 @@ map $status $problem_allow {
 }
 ${errorPages()}
 # nginx would write a page of its own under a redirect.
-error_page 301 308 /.redirect;
+error_page 301 302 308 /.redirect;
 
-map $https $hsts {
-    on "${HSTS}";
-}
-map "$https:$upstream_http_strict_transport_security" $added_strict_transport_security {
-    "on:" "${HSTS}";
+# Browsers keep it for all ports of a name: of localhost, those of other programs too. Addresses cannot have it.
+map "$https:$host" $hsts {
+    "~^on:(?:(?:.+[.])?localhost|[0-9.]+|\\[.*)$" "";
+    "~^on:" "${HSTS}";
 }
 ${absent.join('\n')}
 ${addAbsentHeaders()}
 `;
 }
 
-/** What nginx answers itself, as problem documents. Inherited only by a level that has no `error_page` of its own. */
+/** What nginx answers itself, as problem documents or pages. Inherited only by a level that has no `error_page` of its own. */
 export function errorPages(...except: number[]): string {
   const same = Object.keys(GATEWAY_PROBLEMS).filter((status) => !except.includes(Number(status)));
-  const other = Object.entries(INTERNAL_STATUSES).map(([own, status]) => `error_page ${own} =${status} /.problem;`);
-  return [`error_page ${same.join(' ')} /.problem;`, ...other].join('\n');
+  const other = Object.entries(INTERNAL_STATUSES).map(
+    ([own, status]) => `error_page ${own} =${status} /.problem$as_page;`,
+  );
+  return [`error_page ${same.join(' ')} /.problem$as_page;`, ...other].join('\n');
 }
 
-/** A server of nginx with the two places that its own answers come from; the status is that of the fault, not the 200. */
+/** The pair of places that an answer of the gateway's comes from, `name` and `name-page`; see $as_page. */
+export function answerPlaces(
+  name: string,
+  { document, page, headers }: { document: string; page: string; headers: Readonly<Record<string, string>> },
+): string {
+  const place = (end: string, type: string, text: string, further: Readonly<Record<string, string>>) =>
+    `location = ${name}${end} {
+    internal;
+    default_type "${type}; charset=utf-8";
+${indent(addOwnHeaders({ ...headers, Vary: 'Accept', ...further }))}
+    return 200 '${text}';
+}`;
+  return `${place('', 'application/problem+json', document, {})}
+${place('-page', 'text/html', page, { 'Content-Security-Policy': PAGE_POLICY })}`;
+}
+
+/** A problem document. @param members of it in JSON, and what it has besides is put in by nginx */
+export function renderDocument(members: string): string {
+  return `{${members}$problem_instance,"request_id":"$edge_request_id"}`;
+}
+
+/** A page that needs nothing else, in one line. @param title, body HTML, in which nginx's variables may stand, and no ' */
+export function renderPage(title: string, body: string): string {
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${title} - Branch Loans</title>
+<style>${STYLE}</style>
+</head>
+<body>
+<main>
+${body}
+<p>Request: <code>$edge_request_id</code></p>
+</main>
+</body>
+</html>`.replaceAll('\n', '');
+}
+
+export const PROBLEM_PAGE = renderPage(
+  '$status $problem_title',
+  `<h1><small>$status</small> $problem_title</h1>
+<p>$problem_detail</p>
+$problem_way_on
+<p>Name the request when you ask somebody about it.</p>`,
+);
+
+/** A server of nginx with the places that its own answers come from; the status is that of the fault, not the 200. */
 export function server(body: string): string {
   return `
 server {
 ${indent(body)}
-    location = /.problem {
-        internal;
-        default_type "application/problem+json; charset=utf-8";
-${indent(addOwnHeaders({ 'Retry-After': '$problem_retry_after', Allow: '$problem_allow' }), 8)}
-        return 200 $problem;
-    }
+${indent(
+  answerPlaces('/.problem', {
+    document: renderDocument(
+      '"type":"urn:problem:$problem_slug","title":"$problem_title","status":$status,"detail":"$problem_detail"',
+    ),
+    page: PROBLEM_PAGE,
+    headers: { 'Retry-After': '$problem_retry_after', Allow: '$problem_allow' },
+  }),
+)}
     location = /.redirect {
         internal;
         default_type "text/plain; charset=utf-8";
@@ -109,7 +192,7 @@ ${indent(addOwnHeaders(), 8)}
 export function addAbsentHeaders(overrides: Readonly<Record<string, string | undefined>> = {}): string {
   const values: Record<string, string | undefined> = {
     ...Object.fromEntries(Object.keys(SECURITY_HEADERS).map((name) => [name, addedField(name)])),
-    'Strict-Transport-Security': addedField('Strict-Transport-Security'),
+    'Strict-Transport-Security': '$hsts',
     'X-Request-ID': '$edge_request_id',
     ...overrides,
   };
@@ -117,7 +200,7 @@ export function addAbsentHeaders(overrides: Readonly<Record<string, string | und
 }
 
 /** All of them, for an answer that nginx makes: what a failed upstream may have sent does not count. */
-export function addOwnHeaders(further: Readonly<Record<string, string>> = {}): string {
+function addOwnHeaders(further: Readonly<Record<string, string>> = {}): string {
   return addHeaders({
     ...SECURITY_HEADERS,
     'Strict-Transport-Security': '$hsts',

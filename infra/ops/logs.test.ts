@@ -28,8 +28,13 @@ describe('a line becomes an entry', () => {
     ],
     [
       "of the gateway's access log",
-      '2026-11-21T18:21:55.78Z {"time":"2026-11-21T18:21:55+00:00","request_id":"r-1","method":"GET","path":"/api/loans","status":"200","request_time":"0.002"}',
+      '2026-11-21T18:21:55.78Z {"timestamp":"2026-11-21T18:21:55.780Z","level":"info","message":"GET /api/loans 200","request_id":"r-1","method":"GET","path":"/api/loans","status":"200"}',
       { time: '2026-11-21T18:21:55.780000000Z', level: 'info', message: 'GET /api/loans 200' },
+    ],
+    [
+      'of it, as releases before wrote it',
+      '{"time":"2026-11-21T18:21:55+00:00","request_id":"r-1","method":"GET","path":"/api/loans","status":"200"}',
+      { time: '2026-11-21T18:21:55.000000000Z', level: 'info', message: 'GET /api/loans 200' },
     ],
     ['of it, refused by us', '{"method":"GET","path":"/","status":"503"}', { level: 'error', message: 'GET / 503' }],
     [
@@ -155,7 +160,7 @@ describe('several logs as one', () => {
 
 it('words for people: when, who, how bad, which request, what', () => {
   const access = parse(
-    '2026-11-21T18:21:55.784226519Z {"time":"2026-11-21T18:21:55+00:00","request_id":"r-1","client":"10.0.0.1","method":"GET","path":"/a","status":"200","upstream":""}',
+    '2026-11-21T18:21:55.784226519Z {"timestamp":"2026-11-21T18:21:55.784Z","level":"info","message":"GET /a 200","request_id":"r-1","client":"10.0.0.1","method":"GET","path":"/a","status":"200","upstream":""}',
   );
   expect(inWords(access, 'loans-staging')).toBe(
     '2026-11-21 18:21:55.784  api-1             info   r-1  GET /a 200 client=10.0.0.1',

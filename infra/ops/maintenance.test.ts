@@ -1,9 +1,20 @@
 import fc from 'fast-check';
-import { MAINTENANCE_PROBLEM, PAGE, renderOperators } from './maintenance';
+import { server } from './answers';
+import { MAINTENANCE_PROBLEM, renderClosed, renderOperators } from './maintenance';
 
-test('page and problem stand in nginx as they are', () => {
-  // Within single quotes: these end the text or begin a variable.
-  expect(PAGE.replace('$edge_request_id', '')).not.toMatch(/['$\\]/);
+test('pages and documents stand in nginx as they are', () => {
+  // Within single quotes: these end the text, and $ begins a variable.
+  const texts = [...`${renderClosed()}${server('')}`.matchAll(/^ *return 200 '([^]*?)';\n *\}$/gm)].map(
+    ([, text = '']) => text,
+  );
+  expect(texts.map((text) => text.slice(0, 15))).toEqual([
+    '{"type":"urn:pr',
+    '<!doctype html>',
+    '{"type":"urn:pr',
+    '<!doctype html>',
+  ]);
+  for (const text of texts)
+    expect(text.replace(/\$(?:edge_request_id|problem_\w+|status)\b/g, '')).not.toMatch(/['$\\]/);
   expect(Object.values(MAINTENANCE_PROBLEM).join('')).toMatch(/^[A-Za-z0-9 .,:;_/-]+$/);
 });
 

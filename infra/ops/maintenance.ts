@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto';
-import { addOwnHeaders, indent } from './answers';
+import { answerPlaces, renderDocument, renderPage } from './answers';
 
 /**
  * Maintenance: while a file exists nginx answers for the API itself. It looks for the file with every request, so
@@ -24,35 +23,13 @@ export const MAINTENANCE_PROBLEM = {
   detail: 'Nothing was done with this request. Send it again after the time in Retry-After.',
 } as const;
 
-const STYLE =
-  ':root{color-scheme:light dark}' +
-  'body{margin:0 auto;max-width:36rem;padding:12vh 1.5rem;font:1.125rem/1.6 system-ui,sans-serif}' +
-  'h1{font-size:1.75rem;line-height:1.25}code{overflow-wrap:anywhere}';
-
-/** What a browser shows; nginx puts the id of the request in. */
-export const PAGE = `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Closed for maintenance - Branch Loans</title>
-<style>${STYLE}</style>
-</head>
-<body>
-<main>
-<h1>Branch Loans is closed for maintenance</h1>
+/** What a browser shows. */
+export const PAGE = renderPage(
+  'Closed for maintenance',
+  `<h1>Branch Loans is closed for maintenance</h1>
 <p>We are working on it and will be back soon. What you were told is saved is safe; what you send now is not accepted.</p>
-<p>Please try again in a minute.</p>
-<p>Request: <code>$edge_request_id</code></p>
-</main>
-</body>
-</html>
-`;
-
-/** The style stands in the page, since everything else is closed; nothing but this text may be a style. */
-export const PAGE_POLICY =
-  `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; ` +
-  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+<p>Please try again in a minute.</p>`,
+);
 
 /** A status that no service answers with, inside nginx only. */
 const CLOSED = 599;
@@ -75,18 +52,13 @@ map "$is_operator$is_probe" $closed_by {
     "" ${maintenance};
     default /dev/null;
 }
-map $http_accept $closed_answer {
-    "~*application/(?:problem\\+)?json" /.closed;
-    "~*text/html" /.closed-page;
-    default /.closed;
-}
 ${closedPage()}
 `;
 }
 
 /** Inherited only by a level that has no `error_page` of its own. */
 export function closedPage(): string {
-  return `error_page ${CLOSED} =503 $closed_answer;`;
+  return `error_page ${CLOSED} =503 /.closed$as_page;`;
 }
 
 /** Stands before everything else in a location that may be closed. */
@@ -96,22 +68,13 @@ export function unlessClosed(): string {
     }`;
 }
 
-/** The two places that the answers come from, for a server with such locations. */
+/** The places that the answers come from, for a server with such locations. */
 export function renderClosed(): string {
-  const members = JSON.stringify(MAINTENANCE_PROBLEM).slice(0, -1);
-  const fields = { 'Retry-After': String(RETRY_AFTER_SECONDS), Vary: 'Accept' };
-  return `location = /.closed {
-    internal;
-    default_type "application/problem+json; charset=utf-8";
-${indent(addOwnHeaders(fields))}
-    return 200 '${members}$problem_instance,"request_id":"$edge_request_id"}';
-}
-location = /.closed-page {
-    internal;
-    default_type "text/html; charset=utf-8";
-${indent(addOwnHeaders({ ...fields, 'Content-Security-Policy': PAGE_POLICY }))}
-    return 200 '${PAGE}';
-}`;
+  return answerPlaces('/.closed', {
+    document: renderDocument(JSON.stringify(MAINTENANCE_PROBLEM).slice(1, -1)),
+    page: PAGE,
+    headers: { 'Retry-After': String(RETRY_AFTER_SECONDS) },
+  });
 }
 
 function variable(field: string): string {

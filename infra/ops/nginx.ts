@@ -59,7 +59,7 @@ const CONNECTIONS_PER_ADDRESS = 256;
 const BULK_REQUESTS = 16;
 
 /** Pages that a person types without https. Everything else may carry a key, which a redirect would not reveal. */
-const PAGES = '^/(?:docs|grafana|prometheus|alertmanager|status|sre/dashboard-ui)(?:/|$)';
+const PAGES = '^/(?:$|(?:docs|grafana|prometheus|alertmanager|status|sre/dashboard-ui)(?:/|$))';
 
 /** However a router reads case and a final slash: it is not for the public. */
 const METRICS = '^/(?:grafana/)?metrics/?$';
@@ -253,7 +253,9 @@ ssl_session_tickets off;
 /** One JSON line a request. Without the query and without header fields of the client: both may hold secrets. */
 function renderLog(metrics: GatewayOptions['metrics']): string {
   const fields = {
-    time: '$time_iso8601',
+    timestamp: '$timestamp',
+    level: '$log_level',
+    message: '$request_method $path_without_query $status',
     request_id: '$edge_request_id',
     trace_id: '$trace_id',
     span_id: '$gateway_span_id',
@@ -273,6 +275,15 @@ function renderLog(metrics: GatewayOptions['metrics']): string {
   const line = Object.entries(fields).map(([name, value]) => `"${name}":"${value}"`);
   return `map $request_uri $path_without_query {
     "~^(?<path_part>[^?]*)" $path_part;
+}
+# ISO 8601 with milliseconds, as the API writes it; both parts are of the same look at the clock.
+map "$time_iso8601|$msec" $timestamp {
+    "~^(?<utc_second>[^+|]+)[+]00:00[|][0-9]+(?<utc_fraction>[.][0-9]{3})$" $utc_second\${utc_fraction}Z;
+    default $time_iso8601;
+}
+map $status $log_level {
+    ~^5 error;
+    default info;
 }
 log_format json escape=json '{${line.join(',')}}';
 access_log /dev/stdout json;
@@ -317,7 +328,7 @@ const traceparent = (captured: 'trace' | 'span' | 'flags'): string => {
 };
 
 /**
- * The trace of a request: the client's, or one that begins here with the gateway's own id of the request. The gateway is
+ * The trace of a request: the client's, or one that begins here with nginx's own number of the request. The gateway is
  * a part of it with a span of its own, which the API sends, since nginx cannot: X-Gateway-Span says when the request was
  * passed on, how long it had been here, and whose child it is.
  */
@@ -393,6 +404,7 @@ proxy_max_temp_file_size 0;
 proxy_redirect off;
 proxy_hide_header X-Request-ID;
 proxy_hide_header X-Powered-By;
+proxy_hide_header Strict-Transport-Security;
 ${forwardedFields('""')}
 `;
 }
@@ -414,6 +426,14 @@ function renderPublic(port: number, names: readonly string[], options: GatewayOp
 http2 on;
 server_name ${names.join(' ')};
 ${renderApi(options)}
+# Of no use to a program, and the first that a person asks for.
+location = / {
+    ${unlessClosed()}
+    if ($request_method !~ ^(?:GET|HEAD)$) {
+        return 404;
+    }
+    return 302 /status;
+}
 location ~* ${METRICS} {
     return 404;
 }

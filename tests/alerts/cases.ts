@@ -26,6 +26,7 @@ export const INTERVALS: Readonly<Record<string, string>> = {
   api: '15s',
   postgres: '15s',
   nginx: '15s',
+  gateway: '15s',
   entrance: '30s',
   host: '1m',
   containers: '15s',
@@ -52,6 +53,8 @@ const connections = (used: number) => ({
   [postgres('pg_settings_superuser_reserved_connections', '')]: '3x60',
 });
 const probe = (name: string, metric = 'probe_success') => `${metric}{${target('probe')},probe="${name}"}`;
+const answers = (status: number) =>
+  `nginx_http_response_count_total{${target('access-log')},method="GET",status="${status}"}`;
 const host = (metric: string, more = '') => `${metric}{${target('host')}${more}}`;
 const DISK = ',mountpoint="/",fstype="ext4",device="/dev/vda1"';
 const DISK_LABELS = { job: 'host', instance: 'a', mountpoint: '/', fstype: 'ext4', device: '/dev/vda1' };
@@ -339,6 +342,36 @@ export const CASES: readonly Case[] = [
     silentAt: '5m',
     firesAt: '6m',
     says: '2',
+  },
+
+  {
+    group: 'gateway',
+    alert: 'GatewayErrorRateHigh',
+    series: { [answers(200)]: '0+90x60', [answers(502)]: '0x8 0+4x40', [answers(504)]: '0x8 0+6x40' },
+    silentAt: '4m',
+    firesAt: '5m',
+    says: '10%',
+  },
+  {
+    group: 'gateway',
+    alert: 'GatewayErrorRateHigh',
+    name: 'a container that started again is over before',
+    series: { [answers(200)]: '0+90x60', [answers(502)]: '0x8 0+90x4 360x50' },
+    silentAt: '5m',
+  },
+  {
+    group: 'gateway',
+    alert: 'GatewayErrorRateHigh',
+    name: 'what is closed for maintenance, or refused by the API, is none of it',
+    series: { [answers(200)]: '0+10x60', [answers(503)]: '0+90x60', [answers(500)]: '0+90x60' },
+    silentAt: '10m',
+  },
+  {
+    group: 'gateway',
+    alert: 'GatewayErrorRateHigh',
+    name: 'a few requests are too few for a ratio',
+    series: { [answers(504)]: Array.from({ length: 40 }, (_, sample) => Math.floor(sample / 2)).join(' ') },
+    silentAt: '9m',
   },
 
   {

@@ -20,6 +20,8 @@ const SECURITY_HEADERS = [
   ...['x-content-type-options', 'x-frame-options', 'content-security-policy', 'referrer-policy'],
   ...['cross-origin-resource-policy', 'permissions-policy', 'cache-control'],
 ];
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+const BROWSER = { Accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' };
 const JSON_ONLY = { 'Content-Type': 'application/json' };
 
 interface Echo {
@@ -44,7 +46,38 @@ function expectProblem(answer: Answer, status: number, { encrypted = true } = {}
   const [requestId] = answer.headers['x-request-id'] ?? [];
   expect(JSON.parse(answer.body)).toMatchObject({ type: `urn:problem:${slug}`, title, status, request_id: requestId });
   expect(requestId).toMatch(/^[A-Za-z0-9._-]{1,128}$/);
+  expect(answer.headers.vary).toEqual(['Accept']);
   expectSecurityHeaders(answer, { encrypted });
+}
+
+/** The same for a person: whole in itself, and nothing of what stands behind the gateway. */
+function expectPage(answer: Answer, status: number, { encrypted = true } = {}): void {
+  expect({ status: answer.status, type: answer.headers['content-type'], vary: answer.headers.vary }).toEqual({
+    status,
+    type: ['text/html; charset=utf-8'],
+    vary: ['Accept'],
+  });
+  const [, title, detail] = GATEWAY_PROBLEMS[status] ?? [];
+  expect(answer.body).toContain(`<h1><small>${status}</small> ${title}</h1><p>${detail}</p>`);
+  expect(answer.body).toContain(`<title>${status} ${title} - Branch Loans</title>`);
+  expect(answer.body).toContain(`<code>${answer.headers['x-request-id']?.[0]}</code>`);
+  expectWhole(answer);
+  expectSecurityHeaders(answer, { encrypted });
+}
+
+/** Brings all that it needs, and its policy allows that and nothing else. */
+function expectWhole({ body, headers }: Answer): void {
+  expect(body).toMatch(/^<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport"/);
+  expect(body).not.toMatch(/\bsrc=|url\(|<link|<script|\$|upstream|nginx|api-1|api-2|172\./);
+  expect([...body.matchAll(/href="([^"]*)"/g)].filter(([, href = '']) => href !== '' && href !== '/status')).toEqual(
+    [],
+  );
+  const [, style = ''] = /<style>(.*?)<\/style>/s.exec(body) ?? [];
+  expect(style).toContain('color-scheme:light dark');
+  const hash = createHash('sha256').update(style).digest('base64');
+  expect(headers['content-security-policy']).toEqual([
+    `default-src 'none'; style-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+  ]);
 }
 
 function expectSecurityHeaders({ headers }: Answer, { encrypted = true } = {}): void {
@@ -81,7 +114,7 @@ describeUnless(missing, 'the gateway', () => {
 
   describe('forwards', () => {
     test.each([
-      ['/', 8000],
+      ['/docs', 8000],
       ['/api/loans?limit=2&q=%2Fa%20b', 8000],
       ['/api/v1/loans/%2e', 8000],
       ['/grafana/', 3000],
@@ -129,7 +162,7 @@ describeUnless(missing, 'the gateway', () => {
 
     test('what the gateway knows, not what the client claims', async () => {
       const { headers, rawHeaders } = echo(
-        await stage.request('/', {
+        await stage.request('/api/loans', {
           host: DOMAIN,
           headers: {
             'X-Forwarded-For': '203.0.113.1',
@@ -151,7 +184,7 @@ describeUnless(missing, 'the gateway', () => {
 
     test('a websocket of Grafana, both ways', async () => {
       const handshake =
-        'GET /grafana/api/live/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
+        'GET /grafana/api/live/ws HTTP/1.1\r\nHost: branchloans.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
         'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
       const received = await stage.raw(`${handshake}ping-through`, { untilSeen: /ping-through/ });
       expect(received).toMatch(/^HTTP\/1\.1 101 /);
@@ -191,36 +224,83 @@ describeUnless(missing, 'the gateway', () => {
         encrypted: false,
       });
       const absolute = await stage.raw(
-        'GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
+        'GET http://evil.example/ HTTP/1.1\r\nHost: branchloans.test\r\nConnection: close\r\n\r\n',
       );
       expectProblem(parseRaw(absolute), 421);
     });
 
     test.each([
-      ['no header that makes sense', 'GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: a\r\n\r\n', 400],
-      ['two lengths', 'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', 400],
+      ['no header that makes sense', 'GET / HTTP/1.1\r\nHost: branchloans.test\r\nContent-Length: a\r\n\r\n', 400],
+      [
+        'two lengths',
+        'POST /api/loans HTTP/1.1\r\nHost: branchloans.test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n',
+        400,
+      ],
       [
         'length and coding',
-        'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+        'POST /api/loans HTTP/1.1\r\nHost: branchloans.test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
         400,
       ],
       ['no host', 'GET / HTTP/1.1\r\n\r\n', 400],
-      ['two hosts', 'GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n', 400],
+      ['two hosts', 'GET / HTTP/1.1\r\nHost: branchloans.test\r\nHost: evil.example\r\n\r\n', 400],
       ['garbage', '\x01\x02\x03 nonsense\r\n\r\n', 400],
-      ['a zero byte', 'GET /%00 HTTP/1.1\r\nHost: localhost\r\n\r\n', 400],
-      ['a way out', 'GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n', 400],
-      ['an unknown coding', 'POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n', 501],
-      ['TRACE', 'TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n', 405],
-      ['HTTP/3.0', 'GET / HTTP/3.0\r\nHost: localhost\r\n\r\n', 505],
-      ['a long address', `GET /${'a'.repeat(9_000)} HTTP/1.1\r\nHost: localhost\r\n\r\n`, 414],
-      ['a long header field', `GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ${'a'.repeat(9_000)}\r\n\r\n`, 431],
+      ['a zero byte', 'GET /%00 HTTP/1.1\r\nHost: branchloans.test\r\n\r\n', 400],
+      ['a way out', 'GET /../../etc/passwd HTTP/1.1\r\nHost: branchloans.test\r\n\r\n', 400],
+      [
+        'an unknown coding',
+        'POST /api/loans HTTP/1.1\r\nHost: branchloans.test\r\nTransfer-Encoding: xchunked\r\n\r\n',
+        501,
+      ],
+      ['TRACE', 'TRACE / HTTP/1.1\r\nHost: branchloans.test\r\n\r\n', 405],
+      ['HTTP/3.0', 'GET / HTTP/3.0\r\nHost: branchloans.test\r\n\r\n', 505],
+      ['a long address', `GET /${'a'.repeat(9_000)} HTTP/1.1\r\nHost: branchloans.test\r\n\r\n`, 414],
+      ['a long header field', `GET / HTTP/1.1\r\nHost: branchloans.test\r\nX-Long: ${'a'.repeat(9_000)}\r\n\r\n`, 431],
     ])('%s', async (_name, text, status) => expectProblem(parseRaw(await stage.raw(text)), status));
+
+    test.each([
+      ['/metrics', 404],
+      ['/metrics?x=<script>', 404],
+      ['/prometheus/', 401],
+    ])('%s, a browser with a page', async (path, status) => {
+      const answer = await stage.request(path, { headers: BROWSER });
+      expectPage(answer, status);
+      expect(answer.body).toContain('<a href="/status">');
+      expect(answer.body).not.toContain('script');
+      for (const accept of ['*/*', 'application/json', 'application/problem+json, text/html', 'text/csv', '']) {
+        expectProblem(await stage.request(path, { headers: { Accept: accept } }), status);
+      }
+    });
+
+    test('a browser with a page, whatever it named or wanted', async () => {
+      const clear = { encrypted: false };
+      expectPage(await stage.request('/', { host: 'evil.example', headers: BROWSER }), 421);
+      expectPage(await stage.request('/api/loans', { listener: 'http', headers: BROWSER }), 403, clear);
+      expectProblem(await stage.request('/api/loans', { listener: 'http', headers: { Accept: '*/*' } }), 403, clear);
+      const accept = `Host: ${DOMAIN}\r\nAccept: text/html\r\n\r\n`;
+      expectPage(parseRaw(await stage.raw(`TRACE / HTTP/1.1\r\n${accept}`)), 405);
+      expectPage(parseRaw(await stage.raw(`GET / HTTP/1.1\r\n${accept}`, { clear: true })), 403, clear);
+      expectProblem(parseRaw(await stage.raw(`GET / HTTP/1.1\r\nX: ${'a'.repeat(9_000)}\r\n${accept}`)), 431);
+    });
+
+    test('HEAD with the fields of the same answer and no body', async () => {
+      for (const [headers, type] of [
+        [BROWSER, 'text/html'],
+        [{}, 'application/problem+json'],
+      ] as const) {
+        const [head, whole] = await Promise.all([
+          stage.request('/metrics', { method: 'HEAD', headers }),
+          stage.request('/metrics', { headers }),
+        ]);
+        expect([head.status, head.body, head.headers['content-type']]).toEqual([404, '', [`${type}; charset=utf-8`]]);
+        expect(head.headers['content-length']).toEqual(whole.headers['content-length']);
+      }
+    });
 
     test('a body above the limit, announced or not', async () => {
       const body = 'x'.repeat(65_537);
       expectProblem(await stage.request('/api/loans', { method: 'POST', body }), 413);
       const chunked = await stage.raw(
-        `POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n${body}\r\n0\r\n\r\n`,
+        `POST /api/loans HTTP/1.1\r\nHost: branchloans.test\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n${body}\r\n0\r\n\r\n`,
       );
       expectProblem(parseRaw(chunked), 413);
     });
@@ -235,7 +315,7 @@ describeUnless(missing, 'the gateway', () => {
     });
 
     test('clear text on the encrypted port', async () => {
-      const answer = await stage.raw('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n', { clear: true });
+      const answer = await stage.raw('GET / HTTP/1.1\r\nHost: branchloans.test\r\n\r\n', { clear: true });
       expectProblem(parseRaw(answer), 403, { encrypted: false });
     });
 
@@ -275,21 +355,28 @@ describeUnless(missing, 'the gateway', () => {
   });
 
   describe('in clear text', () => {
-    test.each(['/docs', '/docs/x?a=b', '/grafana/', '/prometheus/', '/alertmanager/', '/sre/dashboard-ui', '/status'])(
-      'redirects %s',
-      async (path) => {
-        const answer = await stage.request(path, { listener: 'http', host: DOMAIN });
-        expect({ status: answer.status, body: answer.body, location: answer.headers.location }).toEqual({
-          status: 308,
-          body: '',
-          location: [`https://${DOMAIN}:8443${path}`],
-        });
-        expectSecurityHeaders(answer, { encrypted: false });
-      },
-    );
+    test.each([
+      '/',
+      '/?a=b',
+      '/docs',
+      '/docs/x?a=b',
+      '/grafana/',
+      '/prometheus/',
+      '/alertmanager/',
+      '/sre/dashboard-ui',
+      '/status',
+    ])('redirects %s', async (path) => {
+      const answer = await stage.request(path, { listener: 'http', host: DOMAIN });
+      expect({ status: answer.status, body: answer.body, location: answer.headers.location }).toEqual({
+        status: 308,
+        body: '',
+        location: [`https://${DOMAIN}:8443${path}`],
+      });
+      expectSecurityHeaders(answer, { encrypted: false });
+    });
 
     test.each([
-      ['GET', '/'],
+      ['POST', '/'],
       ['GET', '/api/loans'],
       ['POST', '/grafana/login'],
       ['GET', '/metrics'],
@@ -319,16 +406,54 @@ describeUnless(missing, 'the gateway', () => {
     expectSecurityHeaders(answer);
   });
 
-  describe('header fields', () => {
-    test.each(['/', '/own-headers', '/problem', '/grafana/'])('are there once on the answer to %s', async (path) => {
-      const answer = await stage.request(path);
-      const doubled = Object.entries(answer.headers).filter(([, values]) => values.length !== 1);
-      expect(doubled).toEqual([]);
-      expect(answer.headers).toHaveProperty('strict-transport-security', ['max-age=31536000; includeSubDomains']);
-      expect(SECURITY_HEADERS.filter((name) => answer.headers[name] === undefined)).toEqual(
-        path === '/grafana/' ? ['content-security-policy'] : [],
-      );
+  describe('of the address without a path', () => {
+    test.each([
+      ['GET', BROWSER],
+      ['GET', { Accept: 'application/json' }],
+      ['HEAD', {}],
+    ])('%s with %o leads to how the service is', async (method, headers) => {
+      for (const path of ['/', '/?utm=1']) {
+        const answer = await stage.request(path, { method, headers });
+        expect([answer.status, answer.headers.location, answer.body]).toEqual([302, ['/status'], '']);
+        expectSecurityHeaders(answer);
+        expect(answer.headers['cache-control']).toEqual(['no-store']);
+      }
     });
+
+    test.each(['POST', 'DELETE', 'OPTIONS'])('%s finds nothing', async (method) => {
+      expectProblem(await stage.request('/', { method }), 404);
+    });
+
+    test("the API's own answer is that of the API alone", async () => {
+      expect(echo(await stage.request('/', { listener: 'api' }))).toMatchObject({ port: 8000, url: '/' });
+    });
+  });
+
+  test.each(['/api/loans', '/own-headers', '/metrics', '/'])(
+    'of %s under localhost browsers keep nothing',
+    async (path) => {
+      for (const host of ['localhost', 'LOCALHOST', 'localhost:8443', '127.0.0.1', '10.1.2.3', '[::1]']) {
+        expect((await stage.request(path, { host })).headers).not.toHaveProperty('strict-transport-security');
+      }
+      const { headers } = await stage.request(path, { host: `${DOMAIN}:8443` });
+      expect(headers['strict-transport-security']).toHaveLength(1);
+      expect((await stage.request(path, { listener: 'api' })).headers).not.toHaveProperty('strict-transport-security');
+    },
+  );
+
+  describe('header fields', () => {
+    test.each(['/api/loans', '/own-headers', '/problem', '/grafana/'])(
+      'are there once on the answer to %s',
+      async (path) => {
+        const answer = await stage.request(path);
+        const doubled = Object.entries(answer.headers).filter(([, values]) => values.length !== 1);
+        expect(doubled).toEqual([]);
+        expect(answer.headers).toHaveProperty('strict-transport-security', ['max-age=31536000; includeSubDomains']);
+        expect(SECURITY_HEADERS.filter((name) => answer.headers[name] === undefined)).toEqual(
+          path === '/grafana/' ? ['content-security-policy'] : [],
+        );
+      },
+    );
 
     test("an API's own problem goes through untouched", async () => {
       const answer = await stage.request('/problem');
@@ -337,26 +462,29 @@ describeUnless(missing, 'the gateway', () => {
     });
 
     test.each(['a', 'A-1._z', 'x'.repeat(128)])('the request id %s is kept', async (id) => {
-      const answer = await stage.request('/', { headers: { 'X-Request-ID': id } });
+      const answer = await stage.request('/api/loans', { headers: { 'X-Request-ID': id } });
       expect(answer.headers['x-request-id']).toEqual([id]);
       expect(echo(answer).headers['x-request-id']).toBe(id);
     });
 
     test.each(['x'.repeat(129), 'a b', 'a,b', '<script>', 'ü'])('the request id %s is replaced', async (id) => {
-      const answer = await stage.request('/', { headers: { 'X-Request-ID': id } });
-      expect(answer.headers['x-request-id']?.[0]).toMatch(/^[0-9a-f]{32}$/);
+      const answer = await stage.request('/api/loans', { headers: { 'X-Request-ID': id } });
+      expect(answer.headers['x-request-id']?.[0]).toMatch(UUID);
       expect(answer.headers['x-request-id']).toEqual([echo(answer).headers['x-request-id']]);
     });
   });
 
   test('nobody waits for ever: not for the service, not for the client', async () => {
-    const slow = 'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nab';
-    const [hanging, body, header] = await Promise.all([
+    const slow = 'POST /api/loans HTTP/1.1\r\nHost: branchloans.test\r\nContent-Length: 10\r\n\r\nab';
+    const [hanging, hangingPage, body, header] = await Promise.all([
       stage.request('/hang'),
+      stage.request('/hang', { headers: BROWSER }),
       stage.raw(slow, { milliseconds: 15_000 }),
-      stage.raw('GET / HTTP/1.1\r\nHost: loc', { milliseconds: 15_000 }).then(() => Date.now()),
+      stage.raw('GET / HTTP/1.1\r\nHost: bra', { milliseconds: 15_000 }).then(() => Date.now()),
     ]);
     expectProblem(hanging, 504);
+    expectPage(hangingPage, 504);
+    expect(hangingPage.headers['retry-after']).toEqual(['2']);
     expect(hanging.headers['retry-after']).toEqual(['2']);
     expect(body === '' || parseRaw(body).status === 408).toBe(true);
     expect(header).toBeLessThan(Date.now() + 1);
@@ -370,6 +498,15 @@ describeUnless(missing, 'the gateway', () => {
     expect(echo(answer).headers['authorization']).toBe(headers.Authorization);
     await stage.request(`/metrics?key=${canary}`, { headers });
     const entries = await stage.logged(id, 2);
+    expect(entries.map(({ message, level }) => [level, message])).toEqual([
+      ['info', 'GET /api/loans 200'],
+      ['info', 'GET /metrics 404'],
+    ]);
+    for (const { timestamp = '' } of entries) {
+      expect(timestamp).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+      expect(Math.abs(Date.now() - Date.parse(timestamp))).toBeLessThan(60_000);
+    }
+    expect(Object.keys(entries[0] ?? {}).slice(0, 4)).toEqual(['timestamp', 'level', 'message', 'request_id']);
     expect(entries).toMatchObject([
       { request_id: id, method: 'GET', path: '/api/loans', status: '200', upstream_status: '200', tls: 'TLSv1.3' },
       { request_id: id, path: '/metrics', status: '404', upstream: '' },
@@ -395,9 +532,10 @@ describeUnless(missing, 'the gateway', () => {
       return { trace, span, flags, state: received['tracestate'], gateway: received['x-gateway-span'] };
     }
 
-    test('begins one where a client has none, with its own id of the request', async () => {
+    test('begins one where a client has none', async () => {
       const { headers } = echo(await stage.request('/api/loans'));
-      expect(headers['traceparent']).toBe(`00-${headers['x-request-id']}-${headers['x-request-id']?.slice(0, 16)}-00`);
+      const [, trace, span, flags] = W3C.exec(headers['traceparent'] ?? '') ?? [];
+      expect([span, flags]).toEqual([trace?.slice(0, 16), '00']);
       expect(headers['tracestate']).toBeUndefined();
       const [passedOn = '', after = '', ...more] = headers['x-gateway-span']?.split(' ') ?? [];
       expect(Math.abs(Date.now() / 1_000 - Number(passedOn))).toBeLessThan(60);
@@ -475,10 +613,15 @@ describeUnless(missing, 'the gateway', () => {
       narrow.startUpstream('first', ['api-1']);
       await narrow.startGateway(['api-1']);
       await narrow.untilAnswered();
-      const answers = await Promise.all(Array.from({ length: 6 }, () => narrow.request('/slow/2000')));
-      const refused = answers.filter(({ status }) => status !== 200);
-      expect(refused).toHaveLength(4);
-      refused.forEach((answer) => expectProblem(answer, 429));
+      const all = async (headers: Record<string, string>) => {
+        const answers = await Promise.all(Array.from({ length: 6 }, () => narrow.request('/slow/1500', { headers })));
+        const refused = answers.filter(({ status }) => status !== 200);
+        expect(refused).toHaveLength(4);
+        expect(refused.filter((answer) => answer.headers['retry-after']?.[0] !== '2')).toEqual([]);
+        return refused;
+      };
+      (await all({})).forEach((answer) => expectProblem(answer, 429));
+      (await all(BROWSER)).forEach((answer) => expectPage(answer, 429));
     } finally {
       narrow.close();
     }
@@ -486,7 +629,6 @@ describeUnless(missing, 'the gateway', () => {
 });
 
 describeUnless(missing, 'the gateway in maintenance', () => {
-  const BROWSER = { Accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' };
   let stage: Stage;
 
   beforeAll(async () => {
@@ -567,10 +709,7 @@ describeUnless(missing, 'the gateway in maintenance', () => {
     expectSecurityHeaders(answer);
     expect(answer.body).toContain('<h1>Branch Loans is closed for maintenance</h1>');
     expect(answer.body).toContain(answer.headers['x-request-id']?.[0]);
-    expect(answer.body).not.toMatch(/\b(?:src|href|url\()/);
-    const [, style = ''] = /<style>(.*?)<\/style>/s.exec(answer.body) ?? [];
-    const hash = createHash('sha256').update(style).digest('base64');
-    expect(answer.headers['content-security-policy']?.[0]).toContain(`style-src 'sha256-${hash}'`);
+    expectWhole(answer);
   });
 
   test('answers HTTP/2', async () => {
@@ -606,14 +745,14 @@ describeUnless(missing, 'the gateway in maintenance', () => {
     const arrived = await Promise.all([
       stage.request('/api/v1/loans', { headers, method: 'POST', body: '{}' }),
       stage.request('/api/v1/loans/export', { headers }),
-      stage.request('/', { headers, listener: 'api' }),
+      stage.request('/api/loans', { headers, listener: 'api' }),
       stage.request('/grafana/', { headers }),
       stage.request('/prometheus/', { headers: { ...headers, Authorization: `Basic ${btoa(`admin:${PASSWORD}`)}` } }),
     ]);
     expect(arrived.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
     expect(arrived.filter(({ body }) => body.toLowerCase().includes('operator'))).toEqual([]);
     stage.setMaintenance(false);
-    expect((await stage.request('/', { headers })).body.toLowerCase()).not.toContain('operator');
+    expect((await stage.request('/api/loans', { headers })).body.toLowerCase()).not.toContain('operator');
     await stage.request('/metrics', { headers });
     expect(stage.logs()).not.toContain(OPERATOR_TOKEN);
   });
@@ -625,7 +764,7 @@ describeUnless(missing, 'the gateway in maintenance', () => {
     `${OPERATOR_TOKEN}x`,
     `${OPERATOR_TOKEN}, ${OPERATOR_TOKEN}`,
   ])('does not take "%s" for the token', async (token) => {
-    expectClosed(await stage.request('/', { headers: { 'X-Operator-Token': token } }));
+    expectClosed(await stage.request('/api/loans', { headers: { 'X-Operator-Token': token } }));
   });
 
   test('lets a request finish that was under way, and opens again at once', async () => {
@@ -636,15 +775,15 @@ describeUnless(missing, 'the gateway in maintenance', () => {
     expectClosed(await stage.request('/slow/1500', { method: 'POST', body: '{}' }));
     expect((await underWay).status).toBe(200);
     stage.setMaintenance(false);
-    expect((await stage.request('/')).status).toBe(200);
+    expect((await stage.request('/api/loans')).status).toBe(200);
   });
 
   test('stays closed over a reload and a restart', async () => {
     await stage.reload([]);
-    expectClosed(await stage.request('/'));
-    expectProblem(await stage.request('/', { headers: { 'X-Operator-Token': OPERATOR_TOKEN } }), 503);
+    expectClosed(await stage.request('/api/loans'));
+    expectProblem(await stage.request('/api/loans', { headers: { 'X-Operator-Token': OPERATOR_TOKEN } }), 503);
     await stage.restartGateway();
-    expectClosed(await stage.request('/'));
+    expectClosed(await stage.request('/api/loans'));
   }, 30_000);
 });
 
@@ -660,9 +799,20 @@ describeUnless(missing, 'the gateway without what stands behind it', () => {
 
   test('starts with names that nobody has, answers 502, and serves as soon as they appear', async () => {
     const headers = { Authorization: `Basic ${Buffer.from(`admin:${PASSWORD}`).toString('base64')}` };
-    expectProblem(await stage.request('/'), 502);
+    expectProblem(await stage.request('/api/loans'), 502);
     expectProblem(await stage.request('/grafana/'), 502);
     expectProblem(await stage.request('/prometheus/', { headers }), 502);
+    for (const path of ['/status', '/grafana/']) {
+      const page = await stage.request(path, { headers: BROWSER });
+      expectPage(page, 502);
+      expect(page.headers['retry-after']).toEqual(['2']);
+      expect(page.body).toContain('<a href="">Try again</a>');
+    }
+    for (const accept of ['*/*', 'application/json']) {
+      expectProblem(await stage.request('/status', { headers: { Accept: accept } }), 502);
+    }
+    const head = await stage.request('/status', { method: 'HEAD', headers: BROWSER });
+    expect([head.status, head.body, head.headers['content-type']]).toEqual([502, '', ['text/html; charset=utf-8']]);
     stage.startUpstream('late', ['api-2', 'prometheus', 'alertmanager', 'grafana']);
     await stage.untilAnswered();
     expect(stage.isRunning()).toBe(true);
@@ -671,7 +821,7 @@ describeUnless(missing, 'the gateway without what stands behind it', () => {
   test('answers 503 while no server is listed', async () => {
     await stage.reload([]);
     expectProblem(await stage.request('/api/loans', { method: 'POST', body: '{}' }), 503);
-    expectProblem(await stage.request('/', { listener: 'api' }), 503, { encrypted: false });
+    expectProblem(await stage.request('/api/loans', { listener: 'api' }), 503, { encrypted: false });
     await stage.reload(['api-2']);
     await stage.untilAnswered();
   }, 30_000);
@@ -734,7 +884,7 @@ describeUnless(missing, 'the gateway with several servers', () => {
     const agent = new Agent({ keepAlive: true, maxSockets: 50 });
     const count: Record<string, number> = {};
     for (let round = 0; round < 40; round += 1) {
-      const answers = await Promise.all(Array.from({ length: 50 }, () => stage.request('/', { agent })));
+      const answers = await Promise.all(Array.from({ length: 50 }, () => stage.request('/api/loans', { agent })));
       for (const answer of answers) count[echo(answer).name] = (count[echo(answer).name] ?? 0) + 1;
     }
     agent.destroy();
@@ -788,7 +938,7 @@ describeUnless(missing, 'the gateway with several servers', () => {
     // For longer than nginx goes by an address that it knows.
     const end = Date.now() + 7_000;
     const statuses = new Set<number>();
-    while (Date.now() < end) statuses.add((await stage.request('/')).status);
+    while (Date.now() < end) statuses.add((await stage.request('/api/loans')).status);
     expect([...statuses]).toEqual([200]);
     await stage.restartGateway();
     await stage.untilAnswered();
@@ -803,10 +953,10 @@ describeUnless(missing, 'the gateway with several servers', () => {
     expect(answered).toBeGreaterThan(100);
     expect(stage.finishing()).toEqual([]);
     const agent = new Agent({ keepAlive: true });
-    expect((await stage.request('/', { agent })).headers.connection).toEqual(['close']);
+    expect((await stage.request('/api/loans', { agent })).headers.connection).toEqual(['close']);
     agent.destroy();
     await stage.restartGateway();
-    expect((await stage.request('/', { agent })).headers.connection).not.toEqual(['close']);
+    expect((await stage.request('/api/loans', { agent })).headers.connection).not.toEqual(['close']);
   }, 60_000);
 });
 

@@ -198,13 +198,13 @@ export class Stage {
 
   async untilAnswered(): Promise<void> {
     for (let attempt = 0; attempt < 200; attempt += 1) {
-      if ((await this.request('/')).status === 200) return;
+      if ((await this.request('/api/loans')).status === 200) return;
       await sleep(100);
     }
     throw new Error(`nothing behind the gateway answers:\n${this.#lastLines()}`);
   }
 
-  request(path: string, { listener = 'https', host = 'localhost', ...options }: RequestOptions = {}): Promise<Answer> {
+  request(path: string, { listener = 'https', host = DOMAIN, ...options }: RequestOptions = {}): Promise<Answer> {
     const send = listener === 'https' ? httpsRequest : httpRequest;
     return new Promise((resolve, reject) => {
       const request = send(

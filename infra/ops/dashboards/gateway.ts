@@ -79,11 +79,16 @@ function accessLog(): PanelSpec[] {
     },
     {
       title: 'Error ratio at the edge',
-      description: 'Share of answers with status 5xx. Higher than the same ratio of the API: requests do not reach it.',
+      description:
+        "Share of answers with status 5xx. 502 and 504 are the gateway's own: it found no API, or waited in vain for its answer.",
       unit: units.PercentUnit,
       width: 8,
-      queries: { '5xx': shareOf(sum(responses('status=~"5.+"')), sum(responses())) },
+      queries: {
+        '5xx': shareOf(sum(responses('status=~"5.+"')), sum(responses())),
+        '502 and 504': shareOf(sum(responses('status=~"502|504"')), sum(responses())),
+      },
       thresholds: { critical: 0.01 },
+      alerts: ['GatewayErrorRateHigh'],
     },
     {
       title: 'Latency at the edge',
