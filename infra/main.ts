@@ -32,6 +32,7 @@ import { scale } from './verbs/scale';
 import { silence } from './verbs/silence';
 import { smoke } from './verbs/smoke';
 import { printAccess, up } from './verbs/up';
+import { upkeep } from './verbs/upkeep';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
@@ -47,6 +48,7 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   logs,
   seed,
   retention,
+  upkeep,
   canary,
   scale,
   autoscale,
