@@ -62,6 +62,9 @@ retention: node_modules/.package-lock.json ## Borrowers of loans closed years ag
 upkeep: node_modules/.package-lock.json ## Sizes, dead rows and vacuums of the database (VACUUM=1: vacuum and analyze all of it, beside its users)
 	@$(TS) infra/main.ts upkeep $(STACK) $(if $(VACUUM),--vacuum)
 
+readiness: node_modules/.package-lock.json ## Is it ready for production? Each check with its remedy; exit code 1 when one fails
+	@$(TS) infra/main.ts readiness $(STACK)
+
 canary: node_modules/.package-lock.json ## A release on trial: IMAGE= [PERCENT=10] [WINDOW=5m] [ERRORS=1] [LATENCY=1.5]; alone: watch on; PROMOTE=1; ABORT=1
 	@$(TS) infra/main.ts canary $(STACK) $(if $(IMAGE),--image '$(IMAGE)') $(if $(PERCENT),--percent '$(PERCENT)') \
 	  $(if $(WINDOW),--window '$(WINDOW)') $(if $(ERRORS),--errors '$(ERRORS)') $(if $(LATENCY),--latency '$(LATENCY)') \

@@ -25,6 +25,7 @@ import { load } from './verbs/load';
 import { logs } from './verbs/logs';
 import { maintenance, remindOfMaintenance } from './verbs/maintenance';
 import { preview } from './verbs/preview';
+import { readiness } from './verbs/readiness';
 import { releases } from './verbs/releases';
 import { repair } from './verbs/repair';
 import { rollback } from './verbs/rollback';
@@ -49,6 +50,7 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   seed,
   retention,
   upkeep,
+  readiness,
   canary,
   scale,
   autoscale,

@@ -181,15 +181,17 @@ export function pulumiEnvironment(stack?: string): NodeJS.ProcessEnv {
 /** Backends that keep no secrets themselves: a stack there encrypts with a key that somebody must give. */
 const SELF_MANAGED = /^(file|s3|azblob|gs|postgres):/;
 
+/** Whether Pulumi's backend has a key of its own for the secrets of a stack. */
+export function backendKeepsSecrets(): boolean {
+  const { PULUMI_BACKEND_URL: backend } = process.env;
+  return backend !== undefined && !SELF_MANAGED.test(backend);
+}
+
 /** @throws StepError when the stack's secrets could be neither written nor read */
 export function requirePassphrase(stack: string): void {
-  const {
-    PULUMI_CONFIG_PASSPHRASE: phrase,
-    PULUMI_CONFIG_PASSPHRASE_FILE: file,
-    PULUMI_BACKEND_URL: backend,
-  } = process.env;
+  const { PULUMI_CONFIG_PASSPHRASE: phrase, PULUMI_CONFIG_PASSPHRASE_FILE: file } = process.env;
   const settings = readFileSync(resolve(ROOT, `Pulumi.${stack}.yaml`), 'utf8');
-  const otherProvider = /^secretsprovider:/m.test(settings) || (backend !== undefined && !SELF_MANAGED.test(backend));
+  const otherProvider = /^secretsprovider:/m.test(settings) || backendKeepsSecrets();
   if (stack === 'development' || phrase || file || otherProvider) return;
   throw new StepError(
     `${stack} keeps its secrets encrypted and no key was given, nothing was changed:\n` +

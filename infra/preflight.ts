@@ -45,7 +45,7 @@ export function unread({ database: { volume } }: Pick<EnvironmentSpec, 'database
 const PROJECT = resolve(__dirname, '..');
 
 /** Nobody wants to be paged for their own machine. */
-function unheard({ stack, alerts }: EnvironmentSpec): string[] {
+export function unheard({ stack, alerts }: EnvironmentSpec): string[] {
   if (stack === 'development' || isHeard(alerts.receivers)) return [];
   return [
     "Nobody is told of this stack's alerts: set alertWebhook, alerts.mail or alerts.pager (README, Alerts). " +
