@@ -59,6 +59,9 @@ seed: node_modules/.package-lock.json ## Load the five sample loans
 retention: node_modules/.package-lock.json ## Borrowers of loans closed years ago become pseudonyms (DRY_RUN=1: only say which)
 	@$(TS) infra/main.ts retention $(STACK) $(if $(DRY_RUN),--dry-run)
 
+rotate: node_modules/.package-lock.json ## A new generated secret, by an ordinary `up` (SECRET=databasePassword|grafanaPassword|…)
+	@$(TS) infra/main.ts rotate $(STACK) $(SECRET)
+
 upkeep: node_modules/.package-lock.json ## Sizes, dead rows and vacuums of the database (VACUUM=1: vacuum and analyze all of it, beside its users)
 	@$(TS) infra/main.ts upkeep $(STACK) $(if $(VACUUM),--vacuum)
 

@@ -29,6 +29,7 @@ import { readiness } from './verbs/readiness';
 import { releases } from './verbs/releases';
 import { repair } from './verbs/repair';
 import { rollback } from './verbs/rollback';
+import { rotate } from './verbs/rotate';
 import { scale } from './verbs/scale';
 import { silence } from './verbs/silence';
 import { smoke } from './verbs/smoke';
@@ -61,6 +62,7 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   'api-key': apiKey,
   releases,
   rollback,
+  rotate,
   'pin-images': pinImages,
 };
 

@@ -286,10 +286,14 @@ function runPulumi(stack: string, args: readonly string[], output: 'inherit' | '
   });
 }
 
-/** The ordinary `pulumi up`, with its preview and question where somebody can answer. @throws StepError when it fails */
-export function pulumiUp(stack: string): Promise<void> {
+/**
+ * The ordinary `pulumi up`, with its preview and question where somebody can answer.
+ * @param options further ones, as of the command line
+ * @throws StepError when it fails
+ */
+export function pulumiUp(stack: string, options: readonly string[] = []): Promise<void> {
   const unattended = stack === 'development' || !process.stdin.isTTY;
-  return pulumi(stack, ['up', '-s', stack, ...(unattended ? ['--yes', '--skip-preview'] : [])]);
+  return pulumi(stack, ['up', '-s', stack, ...options, ...(unattended ? ['--yes', '--skip-preview'] : [])]);
 }
 
 /** Stack outputs, secrets hidden; undefined when the stack does not exist. */

@@ -358,7 +358,7 @@ function nginxAlerts(jobs: ReadonlySet<string>): Alert[] {
   return alerts.map((alert) => ({ ...alert, dashboard: 'loans-edge' }));
 }
 
-const CERTIFICATE_DAYS_CRITICAL = 7;
+export const CERTIFICATE_DAYS_CRITICAL = 7;
 
 function entranceAlerts({ healthPercent, certificateDays }: Thresholds): Alert[] {
   const success = (probe: string) => of(PROBE_METRICS.success, JOBS.probe, `,probe${probe}`);

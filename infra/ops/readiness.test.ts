@@ -58,9 +58,10 @@ const NOW = new Date('2026-01-01T00:00:00Z');
 const certificate = (days: number, isOwn: boolean, stack = 'production') =>
   verdicts(checkCertificate(specOf(stack), { notAfter: new Date(NOW.getTime() + days * DAY), isOwn }, NOW));
 
-it('holds the certificate to the days of its alert', () => {
+it('holds the certificate to the days of its alerts', () => {
   expect(certificate(21, false)).toEqual({ certificate: 'ok', authority: 'ok' });
-  expect(certificate(20.9, false)).toEqual({ certificate: 'fail', authority: 'ok' });
+  expect(certificate(20.9, false)).toEqual({ certificate: 'warn', authority: 'ok' });
+  expect(certificate(6.9, false)).toEqual({ certificate: 'fail', authority: 'ok' });
   expect(certificate(60, true)).toEqual({ certificate: 'ok', authority: 'warn' });
   expect(certificate(60, true, 'staging')).toEqual({ certificate: 'ok', authority: 'ok' });
 });

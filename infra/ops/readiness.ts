@@ -1,6 +1,7 @@
 import type { Sample } from '../deploy/prometheus';
 import type { EnvironmentSpec } from '../environment';
 import { isHeard } from './alertmanager';
+import { CERTIFICATE_DAYS_CRITICAL } from './alerts';
 
 /** Is a stack ready for other people's money? Verdicts and words; what they are about is found by verbs/readiness.ts. */
 
@@ -110,7 +111,8 @@ export function checkCertificate(
   return [
     when(days >= alerts.thresholds.certificateDays, `valid for another ${days} days`, {
       name: 'certificate',
-      verdict: 'fail',
+      // As its alerts.
+      verdict: days < CERTIFICATE_DAYS_CRITICAL ? 'fail' : 'warn',
       says: `ends in ${days} days`,
       remedy: certificate.isOwn ? `make up STACK=${stack} renews it` : 'put the next one in its place (ssl/README.md)',
     }),
