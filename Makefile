@@ -5,7 +5,7 @@ BENCH ?= compare
 TS := node --import tsx
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview down repair status smoke alerts silence drift logs releases rollback seed retention maintenance canary scale autoscale keep load chaos api-key certificate test bench bench-large check format screenshots images-offline pin-images clean \
+.PHONY: help up preview down repair status smoke alerts silence drift logs releases rollback seed retention upkeep readiness rotate maintenance canary scale autoscale keep load chaos api-key certificate test bench bench-large check format screenshots images-offline pin-images clean \
   image scan sbom publish workflows pipeline repository-settings hooks
 
 help: ## List the verbs
@@ -58,6 +58,15 @@ seed: node_modules/.package-lock.json ## Load the five sample loans
 
 retention: node_modules/.package-lock.json ## Borrowers of loans closed years ago become pseudonyms (DRY_RUN=1: only say which)
 	@$(TS) infra/main.ts retention $(STACK) $(if $(DRY_RUN),--dry-run)
+
+rotate: node_modules/.package-lock.json ## A new generated secret, by an ordinary `up` (SECRET=databasePassword|grafanaPassword|…)
+	@$(TS) infra/main.ts rotate $(STACK) $(SECRET)
+
+upkeep: node_modules/.package-lock.json ## Sizes, dead rows and vacuums of the database (VACUUM=1: vacuum and analyze all of it, beside its users)
+	@$(TS) infra/main.ts upkeep $(STACK) $(if $(VACUUM),--vacuum)
+
+readiness: node_modules/.package-lock.json ## Is it ready for production? Each check with its remedy; exit code 1 when one fails
+	@$(TS) infra/main.ts readiness $(STACK)
 
 canary: node_modules/.package-lock.json ## A release on trial: IMAGE= [PERCENT=10] [WINDOW=5m] [ERRORS=1] [LATENCY=1.5]; alone: watch on; PROMOTE=1; ABORT=1
 	@$(TS) infra/main.ts canary $(STACK) $(if $(IMAGE),--image '$(IMAGE)') $(if $(PERCENT),--percent '$(PERCENT)') \

@@ -5,6 +5,7 @@ import { parse } from 'yaml';
 import type { RehearseInput } from './deploy/rehearse';
 import { violations } from './guardrails';
 import { EXPORTERS } from './ops/exporters';
+import { GENERATED } from './verbs/rotate';
 
 /** The whole program under mocks: what it would ask the engine for. What the engine does is in tests/stack. */
 
@@ -125,6 +126,17 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
   it('leaves the names of API containers open and fixes those of the others', () => {
     expect(containersOf('api').map(({ name }) => name)).toEqual(containersOf('api').map(() => undefined));
     expect(containersOf('gateway')[0]?.name).toBe(`branchloans-${stack}-gateway`);
+  });
+
+  it('makes the secrets that can be rotated, and no other', () => {
+    const made = registered
+      .filter(({ inputs }) => String(inputs['create']).startsWith('node -p'))
+      .map(({ name }) => name);
+    expect(made.sort()).toEqual(
+      Object.values(GENERATED)
+        .map((name) => `branchloans-${stack}-${name}`)
+        .sort(),
+    );
   });
 
   it('rehearses what it replaces in place, and nothing else', () => {

@@ -25,13 +25,16 @@ import { load } from './verbs/load';
 import { logs } from './verbs/logs';
 import { maintenance, remindOfMaintenance } from './verbs/maintenance';
 import { preview } from './verbs/preview';
+import { readiness } from './verbs/readiness';
 import { releases } from './verbs/releases';
 import { repair } from './verbs/repair';
 import { rollback } from './verbs/rollback';
+import { rotate } from './verbs/rotate';
 import { scale } from './verbs/scale';
 import { silence } from './verbs/silence';
 import { smoke } from './verbs/smoke';
 import { printAccess, up } from './verbs/up';
+import { upkeep } from './verbs/upkeep';
 
 /** The operator's commands behind the Makefile: `main.ts <verb> [stack] [argument]...`. */
 const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<void>> = {
@@ -47,6 +50,8 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   logs,
   seed,
   retention,
+  upkeep,
+  readiness,
   canary,
   scale,
   autoscale,
@@ -57,6 +62,7 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   'api-key': apiKey,
   releases,
   rollback,
+  rotate,
   'pin-images': pinImages,
 };
 

@@ -181,15 +181,17 @@ export function pulumiEnvironment(stack?: string): NodeJS.ProcessEnv {
 /** Backends that keep no secrets themselves: a stack there encrypts with a key that somebody must give. */
 const SELF_MANAGED = /^(file|s3|azblob|gs|postgres):/;
 
+/** Whether Pulumi's backend has a key of its own for the secrets of a stack. */
+export function backendKeepsSecrets(): boolean {
+  const { PULUMI_BACKEND_URL: backend } = process.env;
+  return backend !== undefined && !SELF_MANAGED.test(backend);
+}
+
 /** @throws StepError when the stack's secrets could be neither written nor read */
 export function requirePassphrase(stack: string): void {
-  const {
-    PULUMI_CONFIG_PASSPHRASE: phrase,
-    PULUMI_CONFIG_PASSPHRASE_FILE: file,
-    PULUMI_BACKEND_URL: backend,
-  } = process.env;
+  const { PULUMI_CONFIG_PASSPHRASE: phrase, PULUMI_CONFIG_PASSPHRASE_FILE: file } = process.env;
   const settings = readFileSync(resolve(ROOT, `Pulumi.${stack}.yaml`), 'utf8');
-  const otherProvider = /^secretsprovider:/m.test(settings) || (backend !== undefined && !SELF_MANAGED.test(backend));
+  const otherProvider = /^secretsprovider:/m.test(settings) || backendKeepsSecrets();
   if (stack === 'development' || phrase || file || otherProvider) return;
   throw new StepError(
     `${stack} keeps its secrets encrypted and no key was given, nothing was changed:\n` +
@@ -284,10 +286,14 @@ function runPulumi(stack: string, args: readonly string[], output: 'inherit' | '
   });
 }
 
-/** The ordinary `pulumi up`, with its preview and question where somebody can answer. @throws StepError when it fails */
-export function pulumiUp(stack: string): Promise<void> {
+/**
+ * The ordinary `pulumi up`, with its preview and question where somebody can answer.
+ * @param options further ones, as of the command line
+ * @throws StepError when it fails
+ */
+export function pulumiUp(stack: string, options: readonly string[] = []): Promise<void> {
   const unattended = stack === 'development' || !process.stdin.isTTY;
-  return pulumi(stack, ['up', '-s', stack, ...(unattended ? ['--yes', '--skip-preview'] : [])]);
+  return pulumi(stack, ['up', '-s', stack, ...options, ...(unattended ? ['--yes', '--skip-preview'] : [])]);
 }
 
 /** Stack outputs, secrets hidden; undefined when the stack does not exist. */

@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import { createServer, connect } from 'node:net';
+import { resolve } from 'node:path';
 import type { EnvironmentSpec } from './environment';
 import { StepError, tryDocker } from './deploy/engine';
 import { isHeard } from './ops/alertmanager';
@@ -28,8 +30,19 @@ export async function preflight(spec: EnvironmentSpec, configuredEngine: string 
           `The settings allow ${wanted} cores per container, the Docker host has ${cores}: it works, with less headroom.`,
         ]
       : [];
-  return { engine, warnings: [...warnings, ...alertWarnings(spec)] };
+  return { engine, warnings: [...warnings, ...alertWarnings(spec), ...unread(spec)] };
 }
+
+/** @param root where the directory would lie */
+export function unread({ database: { volume } }: Pick<EnvironmentSpec, 'database'>, root = PROJECT): string[] {
+  if (volume.kind !== 'volume' || !existsSync(resolve(root, volume.name))) return [];
+  return [
+    `The directory ${volume.name} beside the project is not read: database.volume ./${volume.name} is a Docker volume. ` +
+      'Its loans come over as docs/UPGRADING.md says; then move it away.',
+  ];
+}
+
+const PROJECT = resolve(__dirname, '..');
 
 /** What is missing for alerts to reach somebody who can act. Nobody wants to be paged for their own machine. */
 export function alertWarnings({ stack, alerts: { receivers, runbooks } }: Pick<EnvironmentSpec, 'stack' | 'alerts'>) {

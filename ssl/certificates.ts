@@ -244,6 +244,11 @@ function isGood(leaf: X509Certificate, authority: X509Certificate, keyFile: stri
   );
 }
 
+/** Whether an authority of `make certificate`, on this machine or another one, issued it. @param certificate PEM */
+export function isIssuedHere(certificate: string): boolean {
+  return isOurs(new X509Certificate(certificate));
+}
+
 const isOurs = (certificate: X509Certificate): boolean => certificate.issuer.includes(AUTHORITY_NAME);
 const start = (certificate: X509Certificate): Date => new Date(certificate.validFrom);
 const end = (certificate: X509Certificate): Date => new Date(certificate.validTo);

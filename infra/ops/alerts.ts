@@ -380,7 +380,7 @@ function gatewayAlerts({ errorPercent }: Thresholds): Alert[] {
   ];
 }
 
-const CERTIFICATE_DAYS_CRITICAL = 7;
+export const CERTIFICATE_DAYS_CRITICAL = 7;
 
 function entranceAlerts({ healthPercent, certificateDays }: Thresholds): Alert[] {
   const success = (probe: string) => of(PROBE_METRICS.success, JOBS.probe, `,probe${probe}`);

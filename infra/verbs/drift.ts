@@ -20,6 +20,14 @@ import type { PlannedStep } from '../plan';
  * @throws StepError when a deploy runs: what it is about to do would be taken for drift
  */
 export async function drift(stack: string, args: readonly string[]): Promise<void> {
+  const { unfinished: open, findings } = await compared(stack);
+  if (args.includes('--json')) console.log(JSON.stringify({ stack, unfinished: open, findings }, null, 2));
+  else console.log(open.length > 0 ? tellUnfinished(stack, open) : tell(stack, findings));
+  if (open.length + findings.length > 0) process.exitCode = 1;
+}
+
+/** What of the last deploy is not over; where it is, what is not as it left it. @throws StepError as above */
+export async function compared(stack: string): Promise<{ unfinished: string[]; findings: Finding[] }> {
   const missing = await missingTools(stack);
   if (missing.length > 0) throw new StepError(`${stack} cannot be examined from here:\n${list(missing)}`);
   if (!stackExists(stack)) throw new StepError(`${stack} was never up here: make up STACK=${stack}`);
@@ -31,9 +39,7 @@ export async function drift(stack: string, args: readonly string[]): Promise<voi
   const findings = open.length > 0 ? [] : await examine(stack, deployment);
   // One that began meanwhile has changed what was looked at.
   requireQuiet(stack);
-  if (args.includes('--json')) console.log(JSON.stringify({ stack, unfinished: open, findings }, null, 2));
-  else console.log(open.length > 0 ? tellUnfinished(stack, open) : tell(stack, findings));
-  if (open.length + findings.length > 0) process.exitCode = 1;
+  return { unfinished: open, findings };
 }
 
 function requireQuiet(stack: string): void {

@@ -1,6 +1,6 @@
 import { list, missingTools, pulumiOutput, requirePassphrase, stackExists } from '../operator';
 import { StepError } from '../deploy/engine';
-import { inWords, type PlannedStep } from '../plan';
+import { inWords, type PlannedStep, type Words } from '../plan';
 
 /** What the next `up` will change, in the words of the environment, and what that does to running data. */
 export async function preview(stack: string): Promise<void> {
@@ -13,11 +13,7 @@ export async function preview(stack: string): Promise<void> {
     return;
   }
   requirePassphrase(stack);
-  // Those that stay are needed to say how many there are.
-  const { code, stdout, stderr } = await pulumiOutput(stack, ['preview', '--json', '--show-sames', '-s', stack]);
-  const plan = planned(stdout);
-  if (code !== 0 || plan === undefined) throw new StepError(reasons(plan, stderr || stdout));
-  const { warnings, changes, interrupted } = inWords(plan.steps ?? []);
+  const { warnings, changes, interrupted } = await planned(stack);
   if (changes.length === 0) {
     console.log('Nothing changes.');
     return;
@@ -27,12 +23,21 @@ export async function preview(stack: string): Promise<void> {
   console.log(interrupted.length === 0 ? 'No part is interrupted.' : `Interrupted: ${interrupted.join(', ')}.`);
 }
 
+/** What the program would do. @throws StepError with what it says against settings, certificate, engine or guardrails */
+export async function planned(stack: string): Promise<Words> {
+  // Those that stay are needed to say how many there are.
+  const { code, stdout, stderr } = await pulumiOutput(stack, ['preview', '--json', '--show-sames', '-s', stack]);
+  const plan = read(stdout);
+  if (code !== 0 || plan === undefined) throw new StepError(reasons(plan, stderr || stdout));
+  return inWords(plan.steps ?? []);
+}
+
 interface Plan {
   readonly steps?: readonly PlannedStep[];
   readonly diagnostics?: readonly { readonly severity: string; readonly message: string }[];
 }
 
-function planned(output: string): Plan | undefined {
+function read(output: string): Plan | undefined {
   try {
     return JSON.parse(output) as Plan;
   } catch {

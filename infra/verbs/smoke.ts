@@ -12,6 +12,11 @@ const TRIES = 5;
  * deploy asks from inside the gateway; this one also sees DNS, the network and a firewall.
  */
 export async function smoke(stack: string): Promise<void> {
+  console.log(await answering(stack));
+}
+
+/** @returns a sentence. @throws StepError with what does not answer, and how */
+export async function answering(stack: string): Promise<string> {
   const url = outputsOf(stack)?.['url'];
   if (typeof url !== 'string') throw new StepError(`${stack} was never up here: make up STACK=${stack}`);
   const authority = authorityOf(environmentOf(stack));
@@ -21,7 +26,7 @@ export async function smoke(stack: string): Promise<void> {
     if (fault !== undefined) faults.push(`${path}: ${fault}`);
   }
   if (faults.length > 0) throw new StepError(`${stack} does not answer at ${url}:\n${list(faults)}`);
-  console.log(`${stack} answers at ${url}: ${PATHS.join(', ')}.`);
+  return `${stack} answers at ${url}: ${PATHS.join(', ')}.`;
 }
 
 /** What is wrong with the answer, after some tries; undefined when it is 200. */
