@@ -3,7 +3,7 @@ import { isLendable } from '../domain/currency';
 import { allowedMoves, type Loan, LOAN_STATUSES, type LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount } from '../domain/money';
 import { PROCESS_START } from './exposition';
-import { METRICS, type MetricDefinition } from './names';
+import { METRICS, type MetricDefinition, REFUSED_ROUTE } from './names';
 
 /** The service's own registry and the typed handles of every metric in METRICS. */
 export interface Metrics {
@@ -86,9 +86,7 @@ const KNOWN_CURRENCIES = ['INR', 'KES', 'NGN', 'PHP', 'VND'] as const;
  */
 const MOST_CURRENCIES = 12;
 const OTHER = 'other';
-/** Label of a request that was answered with 4xx, see observeRequest. */
-const REFUSED = 'refused';
-/** The same where no user asked, but who runs the service or a probe: objectives of users leave /sre/ out. */
+/** REFUSED_ROUTE where no user asked, but who runs the service or a probe: objectives of users leave /sre/ out. */
 const REFUSED_OPERATOR = '/sre/refused';
 const OPERATOR_ROUTE = /^\/(?:health(?:[/-].*)?|metrics|sre\/.*)$/;
 /** Whatever the method was: that of a refusal is the client's. */
@@ -157,7 +155,7 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     observeRequest(method, route, status, seconds, traceId) {
       const refused = status >= 400 && status < 500;
       if (refused) refusals.inc({ route, status_code: status });
-      const timedAs = refused ? (OPERATOR_ROUTE.test(route) ? REFUSED_OPERATOR : REFUSED) : route;
+      const timedAs = refused ? (OPERATOR_ROUTE.test(route) ? REFUSED_OPERATOR : REFUSED_ROUTE) : route;
       const labels = [refused ? ANY : method, timedAs, String(status)] as const;
       if (traceId !== undefined) {
         const [timedMethod, timedRoute, status_code] = labels;

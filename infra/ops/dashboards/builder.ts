@@ -7,7 +7,9 @@ import * as stat from '@grafana/grafana-foundation-sdk/stat';
 import * as table from '@grafana/grafana-foundation-sdk/table';
 import * as timeseries from '@grafana/grafana-foundation-sdk/timeseries';
 import { METRICS } from '../../../app/telemetry/names';
+import type { Thresholds } from '../alerts';
 import { JOBS, PROMETHEUS_METRICS } from '../exporters';
+import { errorBudget, LATENCY_SECONDS, type Objectives } from '../slo';
 import type { Job } from './query';
 
 /** What a dashboard is, without what Grafana needs to draw it. */
@@ -34,13 +36,38 @@ export interface PanelSpec {
   readonly width: number;
   /** Legend (a template such as {{route}}) -> PromQL. */
   readonly queries: Readonly<Record<string, string>>;
-  /** From where on it is yellow, and red; below where, if `low` values are the bad ones. */
+  /**
+   * From where on it is yellow, and red; below where, if `low` values are the bad ones. Settings may put yellow behind
+   * red: then there is none.
+   */
   readonly thresholds?: { readonly warning?: number; readonly critical?: number; readonly low?: true };
   /** Words for values, such as 1 -> up. */
   readonly words?: Readonly<Record<number, string>>;
   /** Alerts whose runbooks say what to do. */
   readonly alerts?: readonly string[];
 }
+
+/** What a stack's alerts go by: panels that show the same are coloured by it. */
+export interface Bounds {
+  readonly thresholds: Thresholds;
+  readonly objectives: Objectives;
+}
+
+/** Share of failures: yellow from the objective on, red from the alert. */
+export const failureBounds = ({ thresholds, objectives }: Bounds) => ({
+  warning: errorBudget(objectives.objectives.success),
+  critical: shareFrom(thresholds.errorPercent),
+});
+
+/** Seconds: yellow from the objective's on, red from the alert about the 95th percentile. */
+export const latencyBounds = ({ thresholds }: Bounds) => ({
+  warning: LATENCY_SECONDS,
+  critical: thresholds.p95Seconds,
+});
+
+/** Without the noise of binary fractions. */
+export const shareFrom = (percent: number) => Number((percent / 100).toPrecision(10));
+export const percentFrom = (share: number) => `${Number((100 * share).toPrecision(10))} %`;
 
 const DATA_SOURCE = { type: 'prometheus', uid: '${datasource}' };
 const PANEL_HEIGHT = 8;
@@ -167,10 +194,12 @@ function buildPanel(spec: PanelSpec, id: number, runbooks: string): { build: () 
 }
 
 function thresholds({
-  warning,
+  warning: given,
   critical,
   low,
 }: NonNullable<PanelSpec['thresholds']>): dashboard.ThresholdsConfigBuilder {
+  const behind = given !== undefined && critical !== undefined && (low ? given <= critical : given >= critical);
+  const warning = behind ? undefined : given;
   const at = (value: number | null | undefined, color: string) => (value === undefined ? [] : [{ value, color }]);
   // A step's colour holds from its value upwards.
   const steps = low
