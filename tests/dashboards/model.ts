@@ -18,7 +18,13 @@ export interface Panel {
   description?: string;
   datasource?: { uid: string };
   gridPos: { x: number; y: number; w: number; h: number };
-  fieldConfig?: { defaults: { unit?: string; mappings?: unknown[] } };
+  fieldConfig?: {
+    defaults: {
+      unit?: string;
+      mappings?: unknown[];
+      thresholds?: { steps: { value: number | null; color: string }[] };
+    };
+  };
   options?: { legend?: { showLegend: boolean } };
   links?: { url?: string }[];
   targets?: Target[];

@@ -8,7 +8,7 @@ import * as table from '@grafana/grafana-foundation-sdk/table';
 import * as timeseries from '@grafana/grafana-foundation-sdk/timeseries';
 import { METRICS } from '../../../app/telemetry/names';
 import type { Thresholds } from '../alerts';
-import { JOBS, PROMETHEUS_METRICS } from '../exporters';
+import { JOBS, PROMETHEUS_METRICS, RUNTIME_METRICS } from '../exporters';
 import { errorBudget, LATENCY_SECONDS, type Objectives } from '../slo';
 import type { Job } from './query';
 
@@ -141,13 +141,15 @@ function variable(name: string, label: string, query: string): dashboard.QueryVa
 }
 
 /**
- * A deploy is a release that answers now and did not a minute ago. `changes()` of a gauge that is always 1 would see
- * none: what a deploy changes are the labels, and so the series.
+ * When each release began, in milliseconds since 1970: the start of its oldest container. A mark at a value and not at
+ * the moment of a change is the same at every step that Grafana asks with, for a container more, and after a gap.
  */
 export const DEPLOYS = (() => {
-  const releases = (offset: string) =>
-    `count by (env, version, commit) (${METRICS.appInfo.name}{job="${JOBS.api}",env=~"$env"}${offset})`;
-  return `${releases('')} unless ${releases(' offset 1m')}`;
+  const select = (metric: string) => `${metric}{job="${JOBS.api}",env=~"$env"}`;
+  const starts = `max by (env, instance) (${select(RUNTIME_METRICS.startTime)})`;
+  const begun = `${select(METRICS.appInfo.name)} * on (env, instance) group_left () ${starts}`;
+  // A container that is not heard for less than that does not make the next one the oldest.
+  return `1000 * min by (env, version, commit) (min_over_time((${begun})[10m:1m]))`;
 })();
 
 function annotations(): dashboard.AnnotationQueryBuilder[] {
@@ -158,9 +160,10 @@ function annotations(): dashboard.AnnotationQueryBuilder[] {
       .enable(true)
       .iconColor('blue')
       .expr(DEPLOYS)
-      // As long as the offset, so that a deploy is one mark.
+      .useValueForTime(true)
+      // As long as containers of one release take to start one after the other: what is nearer becomes one mark.
       .step('60s')
-      .titleFormat('{{version}} began to answer')
+      .titleFormat('{{version}} started')
       .textFormat('{{env}} {{commit}}'),
   ];
 }
