@@ -85,6 +85,8 @@ describe('without a Prometheus', () => {
     expect(success).toMatchObject({ measured: 1, error_budget_remaining: 1, burn_rate: 0, measured_by: 'process' });
     const { routes } = (await api.ask('GET', '/sre/metrics')).json();
     expect(routes[0]).toMatchObject({ method: 'GET', route: '/api/loans', error_ratio: 0 });
+    expect(routes).toContainEqual(expect.objectContaining({ method: 'any', route: 'unmatched', p95_seconds: null }));
+    expect(routes.map(({ route }: { route: string }) => route)).not.toContain('refused');
     const [requests] = (await figuresOf(api.port, '/sre/capacity')).resources;
     expect(requests).toMatchObject({ name: 'requests', limit: 50 });
     expect(requests!.utilisation).toBeCloseTo(requests!.used! / 50, 6);
@@ -378,6 +380,9 @@ describeUnless(noPrometheus, 'with a real Prometheus', () => {
     const loans = routes.find(({ method, route }) => method === 'GET' && route === '/api/loans');
     expect(loans!.requests_per_second).toBeGreaterThan(0);
     expect(loans!.error_ratio).toBe(0);
+    const refused = routes.find(({ method, route }) => method === 'any' && route === 'unmatched');
+    expect(refused!.requests_per_second).toBeGreaterThan(0);
+    expect(routes.map(({ route }) => route)).not.toContain('refused');
     expect(database.map(({ operation }) => operation)).toContain('loan_insert');
   });
 

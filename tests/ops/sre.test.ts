@@ -1,8 +1,12 @@
 import fc from 'fast-check';
 import { containersWanted, CPU_AIM } from '../../app/sre/capacity';
+import { inWords } from '../../app/sre/history';
 import { isUserRoute, USER_ROUTES as OF_THE_API } from '../../app/sre/exposition';
+import { ruleGroups } from '../../infra/ops/alerts';
 import { recommend, type SignalQuery, signalQueries } from '../../infra/ops/autoscale';
 import { HOST_METRICS, JOBS, PROBE_METRICS } from '../../infra/ops/exporters';
+import { PROBES } from '../../infra/ops/probes';
+import { isAlert } from '../../infra/ops/rules';
 import { renderPrometheus, USER_ROUTES } from '../../infra/ops/prometheus';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -31,6 +35,31 @@ it('asks the same question, with the same aim where the settings name none', () 
   expect(source('capacity.ts')).toContain(`const STABLE = '${selector}'`);
   expect(cpu.now).toContain('rate(process_cpu_seconds_total{');
   expect(source('capacity.ts')).toContain('sum(rate(process_cpu_seconds_total{${STABLE},env="${env}"}[1m]))');
+});
+
+it('users read of the alerts that they notice, and of no other', () => {
+  const environment = { environment: 'staging', url: '', runbooks: '', prefix: 'bl', replicas: 2, busy: true };
+  const alerts = ruleGroups({ ...environment, jobs: new Set(Object.values(JOBS)) })
+    .flatMap(({ rules }) => rules.filter((rule) => isAlert(rule)))
+    .filter(({ severity }) => severity === 'critical' || severity === 'warning');
+  const told: Record<string, string[]> = {};
+  for (const { alert, severity, labels = {} } of alerts) {
+    for (const probe of alert === 'ProbeFailing' ? Object.keys(PROBES) : ['']) {
+      const words = inWords({ ...labels, alertname: alert, severity, probe });
+      const name = [alert, labels['slo'], probe].filter(Boolean).join(' ');
+      if (words !== undefined) told[words] = [...new Set([...(told[words] ?? []), name])].sort();
+    }
+  }
+  expect(told).toEqual({
+    'The service could not be reached': ['ApiDown', 'NginxDown', 'ProbeFailing api'],
+    'The service could not be reached at times': ['ApiHealthFailing', 'SLOErrorBudgetBurn availability'],
+    'Loans could not be read or changed': [
+      ...['ApiDatabaseAway', 'PostgresConnectionsExhausted', 'PostgresDown', 'ProbeFailing database'],
+    ],
+    'Some requests failed': ['ApiErrorRateHigh', 'ApiErrors', 'ApiRequestsShed', 'SLOErrorBudgetBurn success'],
+    'The service was slow': ['ApiResponsesVerySlow', 'ApiSlow', 'SLOErrorBudgetBurn latency'],
+    'Overviews were out of date': ['LoanMetricsStale', 'SLOErrorBudgetBurn freshness'],
+  });
 });
 
 it('users are the same to both, and the names are those of the exporters', () => {

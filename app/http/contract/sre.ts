@@ -118,7 +118,10 @@ export const sreMetricsSchema = z.strictObject({
         p95_seconds: figure,
       }),
     )
-    .meta({ description: 'The busiest first' }),
+    .meta({
+      description:
+        'The busiest first. Those answered with 4xx are told apart, by route alone (method "any") and without times',
+    }),
   database: z.array(z.strictObject({ operation: z.string(), per_second: z.number(), p95_seconds: figure })),
 }) satisfies z.ZodType<Breakdown & Source>;
 
