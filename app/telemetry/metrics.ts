@@ -91,13 +91,14 @@ const REFUSED_OPERATOR = '/sre/refused';
 const OPERATOR_ROUTE = /^\/(?:health(?:[/-].*)?|metrics|sre\/.*)$/;
 /** Whatever the method was: that of a refusal is the client's. */
 const ANY = 'any';
+const EVENT_LOOP_LAGS = ['seconds', 'p50_seconds', 'p90_seconds', 'p99_seconds'] as const;
 /** In these a loan's principal is with the borrower. */
 const WITH_BORROWER: readonly LoanStatus[] = ['disbursed', 'defaulted'];
 
 export function createMetrics({ version, commit, environment }: BuildInformation): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  showOldestStart(registry);
+  aggregateOverProcesses(registry);
   const requestDuration = histogram(registry, METRICS.httpRequestDuration, true);
   const refusals = counter(registry, METRICS.httpRequestsRefused);
   const queryDuration = histogram(registry, METRICS.dbQueryDuration);
@@ -267,9 +268,14 @@ function counter(registry: Registry, definition: MetricDefinition): Counter {
   return new Counter({ name: definition.name, help: definition.help, ...own(registry, definition) });
 }
 
-/** Where there are several processes the library leaves it out. */
-function showOldestStart(registry: Registry): void {
-  Object.assign(registry.getSingleMetric(PROCESS_START) ?? {}, { aggregator: 'min' });
+/** What the library's own metrics say of several processes, where that is not what is asked of a container. */
+function aggregateOverProcesses(registry: Registry): void {
+  const over = (name: string, aggregator: 'min' | 'max') =>
+    Object.assign(registry.getSingleMetric(name) ?? {}, { aggregator });
+  // Left out by the library.
+  over(PROCESS_START, 'min');
+  // A mean by the library: one event loop that hangs would be hidden by those that do not.
+  for (const lag of EVENT_LOOP_LAGS) over(`nodejs_eventloop_lag_${lag}`, 'max');
 }
 
 /** @param aggregator how the values of several processes make one; by default they are added up */

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { containersWanted, CPU_AIM } from '../../app/sre/capacity';
+import { capacityExpressions, containersWanted, CPU_AIM } from '../../app/sre/capacity';
 import { inWords } from '../../app/sre/history';
 import { isUserRoute, USER_ROUTES as OF_THE_API } from '../../app/sre/exposition';
 import { ruleGroups } from '../../infra/ops/alerts';
@@ -8,6 +8,8 @@ import { HOST_METRICS, JOBS, PROBE_METRICS } from '../../infra/ops/exporters';
 import { PROBES } from '../../infra/ops/probes';
 import { isAlert } from '../../infra/ops/rules';
 import { renderPrometheus, USER_ROUTES } from '../../infra/ops/prometheus';
+import { describeUnless } from '../skip';
+import { expectOf, noPromtool, promtoolLabel } from './evaluate';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -82,4 +84,31 @@ it('users are the same to both, and the names are those of the exporters', () =>
   expect(source('objectives.ts')).toContain(`${PROBE_METRICS.success}{probe="api",env=`);
   expect(source('objectives.ts')).toContain(`up{job="${JOBS.api}",env=`);
   expect(renderPrometheus({ environment: 'staging' })).toContain('target_label: env');
+});
+
+describeUnless(noPromtool, `the disks, evaluated by ${promtoolLabel}`, () => {
+  const { diskSize, diskUsed, databaseDiskSize, databaseDiskUsed } = capacityExpressions('test');
+  const size = (mountpoint: string, device: string) =>
+    `${HOST_METRICS.filesystemSize}{instance="h",mountpoint="${mountpoint}",device="${device}"}`;
+  const free = (mountpoint: string, device: string) =>
+    `${HOST_METRICS.filesystemAvailable}{instance="h",mountpoint="${mountpoint}",device="${device}"}`;
+
+  it('the database has one of its own only where its files are on another file system', () => {
+    const engine = { [size('engine', 'vda1')]: '100x9', [free('engine', 'vda1')]: '90x9' };
+    expectOf({ ...engine, [size('database', 'vdb1')]: '50x9', [free('database', 'vdb1')]: '10x9' }, [
+      { expr: diskSize, at: 1, is: { '{}': 100 } },
+      { expr: diskUsed, at: 1, is: { '{}': 10 } },
+      { expr: databaseDiskSize, at: 1, is: { '{}': 50 } },
+      { expr: databaseDiskUsed, at: 1, is: { '{}': 40 } },
+    ]);
+    expectOf({ ...engine, [size('database', 'vda1')]: '100x9', [free('database', 'vda1')]: '90x9' }, [
+      { expr: diskUsed, at: 1, is: { '{}': 10 } },
+      { expr: databaseDiskSize, at: 1, is: {} },
+      { expr: databaseDiskUsed, at: 1, is: {} },
+    ]);
+    expectOf({ [size('/', 'sda')]: '70x9', [free('/', 'sda')]: '30x9' }, [
+      { expr: diskUsed, at: 1, is: { '{}': 40 } },
+      { expr: databaseDiskSize, at: 1, is: {} },
+    ]);
+  });
 });

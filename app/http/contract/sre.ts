@@ -126,7 +126,7 @@ export const sreMetricsSchema = z.strictObject({
 }) satisfies z.ZodType<Breakdown & Source>;
 
 const resource = z.strictObject({
-  name: z.enum(['requests', 'cpu', 'memory', 'database_connections', 'disk', 'loans']),
+  name: z.enum(['requests', 'cpu', 'memory', 'database_connections', 'disk', 'database_disk', 'loans']),
   unit: z.enum(['requests per second', 'cores', 'bytes', 'connections', 'loans']),
   used: figure,
   limit: figure,
