@@ -221,10 +221,10 @@ export function createSre(parts: Parts): Sre {
 
   const objectivesKept = kept(KEEP.objectives * keep, () =>
     from<Objectives>(
-      async (source, at) => ({ objectives: await objectivesFrom(source, env, at) }),
+      async (source, at) => ({ objectives: await objectivesFrom(source, env, at, config.promises) }),
       async () => {
         const counted = await count();
-        return { objectives: objectivesOfProcess(counted.samples, uptimeSecondsOf(counted)) };
+        return { objectives: objectivesOfProcess(counted.samples, uptimeSecondsOf(counted), config.promises) };
       },
     ),
   );

@@ -1,10 +1,13 @@
 import fc from 'fast-check';
 import { capacityExpressions, containersWanted, CPU_AIM } from '../../app/sre/capacity';
+import { readConfig } from '../../app/config';
+import { OBJECTIVES, promisedBy } from '../../app/sre/objectives';
 import { inWords } from '../../app/sre/history';
 import { isUserRoute, USER_ROUTES as OF_THE_API } from '../../app/sre/exposition';
 import { ruleGroups } from '../../infra/ops/alerts';
 import { recommend, type SignalQuery, signalQueries } from '../../infra/ops/autoscale';
 import { HOST_METRICS, JOBS, PROBE_METRICS } from '../../infra/ops/exporters';
+import { DEFAULT_OBJECTIVES, promisesOf } from '../../infra/ops/slo';
 import { PROBES } from '../../infra/ops/probes';
 import { isAlert } from '../../infra/ops/rules';
 import { renderPrometheus, USER_ROUTES } from '../../infra/ops/prometheus';
@@ -37,6 +40,19 @@ it('asks the same question, with the same aim where the settings name none', () 
   expect(source('capacity.ts')).toContain(`const STABLE = '${selector}'`);
   expect(cpu.now).toContain('rate(process_cpu_seconds_total{');
   expect(source('capacity.ts')).toContain('sum(rate(process_cpu_seconds_total{${STABLE},env="${env}"}[1m]))');
+});
+
+it('promises the same as the rules do, by default and by the settings of a stack', () => {
+  expect(Object.fromEntries(OBJECTIVES.map(({ name, objective }) => [name, objective]))).toEqual(
+    DEFAULT_OBJECTIVES.objectives,
+  );
+  expect(promisesOf(DEFAULT_OBJECTIVES)).toBe('');
+  const objectives = { ...DEFAULT_OBJECTIVES.objectives, availability: 0.9995, success: 0.985 };
+  const SLO = promisesOf({ periodDays: 7, objectives });
+  const { config } = readConfig({ DATABASE_NAME: 'loans', DATABASE_USER: 'api', SLO });
+  expect(Object.fromEntries(promisedBy(config.promises).map(({ name, objective }) => [name, objective]))).toEqual(
+    objectives,
+  );
 });
 
 it('users read of the alerts that they notice, and of no other', () => {
