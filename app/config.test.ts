@@ -140,6 +140,11 @@ it.each([
   ['PROMETHEUS_URL', 'prometheus:9090'],
   ['PROMETHEUS_URL', 'http://admin:secret@prometheus:9090'],
   ['PROMETHEUS_URL', 'http://prometheus:9090/?a=b'],
+  ['SLO', '99'],
+  ['SLO', 'speed=99'],
+  ['SLO', 'latency=100'],
+  ['SLO', 'latency=0'],
+  ['SLO', 'latency=95,'],
   ['CAPACITY_RPS', '0'],
   ['CAPACITY_RPS', 'many'],
   ['MAX_AMOUNT', '50000,VND=0.5'],
@@ -195,6 +200,12 @@ it('reads a rate limit as requests and seconds', () => {
   const { config } = readConfig({ ...NEEDED, RATE_LIMIT: '6000/60', CLIENT_ADDRESS: 'x-forwarded-for' });
   expect(config.rateLimit).toEqual({ requests: 6_000, windowSeconds: 60 });
   expect(config.clientAddress).toBe('x-forwarded-for');
+});
+
+it('reads what is promised other than by default', () => {
+  const { config } = readConfig({ ...NEEDED, SLO: 'availability=99.95,latency=97' });
+  expect(config.promises).toEqual({ availability: 0.9995, latency: 0.97 });
+  expect(readConfig({ ...NEEDED, SLO: '' }).config.promises).toEqual({});
 });
 
 it('reads where Prometheus is, and what a container bears', () => {

@@ -38,6 +38,14 @@ function decodes(text: string): boolean {
 }
 const HOST_NAME = /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])$/;
 
+const OBJECTIVE_NAMES = ['availability', 'success', 'latency', 'freshness'] as const;
+export type ObjectiveName = (typeof OBJECTIVE_NAMES)[number];
+/** Shares of what must be good, between 0 and 1. */
+export type Promises = Readonly<Partial<Record<ObjectiveName, number>>>;
+const OBJECTIVE = new RegExp(`^(${OBJECTIVE_NAMES.join('|')})=(\\d{1,2}(?:\\.\\d+)?)$`);
+/** Without the noise of binary fractions. */
+const shareOf = (percent: number) => Number((percent / 100).toPrecision(10));
+
 /** Those of OpenTelemetry that need nothing further. */
 const SAMPLERS = [
   ...(['always_on', 'always_off', 'traceidratio'] as const),
@@ -144,6 +152,19 @@ const settings = {
     .max(1_000_000)
     .optional(),
   /**
+   * What is promised where it is not the default (app/sre/objectives.ts), in percent: "availability=99.95,latency=97".
+   * /sre/ judges by it what no recorded series of Prometheus judges.
+   */
+  SLO: z
+    .string()
+    .transform((text) => text.split(',').map((part) => OBJECTIVE.exec(part)))
+    .refine(
+      (parts) => parts.every((part) => part !== null && Number(part[2]) > 0 && Number(part[2]) < 100),
+      `must be percentages such as availability=99.95 between commas, of ${OBJECTIVE_NAMES.join(', ')}`,
+    )
+    .transform((parts) => Object.fromEntries(parts.map((part) => [part?.[1], shareOf(Number(part?.[2]))])) as Promises)
+    .default({}),
+  /**
    * The traces of requests, by the names and meanings of OpenTelemetry (what else it defines for its OTLP exporter, such
    * as headers and certificates, its library reads by itself). The base URL of a collector that takes OTLP over HTTP,
    * such as http://collector:4318. None: no spans are made, and log lines name the trace that a request came with.
@@ -226,6 +247,8 @@ export interface Config {
   readonly prometheusUrl: string | undefined;
   /** See CAPACITY_RPS. */
   readonly capacityRps: number | undefined;
+  /** See SLO. */
+  readonly promises: Promises;
   /** See OTEL_EXPORTER_OTLP_ENDPOINT; undefined without one. */
   readonly tracing:
     | {
@@ -327,6 +350,7 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     clientAddress: s.CLIENT_ADDRESS,
     prometheusUrl: s.PROMETHEUS_URL,
     capacityRps: s.CAPACITY_RPS,
+    promises: Object.freeze(s.SLO),
     tracing:
       s.OTEL_EXPORTER_OTLP_ENDPOINT === undefined
         ? undefined

@@ -169,7 +169,10 @@ export interface EnvironmentSpec {
     /** Path of that socket on the Docker host. */
     readonly socket: string;
   };
-  /** What is promised to users, over which time. A change is taken over by a reload; what was recorded stays. */
+  /**
+   * What is promised to users, over which time. A change is taken over by a reload, and rolls the API, which shows it at
+   * /sre/; what was recorded stays.
+   */
   readonly objectives: Objectives;
   readonly alertmanager: Service;
   readonly alerts: {

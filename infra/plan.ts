@@ -459,6 +459,7 @@ const VARIABLES: Readonly<Record<string, Variable>> = {
   ALLOWED_HOSTS: { setting: 'names that it answers to', show: orNone },
   RATE_LIMIT: { setting: 'rateLimit', show: orNone },
   CAPACITY_RPS: { setting: 'capacity', show: orNone },
+  SLO: { setting: 'slo', show: (value) => value || 'the usual' },
   DRAIN_MS: { setting: 'drain', ...drain },
   SHUTDOWN_TIMEOUT_MS: { setting: 'shutdown', ...drain },
   MAX_AMOUNT: { setting: 'maxAmount', means: () => ({ note: 'for new loans; stored ones stay' }) },

@@ -72,18 +72,14 @@ export const SECURITY_HEADERS = {
   'X-Frame-Options': 'DENY',
   'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
   'Referrer-Policy': 'strict-origin-when-cross-origin',
+  'Strict-Transport-Security': 'max-age=31536000; includeSubDomains',
   'Cache-Control': 'no-store',
 } as const;
 
 const SECURITY_HEADER_LIST = Object.entries(SECURITY_HEADERS);
 
-const HSTS = 'max-age=31536000; includeSubDomains';
-/** Browsers keep it for all ports of a name: of localhost, those of other programs too. Addresses cannot have it. */
-const HOST_WITHOUT_HSTS = /^$|(?:^|\.)localhost(?::\d*)?$|^[\d.]+(?::\d*)?$|^\[/i;
-
 export const securityHeaders: Step = function securityHeaders(ctx, next) {
   for (const [name, value] of SECURITY_HEADER_LIST) ctx.res.setHeader(name, value);
-  if (!HOST_WITHOUT_HSTS.test(ctx.req.headers.host ?? '')) ctx.res.setHeader('Strict-Transport-Security', HSTS);
   return next();
 };
 

@@ -53,10 +53,25 @@ describe('the recommendation', () => {
 
   it('goes by requests where it is known how many a container bears', () => {
     const busy = resourceOf('requests', 'requests per second', { used: 250, limit: 200 }, now);
-    expect(recommend(2, 2, { now: 0.2, peak: 0.2 }, [busy])).toMatchObject({ action: 'add', containers: 3 });
+    expect(recommend(2, 2, { now: 0.2, peak: 0.2 }, [busy])).toMatchObject({
+      ...{ action: 'add', containers: 4 },
+      reason: 'Requests are 125 % of what 2 containers are known to bear, the aim is 80 %',
+    });
     const half = resourceOf('requests', 'requests per second', { used: 150, limit: 200 }, now);
     // CPU alone would have removed one.
     expect(recommend(2, 2, { now: 0.2, peak: 0.2 }, [half])).toMatchObject({ action: 'keep', containers: 2 });
+  });
+
+  it('leaves room for more requests than those that come now', () => {
+    const containers = (used: number, limit: number, current: number) => {
+      const requests = resourceOf('requests', 'requests per second', { used, limit }, now);
+      return recommend(current, 2, { now: 0, peak: 0 }, [requests]).containers;
+    };
+    // Two that bear 100 each aim at 160 together.
+    expect([containers(160, 200, 2), containers(161, 200, 2), containers(199, 200, 2)]).toEqual([2, 3, 3]);
+    // Four are not made two, whose 160 would be exceeded.
+    expect([containers(161, 400, 4), containers(160, 400, 4)]).toEqual([3, 2]);
+    expect(containers(1_000, 100, 1)).toBe(2);
   });
 
   it('names what is full, or soon will be', () => {

@@ -18,7 +18,8 @@ export interface Growth {
 }
 
 export interface Resource {
-  readonly name: 'requests' | 'cpu' | 'memory' | 'database_connections' | 'disk' | 'loans';
+  /** `database_disk` only where the database's files are on another file system than the engine's. */
+  readonly name: 'requests' | 'cpu' | 'memory' | 'database_connections' | 'disk' | 'database_disk' | 'loans';
   readonly unit: 'requests per second' | 'cores' | 'bytes' | 'connections' | 'loans';
   readonly used: number | null;
   readonly limit: number | null;
@@ -47,6 +48,8 @@ export interface Capacity {
 
 /** The aim of `make autoscale` where a stack names no other. */
 export const CPU_AIM = 0.7;
+/** Share of what a container is known to bear that it should get: at all of it the objectives are only just kept. */
+const REQUESTS_AIM = 0.8;
 const TOLERANCE = 0.1;
 /** How long fewer containers must have been enough. */
 const SCALE_WINDOW_SECONDS = 300;
@@ -132,9 +135,12 @@ export function recommend(
   const share = `CPU is ${Math.round((100 * now) / containers)} % of the limits, the aim is ${100 * CPU_AIM} %`;
   const requests = resources.find(({ name }) => name === 'requests');
   const byRequests =
-    requests?.utilisation == null ? 0 : Math.min(Math.ceil(requests.utilisation * containers), 2 * containers);
+    requests?.utilisation == null
+      ? 0
+      : Math.min(Math.ceil((requests.utilisation * containers) / REQUESTS_AIM - 1e-9), 2 * containers);
   if (byRequests > byCpu && byRequests > containers) {
-    const reason = `More requests arrive than ${containers} ${containers === 1 ? 'container is' : 'containers are'} known to bear`;
+    const known = `what ${containers} ${containers === 1 ? 'container is' : 'containers are'} known to bear`;
+    const reason = `Requests are ${Math.round(100 * (requests?.utilisation ?? 0))} % of ${known}, the aim is ${100 * REQUESTS_AIM} %`;
     return { action: 'add', containers: byRequests, reason, further };
   }
   const wanted = byCpu < containers ? Math.max(byCpu, byRequests) : byCpu;
@@ -148,6 +154,7 @@ const WORDS: Readonly<Record<Resource['name'], string>> = {
   memory: 'memory',
   database_connections: 'database connections',
   disk: 'disk',
+  database_disk: 'disk of the database',
   loans: 'loans',
 };
 
@@ -178,9 +185,15 @@ interface Place {
 
 /** Of node_exporter; of the file system that the engine keeps its files on, as far as that can be told. */
 const ROOT = (metric: string) => `(max(${metric}{mountpoint=~"engine|/"}) or max(${metric}))`;
+/** The same of the one that the database lies on, where that is another one. */
+const DATABASE_ROOT = (metric: string) =>
+  `max(${metric}{mountpoint="database"} unless on (instance, device) ${metric}{mountpoint="engine"})`;
+/** Both may fill up first, each in its own time. */
+const DISKS = { size: 'node_filesystem_size_bytes', free: 'node_filesystem_avail_bytes' } as const;
 const STABLE = 'job="api",track="stable"';
 
-function capacityExpressions(env: string) {
+/** PromQL by the name of the figure, for an environment. */
+export function capacityExpressions(env: string) {
   const { requests, memory, connections, answering } = expressions(env);
   // As `make autoscale` asks: a canary's containers are not those that are counted and scaled.
   const cores = `sum(rate(process_cpu_seconds_total{${STABLE},env="${env}"}[1m]))`;
@@ -192,8 +205,10 @@ function capacityExpressions(env: string) {
     stable: `count(up{${STABLE},env="${env}"} == 1)`,
     cores,
     peakCores: `max_over_time((${cores})[${SCALE_WINDOW_SECONDS}s:15s])`,
-    diskUsed: `${ROOT('node_filesystem_size_bytes')} - ${ROOT('node_filesystem_avail_bytes')}`,
-    diskSize: ROOT('node_filesystem_size_bytes'),
+    diskUsed: `${ROOT(DISKS.size)} - ${ROOT(DISKS.free)}`,
+    diskSize: ROOT(DISKS.size),
+    databaseDiskUsed: `${DATABASE_ROOT(DISKS.size)} - ${DATABASE_ROOT(DISKS.free)}`,
+    databaseDiskSize: DATABASE_ROOT(DISKS.size),
     // Every process tells of the whole book.
     loans: `sum(max by (status, currency) (${METRICS.loansCurrent.name}{job="api",env="${env}"}))`,
   } as const;
@@ -224,6 +239,11 @@ export async function capacityFrom(
   const [requests, cpu, memory, connections, disk, loans] = await Promise.all(
     (['requests', 'cores', 'memory', 'connections', 'diskUsed', 'loans'] as const).map(history),
   );
+  const { databaseDiskUsed, databaseDiskSize } = values;
+  const databaseDisk =
+    databaseDiskSize === undefined
+      ? []
+      : [{ used: databaseDiskUsed, limit: databaseDiskSize, history: await history('databaseDiskUsed') }];
   const fullDisk =
     values.diskSize === undefined
       ? {
@@ -248,6 +268,7 @@ export async function capacityFrom(
       at,
     ),
     resourceOf('disk', 'bytes', { ...fullDisk, history: disk }, at),
+    ...databaseDisk.map((measured) => resourceOf('database_disk', 'bytes', measured, at)),
     resourceOf('loans', 'loans', { used: values.loans, limit: undefined, history: loans }, at),
   ];
   const { cores, peakCores } = values;

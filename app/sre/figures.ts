@@ -1,5 +1,5 @@
 import { PROCESS_START } from '../telemetry/exposition';
-import { METRICS } from '../telemetry/names';
+import { METRICS, REFUSED_ROUTE } from '../telemetry/names';
 import type { SystemFigures } from '../telemetry/system';
 import { isFailure, isUserRoute, quantileOf, type Sample, sumOf, USER_ROUTES } from './exposition';
 import { rounded } from './objectives';
@@ -48,6 +48,7 @@ export interface Overview {
 }
 
 export interface Route {
+  /** ANY_METHOD of what was answered with 4xx: it is counted by route alone, and timed as one of all refusals. */
   readonly method: string;
   readonly route: string;
   readonly requests_per_second: number;
@@ -80,6 +81,7 @@ const RECENT_SECONDS = 3_600;
 const RECENT_STEP_SECONDS = 60;
 
 const REQUESTS = METRICS.httpRequestDuration.name;
+const REFUSALS = METRICS.httpRequestsRefused.name;
 const QUERIES = METRICS.dbQueryDuration.name;
 /** Names that prom-client chooses. */
 const RUNTIME = {
@@ -113,7 +115,8 @@ export function expressions(env: string) {
     connections: `sum(${METRICS.dbPoolConnections.name}{${api}} - ${METRICS.dbPoolIdle.name}{${api}})`,
     waiting: `sum(${METRICS.dbPoolWaiting.name}{${api}})`,
     openCircuits: `sum(${METRICS.dbCircuitOpen.name}{${api}})`,
-    routes: byRoute(users),
+    routes: byRoute(`${users},route!="${REFUSED_ROUTE}"`),
+    refusals: `sum by (route) (rate(${REFUSALS}{${users}}[${window}]))`,
     routeErrors: byRoute(`${users},status_code=~"5.."`),
     routeP95: quantile(0.95, 'method, route, '),
     operations: `sum by (operation) (rate(${QUERIES}_count{${api}}[${window}]))`,
@@ -217,9 +220,9 @@ async function recentFrom(prometheus: Prometheus, env: string, at: number): Prom
 export async function breakdownFrom(prometheus: Prometheus, env: string, at: number): Promise<Breakdown | undefined> {
   const all = expressions(env);
   const ask = (name: Expression) => prometheus.query(all[name], at);
-  const [values, routes, failures, p95, operations, operationP95] = await Promise.all([
+  const [values, routes, refusals, failures, p95, operations, operationP95] = await Promise.all([
     evaluate(prometheus, chosen(env, [...TRAFFIC, 'known']), at),
-    ...(['routes', 'routeErrors', 'routeP95', 'operations', 'operationP95'] as const).map(ask),
+    ...(['routes', 'refusals', 'routeErrors', 'routeP95', 'operations', 'operationP95'] as const).map(ask),
   ]);
   if (values.known === undefined) return undefined;
   const route = ({ method = '', route: pattern = '' }: Value['labels']) => `${method} ${pattern}`;
@@ -228,13 +231,16 @@ export async function breakdownFrom(prometheus: Prometheus, env: string, at: num
   return {
     traffic: trafficOf(values),
     routes: busiest(
-      (routes ?? []).map(({ labels, value }) => ({
-        method: labels['method'] ?? '',
-        route: labels['route'] ?? '',
-        requests_per_second: rounded(value),
-        error_ratio: value > 0 ? rounded((failed.get(route(labels)) ?? 0) / value) : null,
-        p95_seconds: slow.get(route(labels)) ?? null,
-      })),
+      [
+        ...(routes ?? []).map(({ labels, value }) => ({
+          method: labels['method'] ?? '',
+          route: labels['route'] ?? '',
+          requests_per_second: rounded(value),
+          error_ratio: value > 0 ? rounded((failed.get(route(labels)) ?? 0) / value) : null,
+          p95_seconds: slow.get(route(labels)) ?? null,
+        })),
+        ...(refusals ?? []).map(({ labels, value }) => refusedRoute(labels['route'], rounded(value))),
+      ],
       ({ requests_per_second }) => requests_per_second,
     ),
     database: busiest(
@@ -247,6 +253,14 @@ export async function breakdownFrom(prometheus: Prometheus, env: string, at: num
     ),
   };
 }
+
+const ANY_METHOD = 'any';
+
+const refusedRoute = (route = '', perSecond: number): Route => ({
+  ...{ method: ANY_METHOD, route, requests_per_second: perSecond },
+  error_ratio: perSecond > 0 ? 0 : null,
+  p95_seconds: null,
+});
 
 function byName(values: readonly Value[] | undefined, name: (labels: Value['labels']) => string): Map<string, number> {
   const finite = (values ?? []).filter(({ value }) => Number.isFinite(value));
@@ -316,24 +330,32 @@ export function breakdownOfProcess(counted: Counted): Breakdown {
   const perSecond = (total: number | undefined) => rounded((total ?? 0) / traffic.window_seconds);
   const routes = new Map<string, Sample['labels']>();
   const operations = new Set<string>();
+  const refused = new Set<string>();
   for (const { name, labels } of samples) {
-    if (name === `${REQUESTS}_count` && isUserRoute(labels))
+    if (name === REFUSALS && isUserRoute(labels)) refused.add(labels['route'] ?? '');
+    if (name === `${REQUESTS}_count` && isUserRoute(labels) && labels['route'] !== REFUSED_ROUTE)
       routes.set(`${labels['method']} ${labels['route']}`, labels);
     if (name === `${QUERIES}_count`) operations.add(labels['operation'] ?? '');
   }
   return {
     traffic,
     routes: busiest(
-      [...routes.values()].map(({ method = '', route = '' }) => {
-        const own = (labels: Sample['labels']) => labels['method'] === method && labels['route'] === route;
-        const all = sumOf(samples, `${REQUESTS}_count`, own) ?? 0;
-        const failed = sumOf(samples, `${REQUESTS}_count`, (labels) => own(labels) && isFailure(labels)) ?? 0;
-        return {
-          ...{ method, route, requests_per_second: perSecond(all) },
-          error_ratio: all > 0 ? rounded(failed / all) : null,
-          p95_seconds: orNull(quantileOf(samples, 0.95, REQUESTS, own)),
-        };
-      }),
+      [
+        ...[...routes.values()].map(({ method = '', route = '' }) => {
+          const own = (labels: Sample['labels']) => labels['method'] === method && labels['route'] === route;
+          const all = sumOf(samples, `${REQUESTS}_count`, own) ?? 0;
+          const failed = sumOf(samples, `${REQUESTS}_count`, (labels) => own(labels) && isFailure(labels)) ?? 0;
+          return {
+            ...{ method, route, requests_per_second: perSecond(all) },
+            error_ratio: all > 0 ? rounded(failed / all) : null,
+            p95_seconds: orNull(quantileOf(samples, 0.95, REQUESTS, own)),
+          };
+        }),
+        ...[...refused].map((route) => {
+          const own = (labels: Sample['labels']) => labels['route'] === route;
+          return refusedRoute(route, perSecond(sumOf(samples, REFUSALS, own)));
+        }),
+      ],
       ({ requests_per_second }) => requests_per_second,
     ),
     database: busiest(

@@ -14,7 +14,8 @@ const minutesOf = (incidents: ReturnType<typeof incidentsOf>) =>
 it('makes one incident of alerts that say the same to users, and of one that comes again soon', () => {
   const alerts = [
     firing({ alertname: 'ApiDown' }, 10, 20),
-    firing({ alertname: 'ProbeFailing' }, 12, 30),
+    firing({ alertname: 'ProbeFailing', probe: 'api' }, 12, 30),
+    firing({ alertname: 'ProbeFailing', probe: 'grafana', severity: 'warning' }, 50, 60),
     firing({ alertname: 'ApiDown' }, 36, 40),
     firing({ alertname: 'ApiDown' }, 80, 84),
     firing({ alertname: 'SLOErrorBudgetBurn', slo: 'latency' }, 90, 100),
@@ -24,6 +25,13 @@ it('makes one incident of alerts that say the same to users, and of one that com
     ['The service could not be reached', 80, 86],
     ['The service could not be reached', 10, 42],
   ]);
+});
+
+it('tells a check by what it asks for: nobody but us misses the pages of who runs the service', () => {
+  const failing = (probe: string, severity = 'critical') => inWords({ alertname: 'ProbeFailing', severity, probe });
+  expect(failing('api')).toBe('The service could not be reached');
+  expect(failing('database')).toBe('Loans could not be read or changed');
+  expect([failing('grafana', 'warning'), failing('grafana'), failing('')]).toEqual([undefined, undefined, undefined]);
 });
 
 it('says nothing to users of what they do not notice, and nothing of names, hosts or rules', () => {
@@ -36,5 +44,9 @@ it('says nothing to users of what they do not notice, and nothing of names, host
     'A fault in the service was being worked on',
   );
   expect(inWords({ alertname: 'PostgresDown', severity: 'critical' })).toBe('Loans could not be read or changed');
+  expect(inWords({ alertname: 'ApiHealthFailing', severity: 'warning' })).toBe(
+    'The service could not be reached at times',
+  );
+  expect(inWords({ alertname: 'ApiRequestsShed', severity: 'warning' })).toBe('Some requests failed');
   expect(incidentsOf([], at(0))).toEqual([]);
 });

@@ -44,7 +44,7 @@ const INCIDENT_GAP = 10 * MINUTE;
 export async function historyFrom(prometheus: Prometheus, env: string, at: number): Promise<History> {
   const from = Math.floor((at - INCIDENT_DAYS * DAY) / INCIDENT_STEP) * INCIDENT_STEP;
   const to = Math.floor(at / INCIDENT_STEP) * INCIDENT_STEP;
-  const firing = `max by (alertname, severity, slo) (ALERTS{alertstate="firing",severity=~"critical|warning",env=~"${env}|"})`;
+  const firing = `max by (alertname, severity, slo, probe) (ALERTS{alertstate="firing",severity=~"critical|warning",env=~"${env}|"})`;
   const [days, hours, alerts] = await Promise.all([
     periodsFrom(prometheus, env, { at, length: DAY, count: DAYS }),
     periodsFrom(prometheus, env, { at, length: HOUR, count: HOURS }),
@@ -93,13 +93,14 @@ function period(begin: number, share: number | undefined, minutes: number | unde
 }
 
 /** Alerts in the words of users; undefined for what they do not notice. */
-export function inWords({ alertname = '', severity = '', slo = '' }: Series['labels']): string | undefined {
+export function inWords({ alertname = '', severity = '', slo = '', probe = '' }: Series['labels']): string | undefined {
   const objectives: Readonly<Record<string, string>> = {
     availability: 'The service could not be reached at times',
     success: 'Some requests failed',
     latency: 'The service was slow',
     freshness: 'Overviews were out of date',
   };
+  if (alertname === 'ProbeFailing') return PROBES[probe];
   if (alertname === 'SLOErrorBudgetBurn') return objectives[slo] ?? OTHER;
   // A budget that is used up tells of incidents that stand here already.
   if (/^(SLO|Watchdog|InfoInhibitor)/.test(alertname) || OURS.test(alertname)) return undefined;
@@ -109,10 +110,15 @@ export function inWords({ alertname = '', severity = '', slo = '' }: Series['lab
 }
 
 const OTHER = 'A fault in the service was being worked on';
+const UNREACHABLE = 'The service could not be reached';
+const NO_LOANS = 'Loans could not be read or changed';
+/** By what is asked through the public entrance. The others ask for pages of who runs the service. */
+const PROBES: Readonly<Record<string, string>> = { api: UNREACHABLE, database: NO_LOANS };
 const WORDS: readonly (readonly [RegExp, string])[] = [
-  [/^(Api|Nginx|Gateway)Down|^Probe/, 'The service could not be reached'],
-  [/^(Postgres|Database)(Down|ConnectionsExhausted)|^ApiDatabaseAway/, 'Loans could not be read or changed'],
-  [/Error(s|Rate|Ratio)|Failures/, 'Some requests failed'],
+  [/^(Api|Nginx|Gateway)Down/, UNREACHABLE],
+  [/^ApiHealthFailing/, 'The service could not be reached at times'],
+  [/^(Postgres|Database)(Down|ConnectionsExhausted)|^ApiDatabaseAway/, NO_LOANS],
+  [/Error(s|Rate|Ratio)|Failures|^ApiRequestsShed/, 'Some requests failed'],
   [/Latency|Slow|ResponseTime/, 'The service was slow'],
   [/^LoanMetricsStale/, 'Overviews were out of date'],
 ];

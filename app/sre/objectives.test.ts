@@ -62,11 +62,21 @@ http_request_duration_seconds_count{method="GET",route="${route}",status_code="$
     series('/metrics', 200, 0, 1_000),
   ].join('\n');
   const by = Object.fromEntries(
-    objectivesOfProcess(readExposition(text), 3_600).map((figures) => [figures.name, figures]),
+    objectivesOfProcess(readExposition(text), 3_600, {}).map((figures) => [figures.name, figures]),
   );
   expect(by['success']).toMatchObject({ measured: 0.96, error_budget_remaining: -3, measured_by: 'process' });
   expect(by['latency']!.measured).toBeCloseTo(86 / 96, 8);
   expect(by['availability']).toMatchObject({ measured: null, measured_by: 'none' });
   expect(by['freshness']).toMatchObject({ measured: null, measured_by: 'none' });
   expect(by['success']!.window_days).toBeCloseTo(1 / 24, 9);
+});
+
+it('goes by what the stack promises where it promises something else', () => {
+  const text = [
+    'http_request_duration_seconds_count{method="GET",route="/api/loans",status_code="200"} 98',
+    'http_request_duration_seconds_count{method="GET",route="/api/loans",status_code="500"} 2',
+  ].join('\n');
+  const [availability, success] = objectivesOfProcess(readExposition(text), 3_600, { success: 0.96 });
+  expect(availability).toMatchObject({ objective: 0.999 });
+  expect(success).toMatchObject({ objective: 0.96, error_budget: 0.04, error_budget_remaining: 0.5, burn_rate: 0.5 });
 });

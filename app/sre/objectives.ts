@@ -1,10 +1,9 @@
+import type { ObjectiveName, Promises } from '../config';
 import { METRICS } from '../telemetry/names';
 import { FAST, isFailure, isUserRoute, type Sample, sumOf, USER_ROUTES } from './exposition';
 import type { Prometheus, Value } from './prometheus';
 
 /** What the service promises, how far it keeps it, and how much of what may fail has failed already. */
-export type ObjectiveName = 'availability' | 'success' | 'latency' | 'freshness';
-
 interface Promised {
   readonly name: ObjectiveName;
   /** Share of what must be good. */
@@ -25,6 +24,10 @@ export const OBJECTIVES: readonly Promised[] = [
     meaning: `Time in which the figures of the book were at most ${FRESH_SECONDS} s old`,
   },
 ];
+
+/** What is promised here: a stack may promise more, or less. */
+export const promisedBy = (own: Promises): readonly Promised[] =>
+  OBJECTIVES.map((promised) => ({ ...promised, objective: own[promised.name] ?? promised.objective }));
 
 export interface ObjectiveFigures {
   readonly name: ObjectiveName;
@@ -90,14 +93,22 @@ const PERIOD_DAYS = 30;
 /** 30 days of every series of every route would be too much to ask for a page. */
 const DIRECT_DAYS = 1;
 
-/** @param env the label of this environment's series */
-export async function objectivesFrom(prometheus: Prometheus, env: string, at: number): Promise<ObjectiveFigures[]> {
+/**
+ * @param env the label of this environment's series
+ * @param own goes for what is not recorded; what is, tells what is promised as well
+ */
+export async function objectivesFrom(
+  prometheus: Prometheus,
+  env: string,
+  at: number,
+  own: Promises,
+): Promise<ObjectiveFigures[]> {
   const names = Object.values(RECORDED).join('|');
   const recorded = await prometheus.query(`{__name__=~"${names}",env=~"${env}|"}`, at);
   const valueOf = (name: string, slo: ObjectiveName) => pick(recorded, name, slo);
   const direct = directExpressions(env);
   return Promise.all(
-    OBJECTIVES.map(async (promised) => {
+    promisedBy(own).map(async (promised) => {
       const { name } = promised;
       const objective = valueOf(RECORDED.objective, name);
       const errors = valueOf(RECORDED.periodError, name);
@@ -145,7 +156,11 @@ export function directExpressions(env: string): Readonly<Record<ObjectiveName, (
 }
 
 /** What the containers that this process belongs to have counted since they started; availability nobody sees from inside. */
-export function objectivesOfProcess(samples: readonly Sample[], uptimeSeconds: number): ObjectiveFigures[] {
+export function objectivesOfProcess(
+  samples: readonly Sample[],
+  uptimeSeconds: number,
+  own: Promises,
+): ObjectiveFigures[] {
   const windowDays = Math.max(1, uptimeSeconds) / 86_400;
   const name = METRICS.httpRequestDuration.name;
   const all = sumOf(samples, `${name}_count`, isUserRoute) ?? 0;
@@ -162,7 +177,7 @@ export function objectivesOfProcess(samples: readonly Sample[], uptimeSeconds: n
     latency: share(all - failed - (fast ?? 0), all - failed),
     freshness: undefined,
   };
-  return OBJECTIVES.map((promised) =>
+  return promisedBy(own).map((promised) =>
     budgetOf(promised, {
       windowDays,
       errors: errors[promised.name],

@@ -69,8 +69,17 @@ interface Answer {
   readonly text: string;
 }
 
-/** @param url as PROMETHEUS_URL; @param now of the calendar, for who reads its state */
-export function createPrometheus(url: string, logger: Logger, now: () => Date): Prometheus {
+/**
+ * @param url as PROMETHEUS_URL
+ * @param now of the calendar, for who reads its state
+ * @param headers of a question, such as the trace that it is part of
+ */
+export function createPrometheus(
+  url: string,
+  logger: Logger,
+  now: () => Date,
+  headers: () => Readonly<Record<string, string>> = () => ({}),
+): Prometheus {
   const base = url.replace(/\/+$/, '');
   const transport = createTransport(base);
   let opened: { readonly at: string; readonly since: number; readonly reason: string } | undefined;
@@ -97,7 +106,7 @@ export function createPrometheus(url: string, logger: Logger, now: () => Date): 
     if (looking || performance.now() - lookedAt < RETRY_MS) return;
     looking = true;
     try {
-      const { status } = await transport.get('/-/ready');
+      const { status } = await transport.get('/-/ready', {});
       if (status === 200 && opened !== undefined) {
         logger.log('info', 'prometheus circuit closed', { open_ms: Math.round(performance.now() - opened.since) });
         opened = undefined;
@@ -118,7 +127,8 @@ export function createPrometheus(url: string, logger: Logger, now: () => Date): 
     }
     let answer: Answer;
     try {
-      answer = await transport.get(`${path}?${new URLSearchParams(parameters).toString()}`, asking.signal);
+      const target = `${path}?${new URLSearchParams(parameters).toString()}`;
+      answer = await transport.get(target, headers(), asking.signal);
       if (answer.status === 200) return (JSON.parse(answer.text) as { data: T }).data;
     } catch (error) {
       throw open(error);
@@ -174,14 +184,14 @@ function createTransport(base: string) {
   const send = secure ? httpsRequest : httpRequest;
   const lookUp = oneLookupAtATime();
   return {
-    get: (path: string, signal?: AbortSignal) =>
+    get: (path: string, headers: Readonly<Record<string, string>>, signal?: AbortSignal) =>
       new Promise<Answer>((resolve, reject) => {
         let late: NodeJS.Timeout | undefined;
         const fail = (error: Error) => {
           clearTimeout(late);
           reject(error);
         };
-        const outgoing = send(`${base}${path}`, { agent, lookup: lookUp, signal }, (incoming) => {
+        const outgoing = send(`${base}${path}`, { agent, headers, lookup: lookUp, signal }, (incoming) => {
           let text = '';
           incoming.setEncoding('utf8');
           incoming.on('data', (chunk: string) => {

@@ -2,6 +2,7 @@ import type { Config } from '../config';
 import { BREAKER } from '../db/breaker';
 import type { Logger } from '../telemetry/logger';
 import { METRICS } from '../telemetry/names';
+import { traceHeaders } from '../telemetry/requests';
 import type { SystemFigures, SystemReader } from '../telemetry/system';
 import { type Alerts, alertsOf, listed } from './alerts';
 import { type Capacity, capacityFrom, capacityOfProcess } from './capacity';
@@ -111,7 +112,8 @@ const KEEP = { figures: 5_000, objectives: 15_000, capacity: 60_000, history: 60
 export function createSre(parts: Parts): Sre {
   const { config, metricsText, system, databaseIsUp, logger, now, keep = 1 } = parts;
   const { environment: env, version, prometheusUrl } = config;
-  const prometheus = prometheusUrl === undefined ? undefined : createPrometheus(prometheusUrl, logger, now);
+  const prometheus =
+    prometheusUrl === undefined ? undefined : createPrometheus(prometheusUrl, logger, now, traceHeaders);
   const firstSeen = { database: undefined as string | undefined };
 
   const count = kept(KEEP.process * keep, async (): Promise<Counted> => {
@@ -219,10 +221,10 @@ export function createSre(parts: Parts): Sre {
 
   const objectivesKept = kept(KEEP.objectives * keep, () =>
     from<Objectives>(
-      async (source, at) => ({ objectives: await objectivesFrom(source, env, at) }),
+      async (source, at) => ({ objectives: await objectivesFrom(source, env, at, config.promises) }),
       async () => {
         const counted = await count();
-        return { objectives: objectivesOfProcess(counted.samples, uptimeSecondsOf(counted)) };
+        return { objectives: objectivesOfProcess(counted.samples, uptimeSecondsOf(counted), config.promises) };
       },
     ),
   );

@@ -2,6 +2,7 @@ import { AggregatorRegistry } from 'prom-client';
 import { parseAmount } from '../domain/money';
 import { OPERATIONS } from '../http/contract';
 import { isUserRoute, readExposition } from '../sre/exposition';
+import { expose } from './exposition';
 import { type Book, createMetrics, type Metrics } from './metrics';
 
 const create = () => createMetrics({ version: '1', commit: 'c', environment: 'test' });
@@ -98,4 +99,20 @@ it('a refusal is counted by its route and timed as one of all', async () => {
     'http_requests_refused_total{route="/api/loans",status_code="422"} 1',
     'http_requests_refused_total{route="/api/loans/:id",status_code="404"} 1',
   ]);
+});
+
+it('one process whose event loop hangs is not hidden by those of the others', async () => {
+  const processOf = async (lag: number) => {
+    const { registry } = createMetrics({ version: '1', commit: 'a', environment: 'test' });
+    const measured = await registry.getMetricsAsJSON();
+    for (const metric of measured) {
+      if (!metric.name.startsWith('nodejs_eventloop_lag')) continue;
+      for (const value of metric.values) value.value = lag;
+    }
+    return measured;
+  };
+  const text = await expose(await Promise.all([0.01, 0.9, 0.01, 0.01].map(processOf)), 'text');
+  for (const name of ['', 'p50_', 'p90_', 'p99_', 'max_']) {
+    expect(text).toContain(`\nnodejs_eventloop_lag_${name}seconds 0.9\n`);
+  }
 });

@@ -3,7 +3,7 @@ import { isLendable } from '../domain/currency';
 import { allowedMoves, type Loan, LOAN_STATUSES, type LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount } from '../domain/money';
 import { PROCESS_START } from './exposition';
-import { METRICS, type MetricDefinition } from './names';
+import { METRICS, type MetricDefinition, REFUSED_ROUTE } from './names';
 
 /** The service's own registry and the typed handles of every metric in METRICS. */
 export interface Metrics {
@@ -86,20 +86,19 @@ const KNOWN_CURRENCIES = ['INR', 'KES', 'NGN', 'PHP', 'VND'] as const;
  */
 const MOST_CURRENCIES = 12;
 const OTHER = 'other';
-/** Label of a request that was answered with 4xx, see observeRequest. */
-const REFUSED = 'refused';
-/** The same where no user asked, but who runs the service or a probe: objectives of users leave /sre/ out. */
+/** REFUSED_ROUTE where no user asked, but who runs the service or a probe: objectives of users leave /sre/ out. */
 const REFUSED_OPERATOR = '/sre/refused';
 const OPERATOR_ROUTE = /^\/(?:health(?:[/-].*)?|metrics|sre\/.*)$/;
 /** Whatever the method was: that of a refusal is the client's. */
 const ANY = 'any';
+const EVENT_LOOP_LAGS = ['seconds', 'p50_seconds', 'p90_seconds', 'p99_seconds'] as const;
 /** In these a loan's principal is with the borrower. */
 const WITH_BORROWER: readonly LoanStatus[] = ['disbursed', 'defaulted'];
 
 export function createMetrics({ version, commit, environment }: BuildInformation): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  showOldestStart(registry);
+  aggregateOverProcesses(registry);
   const requestDuration = histogram(registry, METRICS.httpRequestDuration, true);
   const refusals = counter(registry, METRICS.httpRequestsRefused);
   const queryDuration = histogram(registry, METRICS.dbQueryDuration);
@@ -157,7 +156,7 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     observeRequest(method, route, status, seconds, traceId) {
       const refused = status >= 400 && status < 500;
       if (refused) refusals.inc({ route, status_code: status });
-      const timedAs = refused ? (OPERATOR_ROUTE.test(route) ? REFUSED_OPERATOR : REFUSED) : route;
+      const timedAs = refused ? (OPERATOR_ROUTE.test(route) ? REFUSED_OPERATOR : REFUSED_ROUTE) : route;
       const labels = [refused ? ANY : method, timedAs, String(status)] as const;
       if (traceId !== undefined) {
         const [timedMethod, timedRoute, status_code] = labels;
@@ -269,9 +268,14 @@ function counter(registry: Registry, definition: MetricDefinition): Counter {
   return new Counter({ name: definition.name, help: definition.help, ...own(registry, definition) });
 }
 
-/** Where there are several processes the library leaves it out. */
-function showOldestStart(registry: Registry): void {
-  Object.assign(registry.getSingleMetric(PROCESS_START) ?? {}, { aggregator: 'min' });
+/** What the library's own metrics say of several processes, where that is not what is asked of a container. */
+function aggregateOverProcesses(registry: Registry): void {
+  const over = (name: string, aggregator: 'min' | 'max') =>
+    Object.assign(registry.getSingleMetric(name) ?? {}, { aggregator });
+  // Left out by the library.
+  over(PROCESS_START, 'min');
+  // A mean by the library: one event loop that hangs would be hidden by those that do not.
+  for (const lag of EVENT_LOOP_LAGS) over(`nodejs_eventloop_lag_${lag}`, 'max');
 }
 
 /** @param aggregator how the values of several processes make one; by default they are added up */

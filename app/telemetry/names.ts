@@ -15,6 +15,9 @@ export interface MetricDefinition {
 /** Seconds. 0.2 must be a bucket bound: it is the latency objective. */
 const latencyBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5] as const;
 
+/** Route of httpRequestDuration for what was answered with 4xx; httpRequestsRefused counts it by its own. */
+export const REFUSED_ROUTE = 'refused';
+
 export const METRICS = {
   httpRequestDuration: {
     name: 'http_request_duration_seconds',

@@ -30,6 +30,12 @@ export function traceFields(): { readonly trace_id?: string; readonly span_id?: 
   return request === undefined || others.length > 0 ? {} : request.trace.logFields();
 }
 
+/** For a request to somebody else: W3C Trace Context of the one request that it is made for, while that is being answered. */
+export function traceHeaders(): Readonly<Record<string, string>> {
+  const [request, ...others] = requestsServed();
+  return request === undefined || others.length > 0 ? {} : request.trace.headers();
+}
+
 /** A line must not grow with the load. */
 const MOST_NAMED = 50;
 

@@ -65,7 +65,7 @@ export interface RequestTrace {
   readonly sampled: boolean;
   /** Until the request has ended: what it sets off and leaves behind is not part of it. */
   logFields(): { readonly trace_id?: string; readonly span_id?: string };
-  /** Header fields for a request to somebody else that this one makes. */
+  /** Header fields for a request to somebody else that this one makes; none when it has ended. */
   headers(): Record<string, string>;
   end(outcome: Outcome): void;
 }
@@ -170,7 +170,7 @@ class UntracedRequest implements RequestTrace {
   }
 
   headers() {
-    return outgoing(this.context);
+    return this.ended ? {} : outgoing(this.context);
   }
 
   end(outcome: Outcome) {
@@ -210,7 +210,7 @@ class TracedRequest implements RequestTrace {
   }
 
   headers() {
-    return outgoing(this.context);
+    return this.ended ? {} : outgoing(this.context);
   }
 
   /** @param first of the spans of the same statement, where it is for several requests */

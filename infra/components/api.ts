@@ -8,6 +8,7 @@ import type { Smoke } from '../deploy/smoke';
 import type { EnvironmentSpec } from '../environment';
 import { labelsOf } from '../labels';
 import { PROMETHEUS_ADDRESS, type Track, TRACK_NAMES } from '../ops/prometheus';
+import { promisesOf } from '../ops/slo';
 import { createStep } from '../step';
 import type { Context } from './context';
 import type { Connection } from './database';
@@ -193,6 +194,7 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     CLIENT_ADDRESS: 'x-forwarded-for',
     PROMETHEUS_URL: PROMETHEUS_ADDRESS,
     CAPACITY_RPS: spec.api.capacity === undefined ? '' : String(spec.api.capacity),
+    SLO: promisesOf(spec.objectives),
     OTEL_EXPORTER_OTLP_ENDPOINT: spec.tracing?.endpoint ?? '',
     OTEL_SERVICE_NAME: 'branchloans-api',
     OTEL_RESOURCE_ATTRIBUTES: `service.namespace=${spec.prefix}`,

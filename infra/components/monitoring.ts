@@ -157,6 +157,8 @@ function createGrafana(
       files: renderDashboards({
         runbooks: spec.alerts.runbooks,
         connectionsPerContainer: Math.ceil(spec.api.limits.cpus) * spec.api.poolSize,
+        thresholds: spec.alerts.thresholds,
+        objectives: spec.objectives,
       }),
       owner,
       helperImage: images.nginx,

@@ -54,6 +54,7 @@ export function settingsFor(options: {
     // No Prometheus runs here: /sre/ shows what the process counts itself.
     PROMETHEUS_URL: '',
     CAPACITY_RPS: '',
+    SLO: '',
     OTEL_EXPORTER_OTLP_ENDPOINT: '',
     OTEL_SERVICE_NAME: '',
     OTEL_RESOURCE_ATTRIBUTES: '',

@@ -88,6 +88,16 @@ describe('causes', () => {
     expect(held.filter((name) => /^(ProbeFailing|SLO)/.test(name))).toEqual([]);
   });
 
+  it('explain only what is of the same one, where there are several', () => {
+    const { inhibit_rules: rules } = parse(renderAlertmanager(NONE, '/x')) as {
+      inhibit_rules: { source_matchers: string[]; equal: string[] }[];
+    };
+    const equal = (source: string) =>
+      rules.filter(({ source_matchers: [matcher] }) => matcher === `alertname="${source}"`).map((rule) => rule.equal);
+    expect(equal('HostFilesystemAlmostFull')).toEqual([['env', 'mountpoint']]);
+    expect(equal('ApiErrorRateHigh')).toEqual([['env']]);
+  });
+
   it('form no circle, in which all would be silent', () => {
     const reaches = (from: string, seen: readonly string[] = []): boolean =>
       CAUSES.filter(({ source, only }) => source === from && only === undefined).some((cause) =>

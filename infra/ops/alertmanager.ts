@@ -45,6 +45,8 @@ interface Cause {
   readonly targets: string;
   /** A further matcher of the targets. */
   readonly only?: string;
+  /** A label that both must have alike, since there are several of what they tell of. */
+  readonly of?: string;
 }
 
 /** One fault raises many alerts; whoever is paged should read its name, not theirs. */
@@ -67,7 +69,7 @@ export const CAUSES: readonly Cause[] = [
   { source: 'NginxDown', targets: 'NginxDroppedConnections|ApiHealthFailing' },
   { source: 'ApiErrorRateHigh', targets: 'ApiErrors' },
   { source: 'TlsCertificateExpiresVerySoon', targets: 'TlsCertificateExpiresSoon' },
-  { source: 'HostFilesystemAlmostFull', targets: 'HostFilesystemFillingUp' },
+  { source: 'HostFilesystemAlmostFull', targets: 'HostFilesystemFillingUp', of: 'mountpoint' },
 ];
 
 /** @param directory of the files of SECRET_FILES inside the container */
@@ -122,10 +124,10 @@ function inhibitions() {
     slower('fast', 'medium|slow|very-slow'),
     slower('medium', 'slow|very-slow'),
     slower('slow', 'very-slow'),
-    ...CAUSES.map(({ source, targets, only }) => ({
+    ...CAUSES.map(({ source, targets, only, of }) => ({
       source_matchers: [`alertname="${source}"`],
       target_matchers: [`alertname=~"${targets}"`, ...(only === undefined ? [] : [only])],
-      equal: ['env'],
+      equal: ['env', ...(of === undefined ? [] : [of])],
     })),
   ];
 }

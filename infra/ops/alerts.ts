@@ -46,6 +46,9 @@ export const DEFAULT_THRESHOLDS: Thresholds = {
   certificateDays: 21,
 };
 
+/** Share of the database's usable connections with which there is none left to speak of. */
+export const CONNECTIONS_EXHAUSTED = 0.97;
+
 export interface AlertOptions extends RuleFileOptions {
   /** Begins the names of the environment's containers: the exporter sees those of others too. */
   readonly prefix: string;
@@ -272,7 +275,7 @@ function postgresAlerts({ connectionsPercent }: Thresholds): Alert[] {
     },
     {
       alert: 'PostgresConnectionsExhausted',
-      expr: `${used} / ${usable} >= 0.97`,
+      expr: `${used} / ${usable} >= ${CONNECTIONS_EXHAUSTED}`,
       for: '1m',
       severity: 'critical',
       summary: 'The database has no connection left',
@@ -379,10 +382,11 @@ function gatewayAlerts({ errorPercent }: Thresholds): Alert[] {
     },
   ];
 }
+/** When the complaint about a certificate becomes a page: never before the complaint. */
+export const certificateDaysCritical = ({ certificateDays }: Thresholds) => Math.min(7, certificateDays);
 
-export const CERTIFICATE_DAYS_CRITICAL = 7;
-
-function entranceAlerts({ healthPercent, certificateDays }: Thresholds): Alert[] {
+function entranceAlerts(thresholds: Thresholds): Alert[] {
+  const { healthPercent, certificateDays } = thresholds;
   const success = (probe: string) => of(PROBE_METRICS.success, JOBS.probe, `,probe${probe}`);
   const left = `min(${of(PROBE_METRICS.certificateExpiry, JOBS.probe)}) - time()`;
   const alerts: Alert[] = [
@@ -420,7 +424,7 @@ function entranceAlerts({ healthPercent, certificateDays }: Thresholds): Alert[]
     },
     {
       alert: 'TlsCertificateExpiresVerySoon',
-      expr: `${left} < ${Math.min(CERTIFICATE_DAYS_CRITICAL, certificateDays)} * 86400`,
+      expr: `${left} < ${certificateDaysCritical(thresholds)} * 86400`,
       for: '10m',
       severity: 'critical',
       summary: 'The certificate expires in {{ $value | humanizeDuration }}',

@@ -98,10 +98,8 @@ ${errorPages()}
 # nginx would write a page of its own under a redirect.
 error_page 301 302 308 /.redirect;
 
-# Browsers keep it for all ports of a name: of localhost, those of other programs too. Addresses cannot have it.
-map "$https:$host" $hsts {
-    "~^on:(?:(?:.+[.])?localhost|[0-9.]+|\\[.*)$" "";
-    "~^on:" "${HSTS}";
+map $https $hsts {
+    on "${HSTS}";
 }
 ${absent.join('\n')}
 ${addAbsentHeaders()}

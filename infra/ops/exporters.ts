@@ -45,6 +45,8 @@ export const RUNTIME_METRICS = {
   cpuSeconds: 'process_cpu_seconds_total',
   openFiles: 'process_open_fds',
   maxFiles: 'process_max_fds',
+  /** Of the oldest process of a container. */
+  startTime: 'process_start_time_seconds',
 } as const;
 
 /** postgres_exporter. */

@@ -1,7 +1,7 @@
 import type { Sample } from '../deploy/prometheus';
 import type { EnvironmentSpec } from '../environment';
 import { isHeard } from './alertmanager';
-import { CERTIFICATE_DAYS_CRITICAL } from './alerts';
+import { certificateDaysCritical } from './alerts';
 
 /** Is a stack ready for other people's money? Verdicts and words; what they are about is found by verbs/readiness.ts. */
 
@@ -112,7 +112,7 @@ export function checkCertificate(
     when(days >= alerts.thresholds.certificateDays, `valid for another ${days} days`, {
       name: 'certificate',
       // As its alerts.
-      verdict: days < CERTIFICATE_DAYS_CRITICAL ? 'fail' : 'warn',
+      verdict: days < certificateDaysCritical(alerts.thresholds) ? 'fail' : 'warn',
       says: `ends in ${days} days`,
       remedy: certificate.isOwn ? `make up STACK=${stack} renews it` : 'put the next one in its place (ssl/README.md)',
     }),

@@ -25,6 +25,13 @@ export const DEFAULT_OBJECTIVES: Objectives = {
   objectives: { availability: 0.999, success: 0.99, latency: 0.95, freshness: 0.995 },
 };
 
+/** What differs from the default, in percent, as the API reads it (SLO). */
+export function promisesOf({ objectives }: Objectives): string {
+  return SLO_NAMES.filter((name) => objectives[name] !== DEFAULT_OBJECTIVES.objectives[name])
+    .map((name) => `${name}=${round(100 * objectives[name])}`)
+    .join();
+}
+
 /** Label `service` of all objectives. */
 export const SERVICE = 'loans-api';
 

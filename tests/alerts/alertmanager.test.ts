@@ -96,7 +96,9 @@ describeUnless(missingForContainers(['alertmanager']), 'a real Alertmanager', ()
     const headers = { 'content-type': 'application/json' };
     expect((await get(`${base}/api/v2/alerts`, { method: 'POST', headers, body })).status).toBe(200);
     const key = ({ alertname = '', ...more }: Readonly<Record<string, string>>) =>
-      [alertname, more['severity'], more['burn'], more['probe'], more['job']].filter(Boolean).join(' ');
+      [alertname, more['severity'], more['burn'], more['probe'], more['job'], more['mountpoint']]
+        .filter(Boolean)
+        .join(' ');
     return eventually(async () => {
       const posted = (await (await get(`${base}/api/v2/alerts`)).json()) as Posted[];
       if (posted.length < alerts.length || posted.some(({ status }) => status.state === 'unprocessed'))
@@ -164,6 +166,9 @@ describeUnless(missingForContainers(['alertmanager']), 'a real Alertmanager', ()
         { alertname: 'TargetDown', severity: 'warning', job: 'host' },
         { alertname: 'ProbeFailing', severity: 'critical', probe: 'api' },
         { alertname: 'PostgresDown', severity: 'critical' },
+        { alertname: 'HostFilesystemAlmostFull', severity: 'critical', mountpoint: 'engine', instance: 'h' },
+        { alertname: 'HostFilesystemFillingUp', severity: 'warning', mountpoint: 'engine', instance: 'h' },
+        { alertname: 'HostFilesystemFillingUp', severity: 'warning', mountpoint: 'database', instance: 'h' },
       ]),
     ).toEqual({
       'ApiDown critical': false,
@@ -172,6 +177,9 @@ describeUnless(missingForContainers(['alertmanager']), 'a real Alertmanager', ()
       'TargetDown warning host': false,
       'ProbeFailing critical api': true,
       'PostgresDown critical': false,
+      'HostFilesystemAlmostFull critical engine': false,
+      'HostFilesystemFillingUp warning engine': true,
+      'HostFilesystemFillingUp warning database': false,
     });
   }, 30_000);
 

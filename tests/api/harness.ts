@@ -66,6 +66,7 @@ export const CONFIG: Config = {
   clientAddress: 'connection',
   prometheusUrl: undefined,
   capacityRps: undefined,
+  promises: {},
   tracing: undefined,
 };
 

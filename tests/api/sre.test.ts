@@ -85,6 +85,8 @@ describe('without a Prometheus', () => {
     expect(success).toMatchObject({ measured: 1, error_budget_remaining: 1, burn_rate: 0, measured_by: 'process' });
     const { routes } = (await api.ask('GET', '/sre/metrics')).json();
     expect(routes[0]).toMatchObject({ method: 'GET', route: '/api/loans', error_ratio: 0 });
+    expect(routes).toContainEqual(expect.objectContaining({ method: 'any', route: 'unmatched', p95_seconds: null }));
+    expect(routes.map(({ route }: { route: string }) => route)).not.toContain('refused');
     const [requests] = (await figuresOf(api.port, '/sre/capacity')).resources;
     expect(requests).toMatchObject({ name: 'requests', limit: 50 });
     expect(requests!.utilisation).toBeCloseTo(requests!.used! / 50, 6);
@@ -231,7 +233,7 @@ const DAY = 86_400;
 const HOUR = 3_600;
 const MIDNIGHT = Math.floor(Date.now() / 1_000 / DAY) * DAY;
 
-/** Six days: four hours without data, a day without any, a fault of 36 minutes, and a disk that fills up. */
+/** Six days: four hours without data, a day without any, a fault of 36 minutes, and disks that fill up. */
 function past(): Past {
   const made = new Past();
   const probe = { job: 'probe', probe: 'api', env: 'test' };
@@ -251,8 +253,18 @@ function past(): Past {
       };
       made.add('ALERTS', labels, 1, at);
     }
-    const disk = { job: 'host', env: 'test', mountpoint: '/' };
+    if (at >= MIDNIGHT - 5 * DAY && at < MIDNIGHT - 5 * DAY + HOUR) {
+      const failing = { alertname: 'ProbeFailing', alertstate: 'firing', env: 'test' };
+      made.add('ALERTS', { ...failing, severity: 'warning', probe: 'grafana' }, 1, at);
+      made.add('ALERTS', { ...failing, severity: 'critical', probe: 'database' }, 1, at);
+    }
+    const host = { job: 'host', env: 'test', instance: 'host' };
+    const disk = { ...host, mountpoint: 'engine', device: '/dev/vda1' };
     made.add('node_filesystem_size_bytes', disk, 1e12, at);
+    // Smaller, emptier, and full before the other.
+    const own = { ...host, mountpoint: 'database', device: '/dev/vdb1' };
+    made.add('node_filesystem_size_bytes', own, 2e11, at);
+    made.add('node_filesystem_avail_bytes', own, 1.6e11 - (1e10 * (at - MIDNIGHT)) / DAY, at);
     // 10 GB a day, 300 GB left at midnight.
     made.add('node_filesystem_avail_bytes', disk, 3e11 - (1e10 * (at - MIDNIGHT)) / DAY, at);
   }
@@ -378,6 +390,9 @@ describeUnless(noPrometheus, 'with a real Prometheus', () => {
     const loans = routes.find(({ method, route }) => method === 'GET' && route === '/api/loans');
     expect(loans!.requests_per_second).toBeGreaterThan(0);
     expect(loans!.error_ratio).toBe(0);
+    const refused = routes.find(({ method, route }) => method === 'any' && route === 'unmatched');
+    expect(refused!.requests_per_second).toBeGreaterThan(0);
+    expect(routes.map(({ route }) => route)).not.toContain('refused');
     expect(database.map(({ operation }) => operation)).toContain('loan_insert');
   });
 
@@ -414,14 +429,16 @@ describeUnless(noPrometheus, 'with a real Prometheus', () => {
     expect(await get('/sre/dashboard')).toMatchObject({ status: 'attention', reasons: ['LoansTooFew: Too few'] });
   });
 
-  it('the growth of a disk is found, and when it is full', async () => {
+  it('the growth of each disk is found, and when it is full', async () => {
     const { resources, containers, recommendation } = await get('/sre/capacity');
-    const [requests, , , , disk] = resources;
+    const [requests, , , , disk, own] = resources;
     expect(containers).toBe(2);
     expect(disk).toMatchObject({ name: 'disk', limit: 1e12, growth: { method: 'theil-sen', confidence: 0.95 } });
     expect(disk!.growth!.per_day / 1e10).toBeCloseTo(1, 1);
     const left = 30 - (Date.now() / 1_000 - MIDNIGHT) / DAY;
     expect(Math.abs(disk!.days_until_limit! - left)).toBeLessThan(2);
+    expect(own).toMatchObject({ name: 'database_disk', limit: 2e11 });
+    expect(Math.abs(own!.days_until_limit! - (left - 14))).toBeLessThan(1);
     expect(requests).toMatchObject({ limit: 200, note: expect.stringContaining('too short') });
     expect(['keep', 'add', 'remove']).toContain(recommendation.action);
   });
@@ -438,6 +455,7 @@ describeUnless(noPrometheus, 'with a real Prometheus', () => {
     expect(day(20)).toEqual({ from: expect.anything(), availability: null, known: 0 });
     expect(history.incidents).toEqual([
       { what: 'The service could not be reached', from: expect.anything(), to: expect.anything() },
+      { what: 'Loans could not be read or changed', from: expect.anything(), to: expect.anything() },
     ]);
     const { from, to } = history.incidents[0]!;
     expect(Math.abs(Date.parse(from) / 1_000 - (MIDNIGHT - 4 * DAY + 10 * HOUR))).toBeLessThan(300);

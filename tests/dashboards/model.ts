@@ -1,4 +1,7 @@
-import { renderDashboards } from '../../infra/ops/dashboards';
+import { DEFAULT_THRESHOLDS } from '../../infra/ops/alerts';
+import { type DashboardOptions, renderDashboards } from '../../infra/ops/dashboards';
+
+import { DEFAULT_OBJECTIVES } from '../../infra/ops/slo';
 
 /** Dashboards as Grafana reads them, as far as tests look at them. */
 export interface Target {
@@ -15,7 +18,13 @@ export interface Panel {
   description?: string;
   datasource?: { uid: string };
   gridPos: { x: number; y: number; w: number; h: number };
-  fieldConfig?: { defaults: { unit?: string; mappings?: unknown[] } };
+  fieldConfig?: {
+    defaults: {
+      unit?: string;
+      mappings?: unknown[];
+      thresholds?: { steps: { value: number | null; color: string }[] };
+    };
+  };
   options?: { legend?: { showLegend: boolean } };
   links?: { url?: string }[];
   targets?: Target[];
@@ -42,7 +51,12 @@ export interface Dashboard {
   annotations: { list: { name: string; expr?: string; datasource?: { uid: string } }[] };
 }
 
-export const OPTIONS = { runbooks: 'https://wiki.example/runbooks/', connectionsPerContainer: 10 };
+export const OPTIONS: DashboardOptions = {
+  runbooks: 'https://wiki.example/runbooks/',
+  connectionsPerContainer: 10,
+  thresholds: DEFAULT_THRESHOLDS,
+  objectives: DEFAULT_OBJECTIVES,
+};
 
 export function loadDashboards(options = OPTIONS): Dashboard[] {
   return Object.values(renderDashboards(options)).map((text) => JSON.parse(text) as Dashboard);

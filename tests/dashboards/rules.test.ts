@@ -1,9 +1,13 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { METRICS } from '../../app/telemetry/names';
+import { ruleGroups } from '../../infra/ops/alerts';
 import { HOME, renderDashboards } from '../../infra/ops/dashboards';
+import { JOBS } from '../../infra/ops/exporters';
 import { describeUnless } from '../skip';
-import { type Dashboard, loadDashboards, OPTIONS, type Panel, type Target } from './model';
-import { EXCEPTIONS, faultsOf, type RuleName, RULES } from './rules';
+import { type Dashboard, loadDashboards, OPTIONS, type Panel, queriesOf, type Target } from './model';
+import { parseExpression } from './promql';
+import { EXCEPTIONS, faultsOf, type RuleName, RULES, seriesNames, UNUSED_METRICS } from './rules';
 
 /** The rules hold for every dashboard, and each of them finds what it is for. */
 
@@ -48,6 +52,61 @@ test('every exception has a reason and is needed', () => {
   const texts = dashboards.flatMap((dashboard) => faultsOf(dashboard).map(({ text }) => `${dashboard.uid} ${text}`));
   const panels = EXCEPTIONS.flatMap(({ dashboard, panels = [] }) => panels.map((panel) => `${dashboard} ${panel}: `));
   expect(panels.filter((panel) => !texts.some((text) => text.startsWith(panel)))).toEqual([]);
+});
+
+test('every metric of the service is in a panel or a rule, or says why not', () => {
+  const environment = { environment: 'staging', url: '', runbooks: '', prefix: 'bl', replicas: 2, busy: true };
+  const rules = ruleGroups({ ...environment, jobs: new Set(Object.values(JOBS)) }).flatMap((group) => group.rules);
+  const panels = dashboards.flatMap((dashboard) => dashboard.panels.flatMap(({ targets = [] }) => targets));
+  const used = new Set(
+    [...panels, ...rules].flatMap(({ expr }) => parseExpression(expr).selectors.map(({ metric }) => metric)),
+  );
+  const unused = Object.values(METRICS).filter((metric) => !seriesNames(metric).some((name) => used.has(name)));
+  expect(unused.map(({ name }) => name)).toEqual(Object.keys(UNUSED_METRICS));
+});
+
+describe("colours are those of the stack's alerts and objectives", () => {
+  const stepsOf = (options: typeof OPTIONS, uid: string, title: string) =>
+    loadDashboards(options)
+      .find((dashboard) => dashboard.uid === uid)!
+      .panels.find((panel) => panel.title === title)!
+      .fieldConfig?.defaults.thresholds?.steps.map(({ value, color }) => [value, color]);
+  const strict: typeof OPTIONS = {
+    ...OPTIONS,
+    thresholds: {
+      ...{ errorPercent: 2, errorsPerMinute: 1, p95Seconds: 0.5, healthPercent: 99, connectionsPercent: 60 },
+      certificateDays: 5,
+    },
+    objectives: {
+      periodDays: 7,
+      objectives: { availability: 0.99, success: 0.97, latency: 0.96, freshness: 0.99 },
+    },
+  };
+
+  test.each([
+    ['loans-requests', 'Error ratio', [0.01, 0.05], [0.02]],
+    ['loans-api', 'Error ratio by replica', [0.01, 0.05], [0.02]],
+    ['loans-overview', 'Latency', [0.2, 1], [0.2, 0.5]],
+    ['loans-requests', 'Share within 200 ms', [0.95, 0.975], [0.96, 0.98]],
+    ['loans-overview', 'Connections used', [0.8, 0.97], [0.6, 0.97]],
+    // A complaint that is no earlier than the page has no colour of its own.
+    ['loans-edge', 'Certificate expires in', [7 * 86_400, 21 * 86_400], [5 * 86_400]],
+    ['loans-slo', 'Burn rate over an hour', [1, 14.4], [1, 13.44]],
+  ])('%s, %s', (uid, title, usual, changed) => {
+    const values = (options: typeof OPTIONS) =>
+      stepsOf(options, uid, title)
+        ?.map(([value]) => value)
+        .filter((value) => value !== null);
+    expect(values(OPTIONS)).toEqual(usual);
+    expect(values(strict)).toEqual(changed);
+  });
+
+  test('and the line that pages follows the period', () => {
+    const lines = (options: typeof OPTIONS) =>
+      queriesOf(loadDashboards(options)).filter(({ expr }) => / \* slo:error_budget:ratio/.test(expr));
+    expect(lines(OPTIONS).map(({ expr }) => expr)).toEqual([expect.stringMatching(/^14\.4 /)]);
+    expect(lines(strict).map(({ expr }) => expr)).toEqual([expect.stringMatching(/^13\.44 /)]);
+  });
 });
 
 describe('a rule finds what it is for', () => {

@@ -430,13 +430,12 @@ describeUnless(missing, 'the gateway', () => {
   });
 
   test.each(['/api/loans', '/own-headers', '/metrics', '/'])(
-    'of %s under localhost browsers keep nothing',
+    'of %s browsers keep that it wants TLS, whatever its host is called',
     async (path) => {
-      for (const host of ['localhost', 'LOCALHOST', 'localhost:8443', '127.0.0.1', '10.1.2.3', '[::1]']) {
-        expect((await stage.request(path, { host })).headers).not.toHaveProperty('strict-transport-security');
+      for (const host of ['localhost', '127.0.0.1', `${DOMAIN}:8443`]) {
+        expect((await stage.request(path, { host })).headers['strict-transport-security']).toHaveLength(1);
       }
-      const { headers } = await stage.request(path, { host: `${DOMAIN}:8443` });
-      expect(headers['strict-transport-security']).toHaveLength(1);
+      // RFC 6797, 7.2: never in clear text.
       expect((await stage.request(path, { listener: 'api' })).headers).not.toHaveProperty('strict-transport-security');
     },
   );

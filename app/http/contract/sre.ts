@@ -118,12 +118,15 @@ export const sreMetricsSchema = z.strictObject({
         p95_seconds: figure,
       }),
     )
-    .meta({ description: 'The busiest first' }),
+    .meta({
+      description:
+        'The busiest first. Those answered with 4xx are told apart, by route alone (method "any") and without times',
+    }),
   database: z.array(z.strictObject({ operation: z.string(), per_second: z.number(), p95_seconds: figure })),
 }) satisfies z.ZodType<Breakdown & Source>;
 
 const resource = z.strictObject({
-  name: z.enum(['requests', 'cpu', 'memory', 'database_connections', 'disk', 'loans']),
+  name: z.enum(['requests', 'cpu', 'memory', 'database_connections', 'disk', 'database_disk', 'loans']),
   unit: z.enum(['requests per second', 'cores', 'bytes', 'connections', 'loans']),
   used: figure,
   limit: figure,

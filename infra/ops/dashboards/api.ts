@@ -2,23 +2,27 @@ import * as units from '@grafana/grafana-foundation-sdk/units';
 import { METRICS } from '../../../app/telemetry/names';
 import { JOBS, RUNTIME_METRICS as runtime } from '../exporters';
 import { USER_ROUTES } from '../prometheus';
-import type { DashboardSpec, PanelSpec } from './builder';
+import { type Bounds, type DashboardSpec, failureBounds, type PanelSpec } from './builder';
 import { max, ratio, seriesOf, shareOf, sum } from './query';
 
 const api = seriesOf(JOBS.api);
 
 /** @param connections database connections that one container may hold: pool size times processes */
-export function apiDashboard({ connections }: { readonly connections: number }): DashboardSpec {
+export function apiDashboard(connections: number, bounds: Bounds): DashboardSpec {
   return {
     uid: 'loans-api',
     title: 'Loans / API',
     description: 'How the processes of the API do: load of each replica, event loop, memory, connections, releases.',
     jobs: [JOBS.api],
-    rows: { Replicas: replicas(), 'Node.js runtime': runtimePanels(), 'Way to the database': database(connections) },
+    rows: {
+      Replicas: replicas(bounds),
+      'Node.js runtime': runtimePanels(),
+      'Way to the database': database(connections),
+    },
   };
 }
 
-function replicas(): PanelSpec[] {
+function replicas(bounds: Bounds): PanelSpec[] {
   const duration = METRICS.httpRequestDuration.name;
   const requests = (...matchers: readonly string[]) => api.rate(`${duration}_count`, USER_ROUTES, ...matchers);
   return [
@@ -52,7 +56,7 @@ function replicas(): PanelSpec[] {
       queries: {
         '{{instance}}': shareOf(sum(requests('status_code=~"5.."'), 'instance'), sum(requests(), 'instance')),
       },
-      thresholds: { critical: 0.01 },
+      thresholds: failureBounds(bounds),
     },
     {
       kind: 'stat',

@@ -7,7 +7,9 @@ import * as stat from '@grafana/grafana-foundation-sdk/stat';
 import * as table from '@grafana/grafana-foundation-sdk/table';
 import * as timeseries from '@grafana/grafana-foundation-sdk/timeseries';
 import { METRICS } from '../../../app/telemetry/names';
-import { JOBS, PROMETHEUS_METRICS } from '../exporters';
+import type { Thresholds } from '../alerts';
+import { JOBS, PROMETHEUS_METRICS, RUNTIME_METRICS } from '../exporters';
+import { errorBudget, LATENCY_SECONDS, type Objectives } from '../slo';
 import type { Job } from './query';
 
 /** What a dashboard is, without what Grafana needs to draw it. */
@@ -34,13 +36,38 @@ export interface PanelSpec {
   readonly width: number;
   /** Legend (a template such as {{route}}) -> PromQL. */
   readonly queries: Readonly<Record<string, string>>;
-  /** From where on it is yellow, and red; below where, if `low` values are the bad ones. */
+  /**
+   * From where on it is yellow, and red; below where, if `low` values are the bad ones. Settings may put yellow behind
+   * red: then there is none.
+   */
   readonly thresholds?: { readonly warning?: number; readonly critical?: number; readonly low?: true };
   /** Words for values, such as 1 -> up. */
   readonly words?: Readonly<Record<number, string>>;
   /** Alerts whose runbooks say what to do. */
   readonly alerts?: readonly string[];
 }
+
+/** What a stack's alerts go by: panels that show the same are coloured by it. */
+export interface Bounds {
+  readonly thresholds: Thresholds;
+  readonly objectives: Objectives;
+}
+
+/** Share of failures: yellow from the objective on, red from the alert. */
+export const failureBounds = ({ thresholds, objectives }: Bounds) => ({
+  warning: errorBudget(objectives.objectives.success),
+  critical: shareFrom(thresholds.errorPercent),
+});
+
+/** Seconds: yellow from the objective's on, red from the alert about the 95th percentile. */
+export const latencyBounds = ({ thresholds }: Bounds) => ({
+  warning: LATENCY_SECONDS,
+  critical: thresholds.p95Seconds,
+});
+
+/** Without the noise of binary fractions. */
+export const shareFrom = (percent: number) => Number((percent / 100).toPrecision(10));
+export const percentFrom = (share: number) => `${Number((100 * share).toPrecision(10))} %`;
 
 const DATA_SOURCE = { type: 'prometheus', uid: '${datasource}' };
 const PANEL_HEIGHT = 8;
@@ -114,13 +141,15 @@ function variable(name: string, label: string, query: string): dashboard.QueryVa
 }
 
 /**
- * A deploy is a release that answers now and did not a minute ago. `changes()` of a gauge that is always 1 would see
- * none: what a deploy changes are the labels, and so the series.
+ * When each release began, in milliseconds since 1970: the start of its oldest container. A mark at a value and not at
+ * the moment of a change is the same at every step that Grafana asks with, for a container more, and after a gap.
  */
 export const DEPLOYS = (() => {
-  const releases = (offset: string) =>
-    `count by (env, version, commit) (${METRICS.appInfo.name}{job="${JOBS.api}",env=~"$env"}${offset})`;
-  return `${releases('')} unless ${releases(' offset 1m')}`;
+  const select = (metric: string) => `${metric}{job="${JOBS.api}",env=~"$env"}`;
+  const starts = `max by (env, instance) (${select(RUNTIME_METRICS.startTime)})`;
+  const begun = `${select(METRICS.appInfo.name)} * on (env, instance) group_left () ${starts}`;
+  // A container that is not heard for less than that does not make the next one the oldest.
+  return `1000 * min by (env, version, commit) (min_over_time((${begun})[10m:1m]))`;
 })();
 
 function annotations(): dashboard.AnnotationQueryBuilder[] {
@@ -131,9 +160,10 @@ function annotations(): dashboard.AnnotationQueryBuilder[] {
       .enable(true)
       .iconColor('blue')
       .expr(DEPLOYS)
-      // As long as the offset, so that a deploy is one mark.
+      .useValueForTime(true)
+      // As long as containers of one release take to start one after the other: what is nearer becomes one mark.
       .step('60s')
-      .titleFormat('{{version}} began to answer')
+      .titleFormat('{{version}} started')
       .textFormat('{{env}} {{commit}}'),
   ];
 }
@@ -167,10 +197,12 @@ function buildPanel(spec: PanelSpec, id: number, runbooks: string): { build: () 
 }
 
 function thresholds({
-  warning,
+  warning: given,
   critical,
   low,
 }: NonNullable<PanelSpec['thresholds']>): dashboard.ThresholdsConfigBuilder {
+  const behind = given !== undefined && critical !== undefined && (low ? given <= critical : given >= critical);
+  const warning = behind ? undefined : given;
   const at = (value: number | null | undefined, color: string) => (value === undefined ? [] : [{ value, color }]);
   // A step's colour holds from its value upwards.
   const steps = low

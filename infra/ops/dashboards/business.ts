@@ -32,7 +32,8 @@ export const shared = {
   age: {
     kind: 'stat',
     title: 'Age of the book',
-    description: 'How old the figures of the book are, in the container that is behind the most. The objective is 60 s.',
+    description:
+      'How old the figures of the book are, in the container that is behind the most. The objective is 60 s.',
     unit: units.Seconds,
     width: 4,
     queries: { age: `time() - ${min(api.select(METRICS.loansRefreshed.name))}` },

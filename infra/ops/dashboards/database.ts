@@ -1,7 +1,8 @@
 import * as units from '@grafana/grafana-foundation-sdk/units';
 import { METRICS } from '../../../app/telemetry/names';
+import { CONNECTIONS_EXHAUSTED } from '../alerts';
 import { JOBS, POSTGRES_METRICS as pg } from '../exporters';
-import type { DashboardSpec, PanelSpec } from './builder';
+import { type Bounds, type DashboardSpec, type PanelSpec, shareFrom } from './builder';
 import { max, min, ratio, seriesOf, sum } from './query';
 
 const api = seriesOf(JOBS.api);
@@ -10,11 +11,10 @@ const postgres = seriesOf(JOBS.postgres);
 const OURS = 'datname!~"template.*|postgres|"';
 
 /** What the overview shows too. */
-export const connectionsUsed: PanelSpec = {
+export const connectionsUsed = ({ thresholds: { connectionsPercent } }: Bounds): PanelSpec => ({
   kind: 'gauge',
   title: 'Connections used',
-  description:
-    'Connections of those that ordinary roles may open. Above 80 % a deploy, which needs twice the pools, may not get through.',
+  description: `Connections of those that ordinary roles may open. Above ${connectionsPercent} % a deploy, which needs twice the pools, may not get through.`,
   unit: units.PercentUnit,
   width: 8,
   queries: {
@@ -23,11 +23,11 @@ export const connectionsUsed: PanelSpec = {
       `(${sum(postgres.select(pg.maxConnections))} - ${sum(postgres.select(pg.reservedConnections))})`,
     ),
   },
-  thresholds: { warning: 0.8, critical: 0.97 },
+  thresholds: { warning: shareFrom(connectionsPercent), critical: CONNECTIONS_EXHAUSTED },
   alerts: ['PostgresConnectionsHigh', 'PostgresConnectionsExhausted'],
-};
+});
 
-export const databaseDashboard: DashboardSpec = {
+export const databaseDashboard = (bounds: Bounds): DashboardSpec => ({
   uid: 'loans-postgres',
   title: 'Loans / Database',
   description: 'Which queries take the time, as the API measures them and as PostgreSQL does, and how the server is.',
@@ -35,10 +35,10 @@ export const databaseDashboard: DashboardSpec = {
   rows: {
     'Queries as the API sees them': queries(),
     'Statements as PostgreSQL sees them': statements(),
-    Server: server(),
+    Server: server(bounds),
     'Storage and locks': storage(),
   },
-};
+});
 
 function queries(): PanelSpec[] {
   const duration = METRICS.dbQueryDuration.name;
@@ -137,7 +137,7 @@ function statements(): PanelSpec[] {
   ];
 }
 
-function server(): PanelSpec[] {
+function server(bounds: Bounds): PanelSpec[] {
   return [
     {
       kind: 'stat',
@@ -162,7 +162,7 @@ function server(): PanelSpec[] {
       thresholds: { critical: 1 },
       alerts: ['PostgresExporterErrors'],
     },
-    { ...connectionsUsed, width: 6 },
+    { ...connectionsUsed(bounds), width: 6 },
     {
       kind: 'stacked',
       title: 'Connections by state',

@@ -1,6 +1,7 @@
 import * as units from '@grafana/grafana-foundation-sdk/units';
+import { certificateDaysCritical } from '../alerts';
 import { ACCESS_LOG_METRICS as log, JOBS, NGINX_METRICS as nginx, PROBE_METRICS as probe } from '../exporters';
-import type { DashboardSpec, PanelSpec } from './builder';
+import { type Bounds, type DashboardSpec, failureBounds, latencyBounds, type PanelSpec } from './builder';
 import { min, seriesOf, shareOf, sum } from './query';
 
 const gateway = seriesOf(JOBS.nginx);
@@ -20,27 +21,30 @@ export const reachable: PanelSpec = {
   alerts: ['ProbeFailing', 'ApiHealthFailing'],
 };
 
-export const gatewayDashboard: DashboardSpec = {
+export const gatewayDashboard = (bounds: Bounds): DashboardSpec => ({
   uid: 'loans-edge',
   title: 'Loans / Gateway',
   description: 'What comes in at the edge: connections, answers and times as nginx sees them, probes, certificate.',
   jobs: [JOBS.nginx, JOBS.accessLog, JOBS.probe],
-  rows: { 'From outside': probes(), 'From the access log': accessLog(), nginx: connections() },
-};
+  rows: { 'From outside': probes(bounds), 'From the access log': accessLog(bounds), nginx: connections() },
+});
 
-function probes(): PanelSpec[] {
+function probes({ thresholds }: Bounds): PanelSpec[] {
   const DAY = 86_400;
   return [
     reachable,
     {
       kind: 'stat',
       title: 'Certificate expires in',
-      description:
-        'Time left of the certificate that the gateway shows. Below 21 days: renew it, or see why nobody did.',
+      description: `Time left of the certificate that the gateway shows. Below ${thresholds.certificateDays} days: renew it, or see why nobody did.`,
       unit: units.Seconds,
       width: 6,
       queries: { certificate: `${min(outside.select(probe.certificateExpiry))} - time()` },
-      thresholds: { warning: 21 * DAY, critical: 7 * DAY, low: true },
+      thresholds: {
+        warning: thresholds.certificateDays * DAY,
+        critical: certificateDaysCritical(thresholds) * DAY,
+        low: true,
+      },
       alerts: ['TlsCertificateExpiresSoon', 'TlsCertificateExpiresVerySoon'],
     },
     {
@@ -64,7 +68,7 @@ function probes(): PanelSpec[] {
   ];
 }
 
-function accessLog(): PanelSpec[] {
+function accessLog(bounds: Bounds): PanelSpec[] {
   const responses = (...matchers: readonly string[]) => answers.rate(log.responses, ...matchers);
   return [
     {
@@ -87,7 +91,7 @@ function accessLog(): PanelSpec[] {
         '5xx': shareOf(sum(responses('status=~"5.+"')), sum(responses())),
         '502 and 504': shareOf(sum(responses('status=~"502|504"')), sum(responses())),
       },
-      thresholds: { critical: 0.01 },
+      thresholds: failureBounds(bounds),
       alerts: ['GatewayErrorRateHigh'],
     },
     {
@@ -101,7 +105,7 @@ function accessLog(): PanelSpec[] {
         p95: answers.quantile(0.95, log.seconds),
         p99: answers.quantile(0.99, log.seconds),
       },
-      thresholds: { critical: 0.2 },
+      thresholds: latencyBounds(bounds),
     },
   ];
 }

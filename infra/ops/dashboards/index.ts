@@ -1,15 +1,15 @@
 import { apiDashboard } from './api';
-import { build, type DashboardSpec } from './builder';
+import { type Bounds, build, type DashboardSpec } from './builder';
 import { businessDashboard } from './business';
 import { databaseDashboard } from './database';
 import { gatewayDashboard } from './gateway';
 import { monitoringDashboard } from './monitoring';
-import { overviewDashboard } from './overview';
+import { OVERVIEW, overviewDashboard } from './overview';
 import { requestsDashboard } from './requests';
 import { resourcesDashboard } from './resources';
 import { sloDashboard } from './slo';
 
-export interface DashboardOptions {
+export interface DashboardOptions extends Bounds {
   /** Where people read the alerts' pages, with a slash at the end: a path of the repository, or an address. */
   readonly runbooks: string;
   /** Database connections that one API container may hold: its pool's size times its processes. */
@@ -17,17 +17,17 @@ export interface DashboardOptions {
 }
 
 /** File name of the dashboard that Grafana opens with. */
-export const HOME = `${overviewDashboard.uid}.json`;
+export const HOME = `${OVERVIEW}.json`;
 
 /** All dashboards, in the order in which they are read. */
-export function dashboards({ connectionsPerContainer: connections }: DashboardOptions): DashboardSpec[] {
+export function dashboards(options: DashboardOptions): DashboardSpec[] {
   return [
-    overviewDashboard,
-    sloDashboard,
-    requestsDashboard,
-    apiDashboard({ connections }),
-    databaseDashboard,
-    gatewayDashboard,
+    overviewDashboard(options),
+    sloDashboard(options.objectives.periodDays),
+    requestsDashboard(options),
+    apiDashboard(options.connectionsPerContainer, options),
+    databaseDashboard(options),
+    gatewayDashboard(options),
     resourcesDashboard,
     businessDashboard,
     monitoringDashboard,

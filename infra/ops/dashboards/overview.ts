@@ -1,35 +1,37 @@
 import * as units from '@grafana/grafana-foundation-sdk/units';
 import { METRICS } from '../../../app/telemetry/names';
 import { JOBS, PROMETHEUS_METRICS } from '../exporters';
-import type { DashboardSpec, PanelSpec } from './builder';
+import type { Bounds, DashboardSpec, PanelSpec } from './builder';
 import { currencyVariable, shared as business } from './business';
 import { connectionsUsed } from './database';
 import { reachable } from './gateway';
 import { firing, targets } from './monitoring';
 import { seriesOf } from './query';
-import { shared as requests } from './requests';
+import { shared } from './requests';
 import { containerVariable, shared as resources } from './resources';
 import { budgetRemaining } from './slo';
 
 /** The first page: one look, and which dashboard is next. */
-export const overviewDashboard: DashboardSpec = {
-  uid: 'loans-overview',
+export const OVERVIEW = 'loans-overview';
+
+export const overviewDashboard = (bounds: Bounds): DashboardSpec => ({
+  uid: OVERVIEW,
   title: 'Loans / Overview',
   description: 'Is all well? If not, which dashboard is next.',
   jobs: Object.values(JOBS),
   variables: { ...containerVariable, ...currencyVariable },
   rows: {
     'Is all well': wellness(),
-    Users: [requests.status, requests.errors, requests.latency],
+    Users: Object.values(shared(bounds)),
     Book: [{ ...business.loans, width: 10 }, { ...business.created, width: 10 }, business.age],
     Resources: [
       { ...resources.cpu, width: 8 },
       { ...resources.memory, width: 8 },
-      { ...connectionsUsed, width: 8 },
+      { ...connectionsUsed(bounds), width: 8 },
     ],
     'What runs, and what fires': running(),
   },
-};
+});
 
 function wellness(): PanelSpec[] {
   const { alerts } = PROMETHEUS_METRICS;

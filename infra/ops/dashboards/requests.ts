@@ -1,96 +1,114 @@
 import * as units from '@grafana/grafana-foundation-sdk/units';
-import { METRICS } from '../../../app/telemetry/names';
+import { METRICS, REFUSED_ROUTE } from '../../../app/telemetry/names';
 import { JOBS } from '../exporters';
 import { USER_ROUTES } from '../prometheus';
-import type { DashboardSpec, PanelSpec } from './builder';
+import { bucketUpTo } from '../rules';
+import { LATENCY_SECONDS } from '../slo';
+import { type Bounds, type DashboardSpec, failureBounds, latencyBounds, type PanelSpec, percentFrom } from './builder';
 import { ratio, seriesOf, shareOf, sum } from './query';
 
 const api = seriesOf(JOBS.api);
 const duration = METRICS.httpRequestDuration.name;
 const count = `${duration}_count`;
+const MILLISECONDS = `${1_000 * LATENCY_SECONDS} ms`;
 const requests = (...matchers: readonly string[]) => api.rate(count, USER_ROUTES, ...matchers);
 
-export const OBJECTIVES = { latencySeconds: 0.2, withinLatency: 0.95, failures: 0.01 } as const;
+/** The histogram times refusals apart; what they were of says their counter, which has no method. */
+const refused = METRICS.httpRequestsRefused.name;
+const NOT_REFUSED = `route!="${REFUSED_ROUTE}"`;
+/** All that was asked of each route, whatever was answered. @param rise of `api` */
+const ofRoutes = (rise: (name: string, ...matchers: readonly string[]) => string) =>
+  sum(`${rise(count, USER_ROUTES, NOT_REFUSED)} or ${rise(refused, USER_ROUTES)}`, 'route');
 
 /** Panels that the overview shows too. */
-export const shared = {
-  status: {
-    kind: 'stacked',
-    title: 'Responses by status',
-    description:
-      'Answers per second by status code. 4xx are the clients, 5xx are ours: look at the errors by route below.',
-    unit: units.RequestsPerSecond,
-    width: 8,
-    queries: { '{{status_code}}': sum(requests(), 'status_code') },
-  },
-  errors: {
-    title: 'Error ratio',
-    description: 'Share of answers with status 5xx over all routes. Zero is normal; the objective is below 1 %.',
-    unit: units.PercentUnit,
-    width: 8,
-    queries: { '5xx': shareOf(sum(requests('status_code=~"5.."')), sum(requests())) },
-    thresholds: { critical: OBJECTIVES.failures },
-    alerts: ['ApiErrorRateHigh', 'SLOErrorBudgetBurn'],
-  },
-  latency: {
-    title: 'Latency',
-    description: 'Time from request to finished response over all routes. The objective is 95 % within 200 ms.',
-    unit: units.Seconds,
-    width: 8,
-    queries: {
-      p50: api.quantile(0.5, duration, [], USER_ROUTES),
-      p95: api.quantile(0.95, duration, [], USER_ROUTES),
-      p99: api.quantile(0.99, duration, [], USER_ROUTES),
+export const shared = (bounds: Bounds) =>
+  ({
+    status: {
+      kind: 'stacked',
+      title: 'Responses by status',
+      description:
+        'Answers per second by status code. 4xx are the clients, 5xx are ours: look at the errors by route below.',
+      unit: units.RequestsPerSecond,
+      width: 8,
+      queries: { '{{status_code}}': sum(requests(), 'status_code') },
     },
-    thresholds: { critical: OBJECTIVES.latencySeconds },
-    alerts: ['ApiSlow', 'SLOErrorBudgetBurn'],
-  },
-} satisfies Record<string, PanelSpec>;
+    errors: {
+      title: 'Error ratio',
+      description: `Share of answers with status 5xx over all routes. Zero is normal; yellow above the objective of ${percentFrom(failureBounds(bounds).warning)}, red where the alert is.`,
+      unit: units.PercentUnit,
+      width: 8,
+      queries: { '5xx': shareOf(sum(requests('status_code=~"5.."')), sum(requests())) },
+      thresholds: failureBounds(bounds),
+      alerts: ['ApiErrorRateHigh', 'SLOErrorBudgetBurn'],
+    },
+    latency: {
+      title: 'Latency',
+      description: `Time from request to finished response over all routes. Yellow above the ${MILLISECONDS} within which the objective wants ${percentFrom(bounds.objectives.objectives.latency)}, red where the alert about p95 is.`,
+      unit: units.Seconds,
+      width: 8,
+      queries: {
+        p50: api.quantile(0.5, duration, [], USER_ROUTES),
+        p95: api.quantile(0.95, duration, [], USER_ROUTES),
+        p99: api.quantile(0.99, duration, [], USER_ROUTES),
+      },
+      thresholds: latencyBounds(bounds),
+      alerts: ['ApiSlow', 'SLOErrorBudgetBurn'],
+    },
+  }) satisfies Record<string, PanelSpec>;
 
-export const requestsDashboard: DashboardSpec = {
+export const requestsDashboard = (bounds: Bounds): DashboardSpec => ({
   uid: 'loans-requests',
   title: 'Loans / Requests',
   description: 'How many requests come, what they get and how long they take: by route, method and status.',
   jobs: [JOBS.api],
-  rows: { Rates: rates(), Errors: errors(), Latencies: latencies(), 'Refused and repeated': refusals() },
-};
+  rows: {
+    Rates: rates(bounds),
+    Errors: errors(bounds),
+    Latencies: latencies(bounds),
+    'Refused and repeated': refusals(),
+  },
+});
 
-function rates(): PanelSpec[] {
+function rates(bounds: Bounds): PanelSpec[] {
   return [
     {
       title: 'Request rate by route',
       description:
-        'Requests per second by route pattern and method, without probes and scrapes. A fall to nothing is worse than a rise.',
+        'Requests per second by route pattern and method, without probes and scrapes; those answered with 4xx apart, without their method. A fall to nothing is worse than a rise.',
       unit: units.RequestsPerSecond,
       width: 8,
-      queries: { '{{method}} {{route}}': sum(requests(), 'route', 'method') },
+      queries: {
+        '{{method}} {{route}}': sum(requests(NOT_REFUSED), 'route', 'method'),
+        '{{route}} refused': sum(api.rate(refused, USER_ROUTES), 'route'),
+      },
     },
-    shared.status,
+    shared(bounds).status,
     {
       kind: 'table',
       title: 'Busiest routes',
-      description: 'Requests in the range of the dashboard. A route that is new here is a new client, or a new attack.',
+      description:
+        'Requests in the range of the dashboard, refused ones too. A route that is new here is a new client, or a new attack.',
       unit: units.Short,
       width: 8,
-      queries: { '{{method}} {{route}}': `topk(10, ${sum(api.total(count, USER_ROUTES), 'route', 'method')})` },
+      queries: { '{{route}}': `topk(10, ${ofRoutes(api.total)})` },
     },
   ];
 }
 
-function errors(): PanelSpec[] {
+function errors(bounds: Bounds): PanelSpec[] {
   return [
-    shared.errors,
+    shared(bounds).errors,
     {
       title: 'Error ratio by route',
       description:
-        'The route whose answers are 5xx when the panel beside it rises. Above 1 % of a busy route: look at its logs.',
+        'The route whose answers are 5xx when the panel beside it rises. Yellow or red, and busy: look at its logs.',
       unit: units.PercentUnit,
       width: 8,
       // A route without a failure shows 0, a route without a request shows nothing.
       queries: {
-        '{{route}}': shareOf(sum(requests('status_code=~"5.."'), 'route'), sum(requests(), 'route')),
+        '{{route}}': shareOf(sum(requests('status_code=~"5.."'), 'route'), ofRoutes(api.rate)),
       },
-      thresholds: { critical: OBJECTIVES.failures },
+      thresholds: failureBounds(bounds),
       alerts: ['ApiErrorRateHigh', 'ApiErrors'],
     },
     {
@@ -98,29 +116,28 @@ function errors(): PanelSpec[] {
       description: 'Share of answers with status 4xx. A rise after a deploy is a change that a client did not expect.',
       unit: units.PercentUnit,
       width: 8,
-      queries: {
-        '{{route}}': shareOf(sum(requests('status_code=~"4.."'), 'route'), sum(requests(), 'route')),
-      },
+      queries: { '{{route}}': shareOf(sum(api.rate(refused, USER_ROUTES), 'route'), ofRoutes(api.rate)) },
     },
   ];
 }
 
-function latencies(): PanelSpec[] {
+function latencies(bounds: Bounds): PanelSpec[] {
   const within = `${duration}_bucket`;
+  const objective = bounds.objectives.objectives.latency;
   return [
-    shared.latency,
+    shared(bounds).latency,
     {
-      title: 'Share within 200 ms',
-      description: 'Share of requests that were answered within the latency objective. Below 95 % it is missed.',
+      title: `Share within ${MILLISECONDS}`,
+      description: `Share of requests that were answered within the latency objective. Below ${percentFrom(objective)} it is missed, and in yellow more than half of what may be slow is.`,
       unit: units.PercentUnit,
       width: 8,
       queries: {
-        'within 200 ms': ratio(
-          sum(api.rate(within, USER_ROUTES, `le="${OBJECTIVES.latencySeconds}"`)),
+        [`within ${MILLISECONDS}`]: ratio(
+          sum(api.rate(within, USER_ROUTES, bucketUpTo(LATENCY_SECONDS))),
           sum(requests()),
         ),
       },
-      thresholds: { warning: 0.98, critical: OBJECTIVES.withinLatency, low: true },
+      thresholds: { warning: (1 + objective) / 2, critical: objective, low: true },
       alerts: ['SLOErrorBudgetBurn'],
     },
     {
@@ -137,7 +154,7 @@ function latencies(): PanelSpec[] {
       unit: units.Seconds,
       width: 12,
       queries: { '{{route}}': api.quantile(0.95, duration, ['route'], USER_ROUTES) },
-      thresholds: { critical: OBJECTIVES.latencySeconds },
+      thresholds: latencyBounds(bounds),
       alerts: ['ApiSlow', 'ApiResponsesVerySlow'],
     },
     {
@@ -165,12 +182,13 @@ function refusals(): PanelSpec[] {
     {
       title: 'Too many requests',
       description:
-        'Requests per second refused since their caller had made too many, and requests that a process judged alone since the database did not answer in time. Zero is normal.',
+        'Requests per second refused since their caller had made too many, requests that a process judged alone since the database did not answer in time, and how often it could not buy some ahead. Zero is normal.',
       unit: units.RequestsPerSecond,
       width: 8,
       queries: {
         refused: sum(api.rate(METRICS.rateLimitRefusals.name)),
         'judged alone': sum(api.rate(METRICS.rateLimitEstimates.name)),
+        'purchases failed': sum(api.rate(METRICS.rateLimitPurchases.name, 'result="failed"')),
       },
     },
     {

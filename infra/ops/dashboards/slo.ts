@@ -1,11 +1,19 @@
 import * as units from '@grafana/grafana-foundation-sdk/units';
 import { PROMETHEUS_METRICS } from '../exporters';
+import { burnFactor, type Period, TIERS } from '../slo';
 import type { DashboardSpec, PanelSpec } from './builder';
 
 const CHOSEN = '{slo=~"$slo",env=~"$env"}';
 /** The same in every environment, and perhaps without its label. */
 const EVERYWHERE = '{slo=~"$slo"}';
 const errorRatio = (window: string) => `slo:sli_error:ratio_rate${window}${CHOSEN}`;
+
+/** Burn rate over an hour from which on somebody is called. */
+const pagesFrom = (periodDays: Period) =>
+  burnFactor(
+    TIERS.find(({ burn }) => burn === 'fast')!,
+    periodDays,
+  );
 
 /** What the overview shows too. */
 export const budgetRemaining: PanelSpec = {
@@ -21,16 +29,18 @@ export const budgetRemaining: PanelSpec = {
 };
 
 /** Reads recorded series only, so that 30 days of it are as fast as an hour. */
-export const sloDashboard: DashboardSpec = {
+export const sloDashboard = (periodDays: Period): DashboardSpec => ({
   uid: 'loans-slo',
   title: 'Loans / SLO and error budget',
   description: 'Whether users get what was promised, how much of the error budget is left and how fast it goes.',
   jobs: [],
   variables: { slo: { series: 'slo:objective:ratio', label: 'slo' } },
-  rows: { 'Where we stand': standing(), Burn: burn() },
-};
+  rows: { 'Where we stand': standing(periodDays), Burn: burn(periodDays) },
+});
 
-function standing(): PanelSpec[] {
+function standing(periodDays: Period): PanelSpec[] {
+  const pages = pagesFrom(periodDays);
+  const goneIn = Number(((24 * periodDays) / pages).toFixed(0));
   return [
     {
       kind: 'stat',
@@ -52,11 +62,11 @@ function standing(): PanelSpec[] {
     {
       kind: 'stat',
       title: 'Burn rate over an hour',
-      description: 'At 1 the budget lasts exactly its period; at 14.4 it is gone in two days, and somebody is called.',
+      description: `At 1 the budget lasts exactly its period; at ${pages} it is gone in ${goneIn} hours, and somebody is called.`,
       unit: units.NoUnit,
       width: 12,
       queries: { '{{slo}}': `slo:current_burn_rate:ratio${CHOSEN}` },
-      thresholds: { warning: 1, critical: 14.4 },
+      thresholds: { warning: 1, critical: pages },
       alerts: ['SLOErrorBudgetBurn'],
     },
     {
@@ -73,7 +83,7 @@ function standing(): PanelSpec[] {
   ];
 }
 
-function burn(): PanelSpec[] {
+function burn(periodDays: Period): PanelSpec[] {
   return [
     {
       title: 'Error ratio by window against the budget',
@@ -85,7 +95,7 @@ function burn(): PanelSpec[] {
         ...Object.fromEntries(
           ['5m', '30m', '1h', '6h', '3d'].map((window) => [`{{slo}} ${window}`, errorRatio(window)]),
         ),
-        '{{slo}} pages above': `14.4 * slo:error_budget:ratio${EVERYWHERE}`,
+        '{{slo}} pages above': `${pagesFrom(periodDays)} * slo:error_budget:ratio${EVERYWHERE}`,
       },
       alerts: ['SLOErrorBudgetBurn'],
     },
