@@ -15,6 +15,7 @@ const facts: Facts = {
   ...{ prefix: 'bl', api: [container('api-1'), container('api-2')], database: container('database') },
   ...{ gateway: container('gateway'), prometheus: container('prometheus') },
   ...{ databaseName: 'loans', role: 'loans_user', roleLimit: -1, freeMib: 200 },
+  capacity: undefined,
   network: { image: 'tools:1', netem: true, statistic: true },
 };
 const named = (name: string) => EXPERIMENTS.find((experiment) => experiment.name === name)!;
@@ -128,6 +129,12 @@ it('gives back the very limits that were there', () => {
   expect(made(named('database-connections'), { roleLimit: 40 }).undo.flat().at(-1)).toBe(
     'ALTER ROLE "loans_user" CONNECTION LIMIT 40',
   );
+});
+
+it('more load is several times what is borne, as far as one process can make it', () => {
+  const rateFor = (capacity: number | undefined) => made(named('high-load'), { capacity }).rate;
+  expect([undefined, 90, 270.5, 900].map(rateFor)).toEqual([600, 600, 812, 1_000]);
+  expect(EXPERIMENTS.filter((experiment) => made(experiment).rate !== undefined)).toEqual([named('high-load')]);
 });
 
 it('one container alone may be missed, two may not', () => {

@@ -3,7 +3,8 @@ import type { Expectation } from './verdict';
 
 /**
  * The experiments of `make chaos`: what is done to which container, what is expected of the service meanwhile, and how it
- * is taken back. Pure: a fault is a list of `docker` commands, so that whoever finds one can take it back.
+ * is taken back. Pure: a fault is a list of `docker` commands, so that whoever finds one can take it back; but for more
+ * load, which ends with the process that makes it.
  */
 
 /** Arguments of `docker`. */
@@ -19,6 +20,8 @@ export interface Fault {
   readonly makingSeconds?: number;
   /** Done again and again while the fault lasts. */
   readonly repeat?: { readonly everyMs: number; readonly command: Command };
+  /** Requests per second while the fault lasts, where more load is the fault. */
+  readonly rate?: number;
 }
 
 /** Why a fault cannot be made on this engine. */
@@ -33,6 +36,8 @@ export interface Facts {
   readonly api: readonly Container[];
   readonly database: Container;
   readonly gateway: Container;
+  /** Requests per second that all of `api` together are known to bear (`api.capacity`). */
+  readonly capacity: number | undefined;
   readonly prometheus: Container | undefined;
   /** The service's database and role, and that role's own limit of connections (-1 for none). */
   readonly databaseName: string;
@@ -84,6 +89,8 @@ const APPLICATION = 'branchloans-chaos';
 const HOME = '/var/lib/postgresql';
 /** Larger volumes are not filled: it would take long, and be an outage of its own when it is not taken back. */
 const MOST_FILLED_MIB = 4_096;
+/** Requests per second: more than two cores bear that also make them, and what one process makes at most. */
+const [FLOOD, MOST_FLOOD] = [600, 1_000];
 /** A disk that takes 14 MiB a second is full by then. */
 const FILL_SECONDS = 300;
 
@@ -387,6 +394,19 @@ export const EXPERIMENTS: readonly Experiment[] = [
       };
     },
     expects: () => ({ ...REFUSED, ready: undefined, recoverSeconds: 90 }),
+  },
+  {
+    name: 'high-load',
+    title: 'Many times the load',
+    hypothesis:
+      'What is too much is refused at once (503 or 429, Retry-After), as many as before are served, and all is well soon after.',
+    seconds: 10,
+    fault: ({ capacity = 0 }) => {
+      const rate = Math.round(Math.min(MOST_FLOOD, Math.max(FLOOD, 3 * capacity)));
+      return { means: `${rate} requests per second`, inject: [], undo: [], rate };
+    },
+    // Where so much is borne, nothing fails. A quota that was used up takes its window of ten seconds.
+    expects: () => ({ failedShare: 0.95, slowerMs: 4_000, told: true, recoverSeconds: 30 }),
   },
   {
     name: 'gateway-reloads',

@@ -15,7 +15,7 @@ interface Inspected {
 
 /** @throws StepError when the stack does not run in containers here */
 export async function factsOf(stack: string): Promise<Facts> {
-  const { prefix, database } = environmentOf(stack);
+  const { prefix, database, api: settings } = environmentOf(stack);
   const ids = (await ourContainers(stack, ['--quiet'])).split('\n').filter(Boolean);
   const found =
     ids.length === 0 ? [] : (JSON.parse(await docker('Looking at the stack', ['inspect', ...ids])) as Inspected[]);
@@ -34,6 +34,7 @@ export async function factsOf(stack: string): Promise<Facts> {
   const roleLimit = Number.parseInt(await docker('Asking the database', ['exec', server.name, ...psql]), 10);
   return {
     ...{ prefix, api, database: server, gateway, prometheus: of('prometheus')[0] },
+    capacity: settings.capacity === undefined ? undefined : settings.capacity * api.length,
     ...{ databaseName: database.name, role: database.user, roleLimit },
     freeMib: await ownSpace(server.name),
     network: await networkTools(prefix, imageOf(stack, 'netshoot')),

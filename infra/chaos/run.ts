@@ -40,12 +40,18 @@ const NEWS_MS = 1_500;
 /** The steady state must have held for so long. */
 const CALM_MS = 3_000;
 const LOOK_MS = 500;
+/** For more load: as many as wait where each that fails is repeated half a second later, and the gateway can keep. */
+const MORE_CONNECTIONS = 640;
 
 /** @throws Unsteady when the steady state does not hold before; then nothing was done */
 export async function tryOut(experiment: Experiment, fault: Fault, around: Surroundings): Promise<Trial> {
   const { facts, target, rate, connections, steady, end, say } = around;
   const expectation = experiment.expects(facts);
-  const load = startLoad(target, { rate, connections });
+  const more = fault.rate === undefined ? undefined : Math.max(fault.rate, 2 * rate);
+  const load = startLoad(target, {
+    rate,
+    connections: more === undefined ? connections : Math.max(connections, MORE_CONNECTIONS),
+  });
   const probes = startProbing(target);
   const figuresIn = (span: Span) => figuresOf(load.outcomes, span);
   const isSteady = (span: Span) => stateOf(figuresIn(span), span, rate, steady);
@@ -60,8 +66,10 @@ export async function tryOut(experiment: Experiment, fault: Fault, around: Surro
     const from = injection.since;
     let stopped: string | undefined;
     try {
+      if (more !== undefined) load.setRate(more);
       stopped = await endure(experiment.seconds, expectation, () => figuresIn([from, now()]), end);
     } finally {
+      load.setRate(rate);
       await injection.withdraw();
     }
     const to = now();

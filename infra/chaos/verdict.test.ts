@@ -28,13 +28,15 @@ const refused: Partial<Outcome> = { status: 503, failure: '503 db-unavailable', 
 
 it('nothing is said of what went as expected', () => {
   expect(judge(observe(), EXPECTED, STEADY)).toEqual([]);
-  expect(
-    judge(
-      observe((index) => (index % 20 === 0 ? refused : {})),
-      { ...EXPECTED, felt: 'failures', told: true },
-      STEADY,
-    ),
-  ).toEqual([]);
+  for (const answer of [refused, { ...refused, status: 429 }, { ...refused, latencyMs: 9_000, lagMs: 8_990 }]) {
+    expect(
+      judge(
+        observe((index) => (index % 12 === 0 ? answer : {})),
+        { ...EXPECTED, felt: 'failures', told: true },
+        STEADY,
+      ),
+    ).toEqual([]);
+  }
 });
 
 it.each<[string, Observation, Partial<Expectation>, RegExp]>([
@@ -57,7 +59,13 @@ it.each<[string, Observation, Partial<Expectation>, RegExp]>([
     'a refusal without Retry-After',
     observe((index) => (index === 1_200 ? { status: 503, failure: '503 bare' } : {})),
     { told: true },
-    /^1 failed without a 5xx and Retry-After, such as: 503 bare/,
+    /^1 failed without a 5xx or 429 and Retry-After, such as: 503 bare/,
+  ],
+  [
+    'a refusal that is not told to come back',
+    observe((index) => (index === 1_200 ? { status: 400, failure: '400 odd', retryAfter: true } : {})),
+    { told: true },
+    /such as: 400 odd/,
   ],
   [
     'a broken connection',

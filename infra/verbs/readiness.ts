@@ -4,6 +4,7 @@ import { CertificateError, isIssuedHere, readCertificate } from '../../ssl/certi
 import { StepError } from '../deploy/engine';
 import { queryPrometheus } from '../deploy/prometheus';
 import type { EnvironmentSpec } from '../environment';
+import { isHeard } from '../ops/alertmanager';
 import {
   backendKeepsSecrets,
   environmentOf,
@@ -28,7 +29,7 @@ import {
   checkSettings,
   describeReadiness,
 } from '../ops/readiness';
-import { preflight, alertWarnings } from '../preflight';
+import { alertWarnings, preflight } from '../preflight';
 import { compared } from './drift';
 import { planned } from './preview';
 import { answering } from './smoke';
@@ -79,7 +80,9 @@ async function checksOfEngine(stack: string, spec: EnvironmentSpec): Promise<Che
   }
   const engine = await tried('engine', 'as it says', async () => {
     const { warnings } = await preflight(spec, process.env['DOCKER_HOST']);
-    const others = warnings.filter((warning) => !alertWarnings(spec).includes(warning));
+    // That nobody is told is a check of the settings already.
+    const said = isHeard(spec.alerts.receivers) ? [] : alertWarnings(spec);
+    const others = warnings.filter((warning) => !said.includes(warning));
     if (others.length === 0)
       return [{ name: 'engine', verdict: 'ok', says: 'it answers, and the ports are free or ours' }];
     return others.map((says) => ({ name: 'engine', verdict: 'warn', says }));
