@@ -238,6 +238,36 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'make, on a machi
     expect([code, output]).toEqual([0, expect.stringContaining('database system is ready to accept connections')]);
   });
 
+  it('upkeep vacuums all tables and shows them', () => {
+    const { code, output } = clone.make(['upkeep', 'VACUUM=1']);
+    expect([code, code === 0 ? '' : output]).toEqual([0, '']);
+    expect(output).toMatch(/^\d+ of \d+: loans, [\d.]+ s$/m);
+    expect(output).toMatch(/^development: the database branchloans_dev has /m);
+    expect(output).toMatch(/^loans .* \d+ s ago +\d+ s ago$/m);
+  });
+
+  it('rotate gives the database and the API another password', async () => {
+    const question = "SELECT rolpassword FROM pg_authid WHERE rolname = 'branchloans_dev'";
+    const stored = () =>
+      docker(['exec', `${clone.prefix}-database`, 'psql', '--tuples-only', '--no-align', '--command', question]);
+    const before = stored();
+    expect(before).toMatch(/^SCRAM-SHA-256/);
+    const { code, output } = clone.make(['rotate', 'SECRET=databasePassword']);
+    expect([code, code === 0 ? '' : output]).toEqual([0, '']);
+    expect(stored()).toMatch(/^SCRAM-SHA-256/);
+    expect(stored()).not.toBe(before);
+    expect(await clone.loans()).toBe(5);
+    expect(clone.make(['rotate']).output).toMatch(/SECRET=databasePassword\|/);
+  });
+
+  it('readiness finds it as deployed, also after that, and says what production wants more', () => {
+    const { code, output } = clone.make(['readiness']);
+    expect(code).not.toBe(0);
+    for (const line of [/^ok +deployed/m, /^ok +drift/m, /^ok +entrance/m, /^FAIL +keys .*\n +remedy: api\.keys/m]) {
+      expect(output).toMatch(line);
+    }
+  });
+
   it('up for staging without a passphrase is refused before anything is touched', () => {
     const { code, output } = clone.make(['up', 'STACK=staging']);
     expect(code).not.toBe(0);
