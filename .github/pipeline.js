@@ -7430,7 +7430,11 @@ function planOf(given) {
   const { branch, environment } = environmentOf(given.ref);
   const name = given.repository.split("/").at(-1)?.toLowerCase() ?? "";
   const image2 = `${given.registry}/${given.namespace}/${name}-${branch}`;
+  const fitting = Object.entries(BRANCHES).flatMap(([each, to]) => to === given.environment ? [each] : []);
   const faults = [
+    ...given.environment === void 0 || given.environment === environment ? [] : [
+      `"${branch}" deploys to ${environment}, and this is for ${given.environment} alone: start it on ${fitting.join(" or ")}`
+    ],
     .../^[0-9a-f]{40}$/.test(given.commit) ? [] : [`commit "${given.commit}" is not 40 hexadecimal digits`],
     .../^[a-z0-9][a-z0-9.-]*(:\d+)?$/.test(given.registry) ? [] : [`"${given.registry}" is no registry's host`],
     .../^[a-z0-9]+([._/-][a-z0-9]+)*$/.test(given.namespace) ? [] : [
@@ -7650,25 +7654,18 @@ function commandsOf(target2, run2, cancelled, history2 = () => Promise.resolve("
   const { directory, stack, ref, settings } = target2;
   const options = { cwd: directory, show: true };
   const make = async (verb, ...more) => (await run2("make", [verb, `STACK=${stack}`, ...more], options)).code === 0;
-  const setAll = async () => {
-    const image2 = ref === void 0 ? [] : [`${projectOf(directory)}:image=${ref}`];
-    for (const setting of [...image2, ...settings]) {
+  const setAll = async (all) => {
+    for (const setting of all) {
       const end = setting.indexOf("=");
       const pair = [setting.slice(0, end), setting.slice(end + 1)];
       await output(run2, "pulumi", ["config", "set", "--stack", stack, ...pair], { cwd: directory });
     }
   };
+  const project = () => projectOf(directory);
+  const told = ["stack", "output", "--json", "--stack", stack];
   const current = async () => {
-    const { code, stdout } = await run2("pulumi", ["stack", "output", "--json", "--stack", stack], { cwd: directory });
-    if (code !== 0) return void 0;
-    const { image: image2, release: release2 } = JSON.parse(stdout);
-    if (typeof image2 !== "string") return void 0;
-    const [id, commit2] = ["id", "commit"].map((name) => release2?.[name]);
-    return {
-      image: image2,
-      release: typeof id === "string" ? id : image2,
-      commit: typeof commit2 === "string" && COMMIT.test(commit2) ? commit2 : void 0
-    };
+    const { code, stdout } = await run2("pulumi", told, { cwd: directory });
+    return code === 0 ? currentIn(stdout) : void 0;
   };
   const named = settings.map((setting) => /^[^=]+:commit=([0-9a-f]{40})$/.exec(setting)?.[1]).find(Boolean);
   let wanted;
@@ -7686,7 +7683,7 @@ function commandsOf(target2, run2, cancelled, history2 = () => Promise.resolve("
       return isOvertaken(order);
     },
     async up() {
-      await setAll();
+      await setAll([...ref === void 0 ? [] : [`${project()}:image=${ref}`], ...settings]);
       const done = await make("up");
       if (done) wanted = ref?.split("@")[1];
       return done;
@@ -7700,7 +7697,31 @@ function commandsOf(target2, run2, cancelled, history2 = () => Promise.resolve("
       wanted = void 0;
       return make("rollback", `TO=${release2}`);
     },
-    drift: () => make("drift")
+    drift: () => make("drift"),
+    async preview() {
+      const running = currentIn(await output(run2, "pulumi", told, { cwd: directory }));
+      const same = [
+        ...running?.image.includes("@") ? [`${project()}:image=${inFull(running.image)}`] : [],
+        ...running?.commit === void 0 ? [] : [`${project()}:commit=${running.commit}`]
+      ];
+      await setAll([...same, ...settings]);
+      const { code, stdout, stderr } = await run2("make", ["preview", `STACK=${stack}`, "--silent"], { cwd: directory });
+      return { done: code === 0, words: (code === 0 ? stdout : `${stdout}${stderr}`).trim() };
+    }
+  };
+}
+function inFull(image2) {
+  const [host = ""] = image2.split("/");
+  return /[.:]|^localhost$/.test(host) && image2.includes("/") ? image2 : `docker.io/${image2}`;
+}
+function currentIn(outputs2) {
+  const { image: image2, release: release2 } = JSON.parse(outputs2);
+  if (typeof image2 !== "string") return void 0;
+  const [id, commit2] = ["id", "commit"].map((name) => release2?.[name]);
+  return {
+    image: image2,
+    release: typeof id === "string" ? id : image2,
+    commit: typeof commit2 === "string" && COMMIT.test(commit2) ? commit2 : void 0
   };
 }
 function digestIn(image2) {
@@ -8188,7 +8209,7 @@ var SECRETS = [
   "TLS_KEY"
 ];
 function protectionOf(environment, env) {
-  const given = (name) => env[`${name}_${environment.toUpperCase()}`];
+  const given = (name) => env[`${name}_${inCapitals(environment)}`];
   const reviewers = given("REVIEWERS")?.split(/[\s,]+/).filter(Boolean);
   const wait = given("WAIT_MINUTES");
   const faults = [
@@ -8201,6 +8222,7 @@ function protectionOf(environment, env) {
   if (faults.length > 0) throw new PipelineError(`environment ${environment}: ${faults.join("; ")}`);
   return { reviewers, waitMinutes: wait === void 0 ? void 0 : Number(wait) };
 }
+var inCapitals = (environment) => environment.toUpperCase().replaceAll("-", "_");
 async function rulesOf(environment, { reviewers, waitMinutes }, gh) {
   const { protection_rules: rules = [] } = await gh(`environments/${environment}`) ?? {};
   const [wait, review] = ["wait_timer", "required_reviewers"].map((type) => rules.find((rule) => rule.type === type));
@@ -8224,6 +8246,7 @@ function settingsOf(root, env = process.env) {
   return [
     ...user ? [{ words: `variable DOCKER_USERNAME = ${user}`, args: ["variable", "set", "DOCKER_USERNAME", "--body", user] }] : [],
     ...ENVIRONMENTS.flatMap((environment) => ofEnvironment(root, environment, env)),
+    ...previews(env),
     ...guarded(RELEASE, [{ name: "v*.*.*", type: "tag" }], env),
     ...Object.keys(BRANCHES).map(protect)
   ];
@@ -8277,8 +8300,33 @@ function ofEnvironment(root, environment, env) {
     ...SECRETS.map((name) => ({
       words: `environment ${environment}: secret ${name}`,
       args: ["secret", "set", name, "--env", environment],
-      input: { secret: `${name}_${environment.toUpperCase()}` }
+      input: { secret: [`${name}_${inCapitals(environment)}`, name] }
     }))
+  ];
+}
+function previews(env) {
+  const named = (env["PREVIEW"] ?? "").split(/[\s,]+/).filter(Boolean);
+  const unknown = named.filter((name) => !ENVIRONMENTS.includes(name));
+  if (unknown.length > 0) {
+    throw new PipelineError(`PREVIEW: "${unknown.join(" ")}" is none of ${ENVIRONMENTS.join(", ")}`);
+  }
+  if (named.length === 0) return [];
+  const value = named.join(" ");
+  return [
+    { words: `variable PREVIEW = ${value}`, args: ["variable", "set", "PREVIEW", "--body", value] },
+    ...named.flatMap((name) => {
+      const environment = `${name}-preview`;
+      return [
+        // As GitHub names what a pull request runs on.
+        ...guarded(environment, [{ name: "refs/pull/*/merge", type: "branch" }], env),
+        // It pushes nothing, and pulls nothing.
+        ...SECRETS.filter((secret) => secret !== "DOCKER_PASSWORD").map((secret) => ({
+          words: `environment ${environment}: secret ${secret}`,
+          args: ["secret", "set", secret, "--env", environment],
+          input: { secret: [`${secret}_${inCapitals(environment)}`] }
+        }))
+      ];
+    })
   ];
 }
 var REQUIRED_CHECK = "all green";
@@ -8311,10 +8359,10 @@ async function repositorySettings(root, apply, run2) {
     throw new PipelineError(`gh api ${path} failed: ${stderr.trim() || `exit code ${code}`}`);
   };
   for (const { words, args, input } of settingsOf(root)) {
-    const [own = "", all = ""] = input !== void 0 && "secret" in input ? [input.secret, args[2]] : [];
-    const secret = process.env[own] || process.env[all];
-    if (own !== "" && !secret) {
-      console.log(`left   ${words}: neither ${own} nor ${all} is given`);
+    const names = input !== void 0 && "secret" in input ? input.secret : [];
+    const secret = names.map((name) => process.env[name]).find(Boolean);
+    if (names.length > 0 && !secret) {
+      console.log(`left   ${words}: ${names.length > 1 ? "neither " : "no "}${names.join(" nor ")} is given`);
       continue;
     }
     if (!apply) {
@@ -8389,6 +8437,7 @@ var steps = {
   deploy: deployStep,
   rollback: rollbackStep,
   inspect,
+  preview: previewStep,
   "all-green": allGreen,
   release,
   "repository-settings": () => repositorySettings(process.cwd(), flag("APPLY", false), run)
@@ -8400,7 +8449,8 @@ async function plan() {
     commit: await commit(),
     registry: text("REGISTRY") ?? "docker.io",
     namespace: required("NAMESPACE", "the user of the registry: set the variable DOCKER_USERNAME"),
-    repository: required("REPOSITORY", "owner/name")
+    repository: required("REPOSITORY", "owner/name"),
+    environment: text("ENVIRONMENT")
   });
   outputs({ ...result });
   tell(`${result.branch} deploys to ${result.environment}, as ${result.image}:${result.tag}`);
@@ -8614,6 +8664,18 @@ async function inspect() {
       `### ${where.stack} runs ${now.image}; ${answers ? "answers" : "DOES NOT ANSWER"}${drifted ? "; DRIFTED" : ""}`
     );
     if (!answers || drifted) throw new PipelineError(answers ? "Somebody changed what runs" : "It does not answer");
+  });
+}
+async function previewStep() {
+  const where = target(void 0);
+  await reaching(where, async (commands) => {
+    const { done, words } = await commands.preview();
+    const fence = "```";
+    tell(`### Preview of ${where.stack}${done ? "" : ": FAILED"}
+${fence}text
+${words}
+${fence}`);
+    if (!done) throw new PipelineError(`${where.stack} cannot be deployed like this`);
   });
 }
 function allGreen() {

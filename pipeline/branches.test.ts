@@ -59,6 +59,13 @@ describe('the name of an image', () => {
     });
   });
 
+  it('is made for the environment that is asked for, and for no other', () => {
+    expect(planOf({ ...given, environment: 'staging' })).toEqual(planOf(given));
+    expect(() => planOf({ ...given, environment: 'production' })).toThrow(
+      /^"staging" deploys to staging, and this is for production alone: start it on master or production$/,
+    );
+  });
+
   it.each([
     ['namespace', '', /set the variable DOCKER_USERNAME/],
     ['namespace', 'Me', /no user of a registry/],

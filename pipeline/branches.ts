@@ -48,11 +48,19 @@ export function planOf(given: {
   readonly registry: string;
   readonly namespace: string;
   readonly repository: string;
+  /** That the branch must deploy to; undefined takes any. */
+  readonly environment?: string | undefined;
 }): Plan {
   const { branch, environment } = environmentOf(given.ref);
   const name = given.repository.split('/').at(-1)?.toLowerCase() ?? '';
   const image = `${given.registry}/${given.namespace}/${name}-${branch}`;
+  const fitting = Object.entries(BRANCHES).flatMap(([each, to]) => (to === given.environment ? [each] : []));
   const faults = [
+    ...(given.environment === undefined || given.environment === environment
+      ? []
+      : [
+          `"${branch}" deploys to ${environment}, and this is for ${given.environment} alone: start it on ${fitting.join(' or ')}`,
+        ]),
     ...(/^[0-9a-f]{40}$/.test(given.commit) ? [] : [`commit "${given.commit}" is not 40 hexadecimal digits`]),
     ...(/^[a-z0-9][a-z0-9.-]*(:\d+)?$/.test(given.registry) ? [] : [`"${given.registry}" is no registry's host`]),
     ...(/^[a-z0-9]+([._/-][a-z0-9]+)*$/.test(given.namespace)

@@ -38,6 +38,7 @@ const steps: Record<string, () => Promise<void>> = {
   deploy: deployStep,
   rollback: rollbackStep,
   inspect,
+  preview: previewStep,
   'all-green': allGreen,
   release,
   'repository-settings': () => repositorySettings(process.cwd(), flag('APPLY', false), run),
@@ -52,6 +53,7 @@ async function plan(): Promise<void> {
     registry: text('REGISTRY') ?? 'docker.io',
     namespace: required('NAMESPACE', 'the user of the registry: set the variable DOCKER_USERNAME'),
     repository: required('REPOSITORY', 'owner/name'),
+    environment: text('ENVIRONMENT'),
   });
   outputs({ ...result });
   tell(`${result.branch} deploys to ${result.environment}, as ${result.image}:${result.tag}`);
@@ -298,6 +300,17 @@ async function inspect(): Promise<void> {
       `### ${where.stack} runs ${now.image}; ${answers ? 'answers' : 'DOES NOT ANSWER'}${drifted ? '; DRIFTED' : ''}`,
     );
     if (!answers || drifted) throw new PipelineError(answers ? 'Somebody changed what runs' : 'It does not answer');
+  });
+}
+
+/** What the next deploy of this program would change, for whoever reads the pull request. Changes nothing. */
+async function previewStep(): Promise<void> {
+  const where = target(undefined);
+  await reaching(where, async (commands) => {
+    const { done, words } = await commands.preview();
+    const fence = '```';
+    tell(`### Preview of ${where.stack}${done ? '' : ': FAILED'}\n${fence}text\n${words}\n${fence}`);
+    if (!done) throw new PipelineError(`${where.stack} cannot be deployed like this`);
   });
 }
 

@@ -96,7 +96,15 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
       const identities = ours.log().flatMap((line) => /identity https:\S+workflows\/(\S+)/.exec(line)?.[1] ?? []);
       expect(identities).toEqual(['image.yml@refs/heads/staging', 'promote.yml@refs/heads/production']);
       expect(output).not.toContain('Built sha256');
-      expect(byHand('promote.yml', 'development').output).not.toContain('Pushed');
+    });
+
+    it('promotes to production alone: started on another branch it is red, and says where to start it', async () => {
+      const there = await tags('me/loans-development');
+      const { green, output } = byHand('promote.yml', 'development');
+      expect(green).toBe(false);
+      expect(output).toContain('this is for production alone: start it on master or production');
+      expect(touched()).toEqual([]);
+      expect(await tags('me/loans-development')).toEqual(there);
     });
 
     it('goes back by hand, on the branch of the environment', () => {

@@ -312,7 +312,10 @@ export const RULES: readonly Rule[] = [
       const groups = Object.values(library.workflows).map(({ concurrency }) => concurrency?.group ?? '');
       return [
         ...jobsOf(library).flatMap(({ at, job }) => {
-          if (!(job.steps ?? []).some(({ uses }) => uses?.endsWith('actions/deploy'))) return [];
+          // A preview changes nothing, so it waits for nobody.
+          const deploys = ({ uses, with: given }: Step) =>
+            uses?.endsWith('actions/deploy') && given?.['operation'] !== 'preview';
+          if (!(job.steps ?? []).some(deploys)) return [];
           const { group, queue, 'cancel-in-progress': cancel } = job.concurrency ?? { group: '' };
           return [
             ...(/inputs\.environment/.test(group) && !/ref|sha/.test(group)
@@ -445,6 +448,10 @@ export const RULES: readonly Rule[] = [
         ...Object.keys(others).flatMap((job) =>
           waited.includes(job) ? [] : [`ci.all-green: does not wait for ${job}`],
         ),
+        // Elsewhere, nobody looks whether a job was skipped: what has nothing to do must fail.
+        ...Object.entries(workflows['promote']?.jobs ?? {}).flatMap(([name, job]) =>
+          job.if === undefined ? [] : [`promote.${name}: a run that does nothing is green`],
+        ),
         ...maySkip.flatMap((job) => (others[job]?.if === undefined ? [`ci.all-green: ${job} is never skipped`] : [])),
         ...Object.entries(others).flatMap(([name, job]) =>
           job.if !== undefined && !maySkip.includes(name) ? [`ci.${name}: may be skipped`] : [],
@@ -456,6 +463,11 @@ export const RULES: readonly Rule[] = [
       ['workflows/ci.yml', '    if: always()\n', ''],
       ['workflows/ci.yml', 'needs: [plan, test, workflows,', 'needs: [plan, workflows,'],
       ['workflows/ci.yml', '            preview\n', '            preview\n            test\n'],
+      [
+        'workflows/promote.yml',
+        '    needs: plan\n',
+        "    needs: plan\n    if: needs.plan.outputs.environment == 'production'\n",
+      ],
     ],
   },
   {
@@ -564,10 +576,7 @@ export const RULES: readonly Rule[] = [
           : []),
       ]);
     },
-    mutants: [
-      ['workflows/ci.yml', 'pulumi-version: 3.265.0', 'pulumi-version: 3.1.0'],
-      ['actions/deploy/action.yml', 'default: 3.265.0', 'default: 3.264.0'],
-    ],
+    mutants: [['actions/deploy/action.yml', 'default: 3.265.0', 'default: 3.264.0']],
   },
   {
     name: '23: what is deployed was signed by the one workflow that may, and a signature is never asked for by half a name',
@@ -603,6 +612,39 @@ export const RULES: readonly Rule[] = [
       ['workflows/promote.yml', /( +)signer: .*promote\.yml.*\n/, ''],
       ['actions/publish/action.yml', "@[^@]+$'", "@'"],
       ['actions/deploy/action.yml', 'pipeline.js" verify', 'pipeline.js" plan'],
+    ],
+  },
+  {
+    name: '24: a preview reaches the engine and the state as the deploy does, with keys of its own',
+    faults: ({ workflows }) => {
+      const inputs = (job: Job | undefined) =>
+        job?.steps?.find(({ uses }) => uses?.endsWith('actions/deploy'))?.with ?? {};
+      const preview = workflows['ci']?.jobs['preview'];
+      const [given, wanted] = [inputs(preview), inputs(workflows['deploy']?.jobs['deploy'])];
+      const { environment } = preview ?? {};
+      return [
+        // It pushes nothing and pulls nothing: the registry's stay where they are.
+        ...Object.entries(wanted).flatMap(([name, value]) =>
+          /(vars|secrets)\./.test(String(value)) && !name.startsWith('registry-') && given[name] !== value
+            ? [`ci.preview: ${name} is not ${String(value)}`]
+            : [],
+        ),
+        ...(given['operation'] === 'preview' ? [] : ['ci.preview: does more than look']),
+        ...(typeof environment === 'object' && environment.name.endsWith('-preview')
+          ? []
+          : ['ci.preview: has the keys of the deploy']),
+        ...(/head\.repo\.full_name == github\.repository/.test(preview?.if ?? '')
+          ? []
+          : ['ci.preview: runs for the branches of strangers']),
+      ];
+    },
+    mutants: [
+      ['workflows/ci.yml', /( +)known-hosts: .*\n/, ''],
+      ['workflows/ci.yml', /( +)backend-keys: .*\n/, ''],
+      ['workflows/ci.yml', 'host-key: ${{ secrets.DOCKER_HOST_KEY }}', 'host-key: ${{ secrets.DOCKER_PASSWORD }}'],
+      ['workflows/ci.yml', 'operation: preview', 'operation: deploy'],
+      ['workflows/ci.yml', '.environment }}-preview', '.environment }}'],
+      ['workflows/ci.yml', 'head.repo.full_name == github.repository', 'head.repo.fork == false'],
     ],
   },
 ];
