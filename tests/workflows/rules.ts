@@ -276,7 +276,7 @@ export const RULES: readonly Rule[] = [
       })(),
     ],
     mutants: [
-      ['workflows/cd.yml', '    timeout-minutes: 45\n', ''],
+      ['workflows/cd.yml', '    timeout-minutes: 60\n', ''],
       ['workflows/deploy.yml', 'default: 60', 'default: 15'],
     ],
   },
@@ -576,7 +576,10 @@ export const RULES: readonly Rule[] = [
           : []),
       ]);
     },
-    mutants: [['actions/deploy/action.yml', 'default: 3.265.0', 'default: 3.264.0']],
+    mutants: [
+      ['workflows/stacks.yml', 'pulumi-version: 3.265.0', 'pulumi-version: 3.1.0'],
+      ['actions/deploy/action.yml', 'default: 3.265.0', 'default: 3.264.0'],
+    ],
   },
   {
     name: '23: what is deployed was signed by the one workflow that may, and a signature is never asked for by half a name',
@@ -645,6 +648,42 @@ export const RULES: readonly Rule[] = [
       ['workflows/ci.yml', 'operation: preview', 'operation: deploy'],
       ['workflows/ci.yml', '.environment }}-preview', '.environment }}'],
       ['workflows/ci.yml', 'head.repo.full_name == github.repository', 'head.repo.fork == false'],
+    ],
+  },
+  {
+    name: '25: what is deployed or released was tested, no pull request waits for real stacks, and every night they run',
+    faults: (library) => {
+      const { workflows } = library;
+      const tests = jobsOf(library).flatMap(({ at, file, name, job }) =>
+        (job.steps ?? []).flatMap(({ run, env }) => (run === '.ci/run' ? [{ at, file, name, job, env }] : [])),
+      );
+      const nightly = tests.filter(({ file }) => workflows[file]?.on['schedule'] !== undefined);
+      const before: [string, string][] = [
+        ['cd', 'image'],
+        ['release', 'release'],
+      ];
+      return [
+        ...tests.flatMap(({ at, env, file }) =>
+          nightly.some((each) => each.file === file) || env?.['QUICK'] === '1' ? [] : [`${at}: waits for real stacks`],
+        ),
+        ...(nightly.some(({ job, env }) => env?.['QUICK'] === undefined && Number(job['timeout-minutes']) >= 180)
+          ? []
+          : ['real stacks are tested nowhere, or in too little time']),
+        ...before.flatMap(([file, job]) => {
+          const needed = needsOf(workflows[file]?.jobs[job] ?? {});
+          return tests.some((each) => each.file === file && needed.includes(each.name))
+            ? []
+            : [`${file}.${job}: without the tests`];
+        }),
+      ];
+    },
+    mutants: [
+      ['workflows/ci.yml', "        env:\n          QUICK: '1'\n", ''],
+      ['workflows/stacks.yml', 'run: .ci/run', "run: .ci/run\n        env:\n          QUICK: '1'"],
+      ['workflows/stacks.yml', 'timeout-minutes: 240', 'timeout-minutes: 45'],
+      ['workflows/release.yml', 'needs: [test, check]', 'needs: [check]'],
+      ['workflows/release.yml', 'run: .ci/run', 'run: make check'],
+      ['workflows/cd.yml', '    needs: test\n', ''],
     ],
   },
 ];
