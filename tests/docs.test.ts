@@ -54,7 +54,9 @@ it('the README has the numbers of the environments', () => {
 it('one version of Node everywhere', () => {
   const version = read('.nvmrc').trim();
   expect(images.node).toMatch(new RegExp(`^node:${version}-`));
-  expect(read('app/Dockerfile')).toContain(`ARG NODE_IMAGE=${images.node.replace(/@.*/, '')}`);
+  expect(read('app/Dockerfile')).toContain(
+    `ARG NODE_IMAGE=default\nFROM ${images.node.replace(/@.*/, '')} AS default\n`,
+  );
 });
 
 it('no file names a registry host or a machine', () => {
