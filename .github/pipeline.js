@@ -7428,7 +7428,8 @@ function environmentOf(ref) {
 }
 function planOf(given) {
   const { branch, environment } = environmentOf(given.ref);
-  const name = given.repository.split("/").at(-1)?.toLowerCase() ?? "";
+  const repository = given.repository.split("/").at(-1)?.toLowerCase() ?? "";
+  const name = [repository, given.name].filter((part) => part !== void 0).join("-");
   const image2 = `${given.registry}/${given.namespace}/${name}-${branch}`;
   const fitting = Object.entries(BRANCHES).flatMap(([each, to]) => to === given.environment ? [each] : []);
   const faults = [
@@ -7440,7 +7441,9 @@ function planOf(given) {
     .../^[a-z0-9]+([._/-][a-z0-9]+)*$/.test(given.namespace) ? [] : [
       `"${given.namespace}" is no user of a registry: set the variable DOCKER_USERNAME (a variable, not a secret: a job output that contains a secret is dropped)`
     ],
-    .../^[a-z0-9]+([._-]+[a-z0-9]+)*$/.test(name) ? [] : [`"${name}" cannot be part of an image's name`]
+    ...[repository, given.name].flatMap(
+      (part) => part === void 0 || /^[a-z0-9]+([._-]+[a-z0-9]+)*$/.test(part) ? [] : [`"${part}" cannot be part of an image's name`]
+    )
   ];
   if (faults.length > 0) throw new PipelineError(faults.join("\n"));
   return { branch, environment, image: image2, tag: given.commit };
@@ -8194,6 +8197,11 @@ ${stderr.trim()}`);
     (0, import_node_fs5.rmSync)(directory, { recursive: true, force: true });
   }
 }
+function isAttested(asked, visibility) {
+  if (asked === "auto") return visibility === "public";
+  if (asked === "true" || asked === "false") return asked === "true";
+  throw new PipelineError(`attest must be true, false or auto, not "${asked}"`);
+}
 
 // pipeline/settings.ts
 var import_node_fs6 = require("node:fs");
@@ -8450,6 +8458,7 @@ async function plan() {
     registry: text("REGISTRY") ?? "docker.io",
     namespace: required("NAMESPACE", "the user of the registry: set the variable DOCKER_USERNAME"),
     repository: required("REPOSITORY", "owner/name"),
+    name: text("NAME"),
     environment: text("ENVIRONMENT")
   });
   outputs({ ...result });
@@ -8557,10 +8566,11 @@ async function verify() {
 async function published(source, digest, image2, given = text("TAG")) {
   const latest = text("LATEST") ?? "published";
   if (latest !== "published" && latest !== "never") throw new PipelineError("LATEST must be published or never");
+  const attested = isAttested(text("ATTEST") ?? "auto", text("VISIBILITY"));
   const tag = given ?? await commit();
   const spec = { source, image: image2, tag, digest, latest, credentials: credentials() };
   const result = await publish(spec, history(), run);
-  outputs({ ref: result.ref, digest, latest: result.latest });
+  outputs({ ref: result.ref, digest, latest: result.latest, attest: String(attested) });
   tell(`Pushed ${result.ref} as ${tag}; latest was ${result.latest}${result.reason ? `: ${result.reason}` : ""}`);
 }
 function history() {

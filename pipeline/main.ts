@@ -16,7 +16,7 @@ import { sbom, scan } from './gate';
 import { type History, historyOf } from './history';
 import { assertSame, build, digestOf } from './layout';
 import { checkNode } from './node';
-import { fetchLayout, mark, publish, resolve as resolveName } from './publish';
+import { fetchLayout, isAttested, mark, publish, resolve as resolveName } from './publish';
 import { PipelineError, run } from './run';
 import { repositorySettings } from './settings';
 import { verifySignature } from './signature';
@@ -53,6 +53,7 @@ async function plan(): Promise<void> {
     registry: text('REGISTRY') ?? 'docker.io',
     namespace: required('NAMESPACE', 'the user of the registry: set the variable DOCKER_USERNAME'),
     repository: required('REPOSITORY', 'owner/name'),
+    name: text('NAME'),
     environment: text('ENVIRONMENT'),
   });
   outputs({ ...result });
@@ -178,10 +179,11 @@ async function published(
 ): Promise<void> {
   const latest = text('LATEST') ?? 'published';
   if (latest !== 'published' && latest !== 'never') throw new PipelineError('LATEST must be published or never');
+  const attested = isAttested(text('ATTEST') ?? 'auto', text('VISIBILITY'));
   const tag = given ?? (await commit());
   const spec = { source, image, tag, digest, latest, credentials: credentials() } as const;
   const result = await publish(spec, history(), run);
-  outputs({ ref: result.ref, digest, latest: result.latest });
+  outputs({ ref: result.ref, digest, latest: result.latest, attest: String(attested) });
   tell(`Pushed ${result.ref} as ${tag}; latest was ${result.latest}${result.reason ? `: ${result.reason}` : ''}`);
 }
 

@@ -36,6 +36,8 @@ export interface Fate {
   readonly overtaken?: boolean;
   /** What runs before; undefined when nothing was ever deployed. */
   readonly before?: string;
+  /** Of the repository; public unless told. */
+  readonly visibility?: 'public' | 'private';
   readonly variables: Readonly<Record<string, string>>;
 }
 
@@ -155,6 +157,7 @@ export function stage(files: Readonly<Record<string, string>>): Stage {
       unsigned = false,
       overtaken = false,
       before,
+      visibility = 'public',
       variables,
     }) {
       const marks = { 'tests-fail': !tests, 'up-fails': !up, 'rollback-fails': !rollback, secret, unsigned };
@@ -182,7 +185,7 @@ export function stage(files: Readonly<Record<string, string>>): Stage {
         JSON.stringify({
           ref: `refs/heads/${branch}`,
           after: commitOf,
-          repository: { full_name: 'me/loans', name: 'loans' },
+          repository: { full_name: 'me/loans', name: 'loans', visibility, private: visibility === 'private' },
           inputs: {},
         }),
       );

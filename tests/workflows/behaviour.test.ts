@@ -72,6 +72,14 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
       for (const tag of ['latest', 'proven']) expect(await held('me/loans-staging', tag)).toBe(digest);
     });
 
+    it('asks for no attestation that a private repository cannot have, and signs all the same', () => {
+      const { green, output } = push({ visibility: 'private' });
+      expect(green ? '' : output).toBe('');
+      expect(ours.log().filter((line) => /attest$|cosign sign/.test(line))).toEqual([
+        expect.stringMatching(/^cosign sign --yes /),
+      ]);
+    });
+
     it('deploys nothing that was not signed by its own workflow', () => {
       expect(push({ unsigned: true }).green).toBe(false);
       expect(made()).toEqual([]);
@@ -209,6 +217,36 @@ jobs:
     expect(log).toEqual(expect.arrayContaining(['make up STACK=production', 'make smoke STACK=production']));
     expect(log.filter((line) => line.startsWith('cosign'))).toEqual([]);
     expect(await tags('them/loans-production')).toContain('latest');
+  });
+
+  it('a second repository builds two images in one run, each under its own name', async () => {
+    const call = (name: string) => `  ${name}:
+    permissions: { contents: read, id-token: write, attestations: write }
+    uses: library/branchloans/.github/workflows/image.yml@v1
+    with:
+      ref: \${{ github.ref }}
+      commit: \${{ github.sha }}
+      namespace: them
+      name: ${name}
+      dockerfile: ${name}.Dockerfile
+      registry: ${registry.host}
+      push: true
+      sign: false
+    secrets:
+      DOCKER_PASSWORD: \${{ secrets.DOCKER_PASSWORD }}
+`;
+    const dockerfile = (name: string) => `FROM scratch\nLABEL what=${name}\nCOPY Pulumi.yaml /${name}\n`;
+    const theirs = stage({
+      'api.Dockerfile': dockerfile('api'),
+      'worker.Dockerfile': dockerfile('worker'),
+      '.github/workflows/cd.yml': `name: cd\non: { push: { branches: [staging] } }\npermissions: {}\njobs:\n${call('api')}${call('worker')}`,
+    });
+    const { green, output } = theirs.run({ workflow: 'cd.yml', event: 'push', branch: 'staging', variables: {} });
+    theirs.remove();
+    expect(green ? '' : output).toBe('');
+    const digests = await Promise.all(['api', 'worker'].map((name) => held(`them/loans-${name}-staging`, 'latest')));
+    expect(digests).toEqual([expect.stringMatching(/^sha256:/), expect.stringMatching(/^sha256:/)]);
+    expect(digests[0]).not.toBe(digests[1]);
   });
 
   it('a second repository has its scripts checked by the library, and a placeholder is none', () => {
