@@ -7702,7 +7702,14 @@ function commandsOf(target2, run2, cancelled, history2 = () => Promise.resolve("
     },
     drift: () => make("drift"),
     async preview() {
-      const running = currentIn(await output(run2, "pulumi", told, { cwd: directory }));
+      const { code: unread, stdout: outputs2, stderr: why } = await run2("pulumi", told, { cwd: directory });
+      if (unread !== 0) {
+        throw new PipelineError(
+          `${stack} cannot be previewed: its state cannot be read, or has no such stack. Check PULUMI_BACKEND_URL and its keys; before the first deploy, pulumi stack init ${stack} makes it:
+${why.trim()}`
+        );
+      }
+      const running = currentIn(outputs2);
       const same = [
         ...running?.image.includes("@") ? [`${project()}:image=${inFull(running.image)}`] : [],
         ...running?.commit === void 0 ? [] : [`${project()}:commit=${running.commit}`]

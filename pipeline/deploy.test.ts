@@ -236,7 +236,7 @@ describe('in a program', () => {
 
     it('is none where the state has no such stack or cannot be read', async () => {
       const { calls, ended } = preview({ stack: { code: 255, stderr: "error: no stack named 'staging' found" } });
-      await expect(ended).rejects.toThrow("no stack named 'staging' found");
+      await expect(ended).rejects.toThrow(/^staging cannot be previewed: .*\nerror: no stack named 'staging' found$/);
       expect(calls).toHaveLength(1);
     });
 

@@ -218,7 +218,14 @@ export function commandsOf(
     drift: () => make('drift'),
     async preview() {
       // A state that cannot be read, or has no such stack, would look like one where all is new.
-      const running = currentIn(await output(run, 'pulumi', told, { cwd: directory }));
+      const { code: unread, stdout: outputs, stderr: why } = await run('pulumi', told, { cwd: directory });
+      if (unread !== 0) {
+        throw new PipelineError(
+          `${stack} cannot be previewed: its state cannot be read, or has no such stack. Check PULUMI_BACKEND_URL and its keys; ` +
+            `before the first deploy, pulumi stack init ${stack} makes it:\n${why.trim()}`,
+        );
+      }
+      const running = currentIn(outputs);
       // No image is made for a preview: with the one that runs it says what the program and its settings change.
       const same = [
         ...(running?.image.includes('@') ? [`${project()}:image=${inFull(running.image)}`] : []),
