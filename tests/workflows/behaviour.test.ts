@@ -1,7 +1,8 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeUnless } from '../skip';
 import { type Fate, ownWorkflow, type Stage, stage } from './act';
+import { ROOT } from './files';
 import { missing } from './linters';
 import { noRegistry, type Registry, startRegistry } from './registry';
 
@@ -34,6 +35,11 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
           'dockerfile: app/Dockerfile',
           `registry: ${registry.host}`,
         ),
+        '.github/workflows/ci.yml': ownWorkflow('ci.yml').replace(
+          'dockerfile: app/Dockerfile',
+          'dockerfile: Dockerfile',
+        ),
+        '.github/pipeline.js': readFileSync(join(ROOT, '.github/pipeline.js'), 'utf8'),
         ...Object.fromEntries(
           ['promote.yml', 'rollback.yml', 'nightly.yml'].map((file) => [
             `.github/workflows/${file}`,
@@ -94,6 +100,34 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
 
     const byHand = (workflow: string, branch: string, running = before) =>
       ours.run({ workflow, event: 'workflow_dispatch', branch, before: running, variables: {} });
+
+    describe('a pull request', () => {
+      const opened = (fate: Partial<Fate>, PREVIEW = 'development staging') =>
+        ours.run({
+          ...{ workflow: 'ci.yml', event: 'pull_request', branch: 'staging', before, variables: { PREVIEW } },
+          ...fate,
+        });
+      const previewed = () => ours.log().filter((line) => line.startsWith('make preview'));
+
+      it('to an environment that is previewed says what it would change, and pushes nothing', () => {
+        const { green, output } = opened({});
+        expect(green ? '' : output).toBe('');
+        expect(previewed()).toEqual(['make preview STACK=staging --silent']);
+        expect(output).toContain('### Preview of staging');
+        const changes = touched().filter((line) => line !== 'make workflows');
+        expect(changes).toEqual([`set branchloans:image ${before}`, 'make preview STACK=staging --silent']);
+      });
+
+      it.each([
+        ['without a preview of its environment', {}, 'development production'],
+        ['of Dependabot', { author: 'dependabot[bot]' }, undefined],
+        ['of a fork', { from: 'them/loans' }, undefined],
+      ])('%s has none, and is green', (_, fate, preview) => {
+        const { green, output } = opened(fate, preview);
+        expect(green ? '' : output).toBe('');
+        expect(previewed()).toEqual([]);
+      });
+    });
 
     it('promotes what is proven in staging: the same digest, without a build', async () => {
       const proven = await held('me/loans-staging', 'proven');
