@@ -7435,15 +7435,22 @@ function environmentOf(ref) {
 }
 function planOf(given) {
   const { branch, environment } = environmentOf(given.ref);
-  const name = given.repository.split("/").at(-1)?.toLowerCase() ?? "";
+  const repository = given.repository.split("/").at(-1)?.toLowerCase() ?? "";
+  const name = [repository, given.name].filter((part) => part !== void 0).join("-");
   const image2 = `${given.registry}/${given.namespace}/${name}-${branch}`;
+  const fitting = Object.entries(BRANCHES).flatMap(([each, to]) => to === given.environment ? [each] : []);
   const faults = [
+    ...given.environment === void 0 || given.environment === environment ? [] : [
+      `"${branch}" deploys to ${environment}, and this is for ${given.environment} alone: start it on ${fitting.join(" or ")}`
+    ],
     .../^[0-9a-f]{40}$/.test(given.commit) ? [] : [`commit "${given.commit}" is not 40 hexadecimal digits`],
     .../^[a-z0-9][a-z0-9.-]*(:\d+)?$/.test(given.registry) ? [] : [`"${given.registry}" is no registry's host`],
     .../^[a-z0-9]+([._/-][a-z0-9]+)*$/.test(given.namespace) ? [] : [
       `"${given.namespace}" is no user of a registry: set the variable DOCKER_USERNAME (a variable, not a secret: a job output that contains a secret is dropped)`
     ],
-    .../^[a-z0-9]+([._-]+[a-z0-9]+)*$/.test(name) ? [] : [`"${name}" cannot be part of an image's name`]
+    ...[repository, given.name].flatMap(
+      (part) => part === void 0 || /^[a-z0-9]+([._-]+[a-z0-9]+)*$/.test(part) ? [] : [`"${part}" cannot be part of an image's name`]
+    )
   ];
   if (faults.length > 0) throw new PipelineError(faults.join("\n"));
   return { branch, environment, image: image2, tag: given.commit };
@@ -7664,25 +7671,18 @@ function commandsOf(target2, run2, cancelled, history2 = () => Promise.resolve("
   const { directory, stack, ref, settings } = target2;
   const options = { cwd: directory, show: true };
   const make = async (verb, ...more) => (await run2("make", [verb, `STACK=${stack}`, ...more], options)).code === 0;
-  const setAll = async () => {
-    const image2 = ref === void 0 ? [] : [`${projectOf(directory)}:image=${ref}`];
-    for (const setting of [...image2, ...settings]) {
+  const setAll = async (all) => {
+    for (const setting of all) {
       const end = setting.indexOf("=");
       const pair = [setting.slice(0, end), setting.slice(end + 1)];
       await output(run2, "pulumi", ["config", "set", "--stack", stack, ...pair], { cwd: directory });
     }
   };
+  const project = () => projectOf(directory);
+  const told = ["stack", "output", "--json", "--stack", stack];
   const current = async () => {
-    const { code, stdout } = await run2("pulumi", ["stack", "output", "--json", "--stack", stack], { cwd: directory });
-    if (code !== 0) return void 0;
-    const { image: image2, release: release2 } = JSON.parse(stdout);
-    if (typeof image2 !== "string") return void 0;
-    const [id, commit2] = ["id", "commit"].map((name) => release2?.[name]);
-    return {
-      image: image2,
-      release: typeof id === "string" ? id : image2,
-      commit: typeof commit2 === "string" && COMMIT.test(commit2) ? commit2 : void 0
-    };
+    const { code, stdout } = await run2("pulumi", told, { cwd: directory });
+    return code === 0 ? currentIn(stdout) : void 0;
   };
   const named = settings.map((setting) => /^[^=]+:commit=([0-9a-f]{40})$/.exec(setting)?.[1]).find(Boolean);
   let wanted;
@@ -7700,7 +7700,7 @@ function commandsOf(target2, run2, cancelled, history2 = () => Promise.resolve("
       return isOvertaken(order);
     },
     async up() {
-      await setAll();
+      await setAll([...ref === void 0 ? [] : [`${project()}:image=${ref}`], ...settings]);
       const done = await make("up");
       if (done) wanted = ref?.split("@")[1];
       return done;
@@ -7714,7 +7714,38 @@ function commandsOf(target2, run2, cancelled, history2 = () => Promise.resolve("
       wanted = void 0;
       return make("rollback", `TO=${release2}`);
     },
-    drift: () => make("drift")
+    drift: () => make("drift"),
+    async preview() {
+      const { code: unread, stdout: outputs2, stderr: why } = await run2("pulumi", told, { cwd: directory });
+      if (unread !== 0) {
+        throw new PipelineError(
+          `${stack} cannot be previewed: its state cannot be read, or has no such stack. Check PULUMI_BACKEND_URL and its keys; before the first deploy, pulumi stack init ${stack} makes it:
+${why.trim()}`
+        );
+      }
+      const running = currentIn(outputs2);
+      const same = [
+        ...running?.image.includes("@") ? [`${project()}:image=${inFull(running.image)}`] : [],
+        ...running?.commit === void 0 ? [] : [`${project()}:commit=${running.commit}`]
+      ];
+      await setAll([...same, ...settings]);
+      const { code, stdout, stderr } = await run2("make", ["preview", `STACK=${stack}`, "--silent"], { cwd: directory });
+      return { done: code === 0, words: (code === 0 ? stdout : `${stdout}${stderr}`).trim() };
+    }
+  };
+}
+function inFull(image2) {
+  const [host = ""] = image2.split("/");
+  return /[.:]|^localhost$/.test(host) && image2.includes("/") ? image2 : `docker.io/${image2}`;
+}
+function currentIn(outputs2) {
+  const { image: image2, release: release2 } = JSON.parse(outputs2);
+  if (typeof image2 !== "string") return void 0;
+  const [id, commit2] = ["id", "commit"].map((name) => release2?.[name]);
+  return {
+    image: image2,
+    release: typeof id === "string" ? id : image2,
+    commit: typeof commit2 === "string" && COMMIT.test(commit2) ? commit2 : void 0
   };
 }
 function digestIn(image2) {
@@ -8187,6 +8218,11 @@ ${stderr.trim()}`);
     (0, import_node_fs5.rmSync)(directory, { recursive: true, force: true });
   }
 }
+function isAttested(asked, visibility) {
+  if (asked === "auto") return visibility === "public";
+  if (asked === "true" || asked === "false") return asked === "true";
+  throw new PipelineError(`attest must be true, false or auto, not "${asked}"`);
+}
 
 // pipeline/settings.ts
 var import_node_fs6 = require("node:fs");
@@ -8202,7 +8238,7 @@ var SECRETS = [
   "TLS_KEY"
 ];
 function protectionOf(environment, env) {
-  const given = (name) => env[`${name}_${environment.toUpperCase()}`];
+  const given = (name) => env[`${name}_${inCapitals(environment)}`];
   const reviewers = given("REVIEWERS")?.split(/[\s,]+/).filter(Boolean);
   const wait = given("WAIT_MINUTES");
   const faults = [
@@ -8215,6 +8251,7 @@ function protectionOf(environment, env) {
   if (faults.length > 0) throw new PipelineError(`environment ${environment}: ${faults.join("; ")}`);
   return { reviewers, waitMinutes: wait === void 0 ? void 0 : Number(wait) };
 }
+var inCapitals = (environment) => environment.toUpperCase().replaceAll("-", "_");
 async function rulesOf(environment, { reviewers, waitMinutes }, gh) {
   const { protection_rules: rules = [] } = await gh(`environments/${environment}`) ?? {};
   const [wait, review] = ["wait_timer", "required_reviewers"].map((type) => rules.find((rule) => rule.type === type));
@@ -8238,6 +8275,7 @@ function settingsOf(root, env = process.env) {
   return [
     ...user ? [{ words: `variable DOCKER_USERNAME = ${user}`, args: ["variable", "set", "DOCKER_USERNAME", "--body", user] }] : [],
     ...ENVIRONMENTS.flatMap((environment) => ofEnvironment(root, environment, env)),
+    ...previews(env),
     ...guarded(RELEASE, [{ name: "v*.*.*", type: "tag" }], env),
     ...Object.keys(BRANCHES).map(protect)
   ];
@@ -8289,8 +8327,33 @@ function ofEnvironment(root, environment, env) {
     ...SECRETS.map((name) => ({
       words: `environment ${environment}: secret ${name}`,
       args: ["secret", "set", name, "--env", environment],
-      input: { secret: `${name}_${environment.toUpperCase()}` }
+      input: { secret: [`${name}_${inCapitals(environment)}`, name] }
     }))
+  ];
+}
+function previews(env) {
+  const named = (env["PREVIEW"] ?? "").split(/[\s,]+/).filter(Boolean);
+  const unknown = named.filter((name) => !ENVIRONMENTS.includes(name));
+  if (unknown.length > 0) {
+    throw new PipelineError(`PREVIEW: "${unknown.join(" ")}" is none of ${ENVIRONMENTS.join(", ")}`);
+  }
+  if (named.length === 0) return [];
+  const value = named.join(" ");
+  return [
+    { words: `variable PREVIEW = ${value}`, args: ["variable", "set", "PREVIEW", "--body", value] },
+    ...named.flatMap((name) => {
+      const environment = `${name}-preview`;
+      return [
+        // As GitHub names what a pull request runs on.
+        ...guarded(environment, [{ name: "refs/pull/*/merge", type: "branch" }], env),
+        // It pushes nothing, and pulls nothing.
+        ...SECRETS.filter((secret) => secret !== "DOCKER_PASSWORD").map((secret) => ({
+          words: `environment ${environment}: secret ${secret}`,
+          args: ["secret", "set", secret, "--env", environment],
+          input: { secret: [`${secret}_${inCapitals(environment)}`] }
+        }))
+      ];
+    })
   ];
 }
 var REQUIRED_CHECK = "all green";
@@ -8324,10 +8387,10 @@ async function repositorySettings(root, apply, run2) {
     throw new PipelineError(`gh api ${path} failed: ${stderr.trim() || `exit code ${code}`}`);
   };
   for (const { words, args, input } of settingsOf(root)) {
-    const [own = "", all = ""] = input !== void 0 && "secret" in input ? [input.secret, args[2]] : [];
-    const secret = process.env[own] || process.env[all];
-    if (own !== "" && !secret) {
-      console.log(`left   ${words}: neither ${own} nor ${all} is given`);
+    const names = input !== void 0 && "secret" in input ? input.secret : [];
+    const secret = names.map((name) => process.env[name]).find(Boolean);
+    if (names.length > 0 && !secret) {
+      console.log(`left   ${words}: ${names.length > 1 ? "neither " : "no "}${names.join(" nor ")} is given`);
       continue;
     }
     if (!apply) {
@@ -8404,6 +8467,7 @@ var steps = {
   rollback: rollbackStep,
   inspect,
   branches,
+  preview: previewStep,
   "all-green": allGreen,
   release,
   "repository-settings": () => repositorySettings(process.cwd(), flag("APPLY", false), run)
@@ -8415,7 +8479,9 @@ async function plan() {
     commit: await commit(),
     registry: text("REGISTRY") ?? "docker.io",
     namespace: required("NAMESPACE", "the user of the registry: set the variable DOCKER_USERNAME"),
-    repository: required("REPOSITORY", "owner/name")
+    repository: required("REPOSITORY", "owner/name"),
+    name: text("NAME"),
+    environment: text("ENVIRONMENT")
   });
   outputs({ ...result });
   tell(`${result.branch} deploys to ${result.environment}, as ${result.image}:${result.tag}`);
@@ -8522,10 +8588,11 @@ async function verify() {
 async function published(source, digest, image2, given = text("TAG")) {
   const latest = text("LATEST") ?? "published";
   if (latest !== "published" && latest !== "never") throw new PipelineError("LATEST must be published or never");
+  const attested = isAttested(text("ATTEST") ?? "auto", text("VISIBILITY"));
   const tag = given ?? await commit();
   const spec = { source, image: image2, tag, digest, latest, credentials: credentials() };
   const result = await publish(spec, history(), run);
-  outputs({ ref: result.ref, digest, latest: result.latest });
+  outputs({ ref: result.ref, digest, latest: result.latest, attest: String(attested) });
   tell(`Pushed ${result.ref} as ${tag}; latest was ${result.latest}${result.reason ? `: ${result.reason}` : ""}`);
 }
 function history() {
@@ -8642,6 +8709,18 @@ async function branches() {
   const found = standing.flatMap(({ branch }) => branch ?? []);
   if (found.length === 0) throw new PipelineError("The repository has no branch of the map: nothing is looked at");
   outputs({ branches: found.join(" ") });
+}
+async function previewStep() {
+  const where = target(void 0);
+  await reaching(where, async (commands) => {
+    const { done, words } = await commands.preview();
+    const fence = "```";
+    tell(`### Preview of ${where.stack}${done ? "" : ": FAILED"}
+${fence}text
+${words}
+${fence}`);
+    if (!done) throw new PipelineError(`${where.stack} cannot be deployed like this`);
+  });
 }
 function allGreen() {
   const needs = JSON.parse(required("NEEDS", "the needs context as JSON"));

@@ -81,6 +81,17 @@ describe('the name of an image', () => {
     });
   });
 
+  it('says which of the images of a repository it is', () => {
+    expect(planOf({ ...given, name: 'worker' }).image).toBe('docker.io/me/branch.loans-worker-staging');
+  });
+
+  it('is made for the environment that is asked for, and for no other', () => {
+    expect(planOf({ ...given, environment: 'staging' })).toEqual(planOf(given));
+    expect(() => planOf({ ...given, environment: 'production' })).toThrow(
+      /^"staging" deploys to staging, and this is for production alone: start it on master or production$/,
+    );
+  });
+
   it.each([
     ['namespace', '', /set the variable DOCKER_USERNAME/],
     ['namespace', 'Me', /no user of a registry/],
@@ -88,6 +99,8 @@ describe('the name of an image', () => {
     ['registry', 'docker.io/x', /no registry's host/],
     ['commit', 'main', /not 40 hexadecimal digits/],
     ['repository', 'me/-x', /cannot be part of an image's name/],
+    ['name', 'Worker', /"Worker" cannot be part of an image's name/],
+    ['name', '../x', /cannot be part of an image's name/],
   ])('is refused with %s "%s"', (field, value, message) => {
     expect(() => planOf({ ...given, [field]: value })).toThrow(message);
   });

@@ -33,7 +33,7 @@ export const branchesOf = (environment: Environment): string[] =>
 export interface Plan {
   readonly branch: string;
   readonly environment: Environment;
-  /** Name of the image without tag: `<registry>/<namespace>/<repository>-<branch>`. */
+  /** Name of the image without tag: `<registry>/<namespace>/<repository>[-<name>]-<branch>`. */
   readonly image: string;
   /** The commit: 40 hexadecimal digits. */
   readonly tag: string;
@@ -62,11 +62,22 @@ export function planOf(given: {
   readonly registry: string;
   readonly namespace: string;
   readonly repository: string;
+  /** Which of the repository's images; undefined where there is one. */
+  readonly name?: string | undefined;
+  /** That the branch must deploy to; undefined takes any. */
+  readonly environment?: string | undefined;
 }): Plan {
   const { branch, environment } = environmentOf(given.ref);
-  const name = given.repository.split('/').at(-1)?.toLowerCase() ?? '';
+  const repository = given.repository.split('/').at(-1)?.toLowerCase() ?? '';
+  const name = [repository, given.name].filter((part) => part !== undefined).join('-');
   const image = `${given.registry}/${given.namespace}/${name}-${branch}`;
+  const fitting = Object.entries(BRANCHES).flatMap(([each, to]) => (to === given.environment ? [each] : []));
   const faults = [
+    ...(given.environment === undefined || given.environment === environment
+      ? []
+      : [
+          `"${branch}" deploys to ${environment}, and this is for ${given.environment} alone: start it on ${fitting.join(' or ')}`,
+        ]),
     ...(/^[0-9a-f]{40}$/.test(given.commit) ? [] : [`commit "${given.commit}" is not 40 hexadecimal digits`]),
     ...(/^[a-z0-9][a-z0-9.-]*(:\d+)?$/.test(given.registry) ? [] : [`"${given.registry}" is no registry's host`]),
     ...(/^[a-z0-9]+([._/-][a-z0-9]+)*$/.test(given.namespace)
@@ -75,7 +86,11 @@ export function planOf(given: {
           `"${given.namespace}" is no user of a registry: set the variable DOCKER_USERNAME (a variable, not a secret: ` +
             'a job output that contains a secret is dropped)',
         ]),
-    ...(/^[a-z0-9]+([._-]+[a-z0-9]+)*$/.test(name) ? [] : [`"${name}" cannot be part of an image's name`]),
+    ...[repository, given.name].flatMap((part) =>
+      part === undefined || /^[a-z0-9]+([._-]+[a-z0-9]+)*$/.test(part)
+        ? []
+        : [`"${part}" cannot be part of an image's name`],
+    ),
   ];
   if (faults.length > 0) throw new PipelineError(faults.join('\n'));
   return { branch, environment, image, tag: given.commit };

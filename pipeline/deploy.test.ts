@@ -202,6 +202,51 @@ describe('in a program', () => {
     expect(calls.at(-1)).toBe('make rollback STACK=staging TO=abc123');
   });
 
+  describe('a preview', () => {
+    const preview = (answers: Record<string, { code: number; stdout?: string; stderr?: string }>) => {
+      const calls: string[] = [];
+      const run: Run = (command, args) => {
+        calls.push([command, ...args].join(' '));
+        return Promise.resolve({ code: 0, stdout: '', stderr: '', ...answers[args[0]!] });
+      };
+      const program = commandsOf({ ...target(), ref: undefined, settings: [] }, run, () => false);
+      return { calls, ended: program.preview() };
+    };
+    const outputs = (release: object) => ({ code: 0, stdout: JSON.stringify({ image: before.image, release }) });
+
+    it('says what the program would change with the release that runs, and changes nothing', async () => {
+      const answers = {
+        stack: outputs({ id: 'abc123', commit: before.commit }),
+        preview: { code: 0, stdout: '1 changes\n' },
+      };
+      const { calls, ended } = preview(answers);
+      expect(await ended).toEqual({ done: true, words: '1 changes' });
+      expect(calls).toEqual([
+        'pulumi stack output --json --stack staging',
+        `pulumi config set --stack staging loans:image docker.io/${before.image}`,
+        `pulumi config set --stack staging loans:commit ${before.commit}`,
+        'make preview STACK=staging --silent',
+      ]);
+    });
+
+    it('fails with the words of a program that cannot be deployed', async () => {
+      const { ended } = preview({ stack: outputs({}), preview: { code: 2, stderr: 'api.replicas: must be' } });
+      expect(await ended).toEqual({ done: false, words: 'api.replicas: must be' });
+    });
+
+    it('is none where the state has no such stack or cannot be read', async () => {
+      const { calls, ended } = preview({ stack: { code: 255, stderr: "error: no stack named 'staging' found" } });
+      await expect(ended).rejects.toThrow(/^staging cannot be previewed: .*\nerror: no stack named 'staging' found$/);
+      expect(calls).toHaveLength(1);
+    });
+
+    it('of a stack that was never up is of all of it', async () => {
+      const { calls, ended } = preview({ stack: { code: 0, stdout: '{}' } });
+      expect((await ended).done).toBe(true);
+      expect(calls.filter((call) => call.includes('config set'))).toEqual([]);
+    });
+  });
+
   describe('which of two commits is newer', () => {
     const [older, newer] = ['1'.repeat(40), '2'.repeat(40)];
     const history: History = (base, head) =>

@@ -165,30 +165,23 @@ export function commandsOf(
   cancelled: () => boolean,
   history: History = () => Promise.resolve('unknown'),
   revisionOf: (ref: string) => Promise<string | undefined> = () => Promise.resolve(undefined),
-): Commands & { drift(): Promise<boolean> } {
+): Commands & { drift(): Promise<boolean>; preview(): Promise<{ readonly done: boolean; readonly words: string }> } {
   const { directory, stack, ref, settings } = target;
   const options: RunOptions = { cwd: directory, show: true };
   const make = async (verb: string, ...more: readonly string[]) =>
     (await run('make', [verb, `STACK=${stack}`, ...more], options)).code === 0;
-  const setAll = async () => {
-    const image = ref === undefined ? [] : [`${projectOf(directory)}:image=${ref}`];
-    for (const setting of [...image, ...settings]) {
+  const setAll = async (all: readonly string[]) => {
+    for (const setting of all) {
       const end = setting.indexOf('=');
       const pair = [setting.slice(0, end), setting.slice(end + 1)];
       await output(run, 'pulumi', ['config', 'set', '--stack', stack, ...pair], { cwd: directory });
     }
   };
+  const project = () => projectOf(directory);
+  const told = ['stack', 'output', '--json', '--stack', stack];
   const current = async (): Promise<Current | undefined> => {
-    const { code, stdout } = await run('pulumi', ['stack', 'output', '--json', '--stack', stack], { cwd: directory });
-    if (code !== 0) return undefined;
-    const { image, release } = JSON.parse(stdout) as { image?: unknown; release?: Record<string, unknown> };
-    if (typeof image !== 'string') return undefined;
-    const [id, commit] = ['id', 'commit'].map((name) => release?.[name]);
-    return {
-      image,
-      release: typeof id === 'string' ? id : image,
-      commit: typeof commit === 'string' && COMMIT.test(commit) ? commit : undefined,
-    };
+    const { code, stdout } = await run('pulumi', told, { cwd: directory });
+    return code === 0 ? currentIn(stdout) : undefined;
   };
   // Of the setting, where the caller names it: then no registry is asked.
   const named = settings.map((setting) => /^[^=]+:commit=([0-9a-f]{40})$/.exec(setting)?.[1]).find(Boolean);
@@ -208,7 +201,7 @@ export function commandsOf(
       return isOvertaken(order);
     },
     async up() {
-      await setAll();
+      await setAll([...(ref === undefined ? [] : [`${project()}:image=${ref}`]), ...settings]);
       const done = await make('up');
       if (done) wanted = ref?.split('@')[1];
       return done;
@@ -223,6 +216,43 @@ export function commandsOf(
       return make('rollback', `TO=${release}`);
     },
     drift: () => make('drift'),
+    async preview() {
+      // A state that cannot be read, or has no such stack, would look like one where all is new.
+      const { code: unread, stdout: outputs, stderr: why } = await run('pulumi', told, { cwd: directory });
+      if (unread !== 0) {
+        throw new PipelineError(
+          `${stack} cannot be previewed: its state cannot be read, or has no such stack. Check PULUMI_BACKEND_URL and its keys; ` +
+            `before the first deploy, pulumi stack init ${stack} makes it:\n${why.trim()}`,
+        );
+      }
+      const running = currentIn(outputs);
+      // No image is made for a preview: with the one that runs it says what the program and its settings change.
+      const same = [
+        ...(running?.image.includes('@') ? [`${project()}:image=${inFull(running.image)}`] : []),
+        ...(running?.commit === undefined ? [] : [`${project()}:commit=${running.commit}`]),
+      ];
+      await setAll([...same, ...settings]);
+      const { code, stdout, stderr } = await run('make', ['preview', `STACK=${stack}`, '--silent'], { cwd: directory });
+      return { done: code === 0, words: (code === 0 ? stdout : `${stdout}${stderr}`).trim() };
+    },
+  };
+}
+
+/** Docker leaves out the host of its own registry; the setting has it, and another name would be another image. */
+function inFull(image: string): string {
+  const [host = ''] = image.split('/');
+  return /[.:]|^localhost$/.test(host) && image.includes('/') ? image : `docker.io/${image}`;
+}
+
+/** @param outputs of the stack, as JSON */
+function currentIn(outputs: string): Current | undefined {
+  const { image, release } = JSON.parse(outputs) as { image?: unknown; release?: Record<string, unknown> };
+  if (typeof image !== 'string') return undefined;
+  const [id, commit] = ['id', 'commit'].map((name) => release?.[name]);
+  return {
+    image,
+    release: typeof id === 'string' ? id : image,
+    commit: typeof commit === 'string' && COMMIT.test(commit) ? commit : undefined,
   };
 }
 

@@ -16,7 +16,7 @@ import { sbom, scan } from './gate';
 import { type History, historyOf } from './history';
 import { assertSame, build, digestOf } from './layout';
 import { checkNode } from './node';
-import { fetchLayout, mark, publish, resolve as resolveName } from './publish';
+import { fetchLayout, isAttested, mark, publish, resolve as resolveName } from './publish';
 import { output, PipelineError, run } from './run';
 import { repositorySettings } from './settings';
 import { verifySignature } from './signature';
@@ -39,6 +39,7 @@ const steps: Record<string, () => Promise<void>> = {
   rollback: rollbackStep,
   inspect,
   branches,
+  preview: previewStep,
   'all-green': allGreen,
   release,
   'repository-settings': () => repositorySettings(process.cwd(), flag('APPLY', false), run),
@@ -53,6 +54,8 @@ async function plan(): Promise<void> {
     registry: text('REGISTRY') ?? 'docker.io',
     namespace: required('NAMESPACE', 'the user of the registry: set the variable DOCKER_USERNAME'),
     repository: required('REPOSITORY', 'owner/name'),
+    name: text('NAME'),
+    environment: text('ENVIRONMENT'),
   });
   outputs({ ...result });
   tell(`${result.branch} deploys to ${result.environment}, as ${result.image}:${result.tag}`);
@@ -177,10 +180,11 @@ async function published(
 ): Promise<void> {
   const latest = text('LATEST') ?? 'published';
   if (latest !== 'published' && latest !== 'never') throw new PipelineError('LATEST must be published or never');
+  const attested = isAttested(text('ATTEST') ?? 'auto', text('VISIBILITY'));
   const tag = given ?? (await commit());
   const spec = { source, image, tag, digest, latest, credentials: credentials() } as const;
   const result = await publish(spec, history(), run);
-  outputs({ ref: result.ref, digest, latest: result.latest });
+  outputs({ ref: result.ref, digest, latest: result.latest, attest: String(attested) });
   tell(`Pushed ${result.ref} as ${tag}; latest was ${result.latest}${result.reason ? `: ${result.reason}` : ''}`);
 }
 
@@ -314,6 +318,17 @@ async function branches(): Promise<void> {
   const found = standing.flatMap(({ branch }) => branch ?? []);
   if (found.length === 0) throw new PipelineError('The repository has no branch of the map: nothing is looked at');
   outputs({ branches: found.join(' ') });
+}
+
+/** What the next deploy of this program would change, for whoever reads the pull request. Changes nothing. */
+async function previewStep(): Promise<void> {
+  const where = target(undefined);
+  await reaching(where, async (commands) => {
+    const { done, words } = await commands.preview();
+    const fence = '```';
+    tell(`### Preview of ${where.stack}${done ? '' : ': FAILED'}\n${fence}text\n${words}\n${fence}`);
+    if (!done) throw new PipelineError(`${where.stack} cannot be deployed like this`);
+  });
 }
 
 /** The one required check: a job that was skipped is no success, unless it is named in MAY_SKIP. */

@@ -190,3 +190,15 @@ async function withRegistry<T>(
     rmSync(directory, { recursive: true, force: true });
   }
 }
+
+/**
+ * Whether attestations are asked for: a private repository needs a plan that has them, and the job would fail after the push.
+ * @param asked true, false, or auto for public repositories
+ * @param visibility as GitHub tells it; undefined where it does not
+ * @throws PipelineError before anything is pushed
+ */
+export function isAttested(asked: string, visibility: string | undefined): boolean {
+  if (asked === 'auto') return visibility === 'public';
+  if (asked === 'true' || asked === 'false') return asked === 'true';
+  throw new PipelineError(`attest must be true, false or auto, not "${asked}"`);
+}

@@ -110,6 +110,34 @@ describe('who must agree', () => {
   });
 });
 
+describe('previews of pull requests', () => {
+  const told = (env: Record<string, string>) => settingsOf(ROOT, env).map((setting) => setting.words);
+
+  it('are for the environments that are named, from pull requests alone', () => {
+    expect(told({}).filter((line) => /preview/i.test(line))).toEqual([]);
+    const lines = told({ PREVIEW: 'development staging', REVIEWERS_STAGING_PREVIEW: 'alice' });
+    expect(lines).toContain('variable PREVIEW = development staging');
+    expect(lines.filter((line) => line.startsWith('environment staging-preview'))).toEqual([
+      'environment staging-preview, for refs/pull/*/merge only, reviewed by alice',
+      'environment staging-preview: may be used by refs/pull/*/merge',
+      ...['PULUMI_CONFIG_PASSPHRASE', 'PULUMI_ACCESS_TOKEN', 'PULUMI_BACKEND_KEYS', 'DOCKER_HOST_KEY'].map(
+        (name) => `environment staging-preview: secret ${name}`,
+      ),
+      ...['TLS_CERTIFICATE', 'TLS_KEY'].map((name) => `environment staging-preview: secret ${name}`),
+    ]);
+    expect(lines.filter((line) => line.includes('production-preview'))).toEqual([]);
+    expect(() => told({ PREVIEW: 'true' })).toThrow('PREVIEW: "true" is none of development, staging, production');
+  });
+
+  it('get no key of a deploy', () => {
+    const secrets = settingsOf(ROOT, { PREVIEW: 'staging' }).flatMap(({ words: line, input }) =>
+      line.startsWith('environment staging-preview: secret') ? (input as { secret: string[] }).secret : [],
+    );
+    expect(secrets).toHaveLength(6);
+    expect(secrets.filter((name) => !name.endsWith('_STAGING_PREVIEW'))).toEqual([]);
+  });
+});
+
 describe('the command', () => {
   const calls: { args: readonly string[]; input: string | undefined }[] = [];
   const run: Run = (_, args, options) => {

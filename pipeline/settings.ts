@@ -17,7 +17,10 @@ export interface Setting {
    * variable, that variable's value.
    */
   readonly input?:
-    { readonly json: unknown } | { readonly ask: (gh: Gh) => Promise<unknown> } | { readonly secret: string };
+    | { readonly json: unknown }
+    | { readonly ask: (gh: Gh) => Promise<unknown> }
+    // The first of these variables that is given.
+    | { readonly secret: readonly string[] };
 }
 
 /** What `gh api` answers; undefined where there is no such thing. */
@@ -53,7 +56,7 @@ interface Protection {
 type Env = Readonly<Record<string, string | undefined>>;
 
 function protectionOf(environment: string, env: Env): Protection {
-  const given = (name: string) => env[`${name}_${environment.toUpperCase()}`];
+  const given = (name: string) => env[`${name}_${inCapitals(environment)}`];
   const reviewers = given('REVIEWERS')
     ?.split(/[\s,]+/)
     .filter(Boolean);
@@ -70,6 +73,9 @@ function protectionOf(environment: string, env: Env): Protection {
   if (faults.length > 0) throw new PipelineError(`environment ${environment}: ${faults.join('; ')}`);
   return { reviewers, waitMinutes: wait === undefined ? undefined : Number(wait) };
 }
+
+/** As the end of a variable's name. */
+const inCapitals = (environment: string) => environment.toUpperCase().replaceAll('-', '_');
 
 /** As GitHub tells of an environment; it takes the same apart from the shape of its rules. */
 interface OnGitHub {
@@ -116,6 +122,7 @@ export function settingsOf(root: string, env: Env = process.env): Setting[] {
       ? [{ words: `variable DOCKER_USERNAME = ${user}`, args: ['variable', 'set', 'DOCKER_USERNAME', '--body', user] }]
       : []),
     ...ENVIRONMENTS.flatMap((environment) => ofEnvironment(root, environment, env)),
+    ...previews(env),
     ...guarded(RELEASE, [{ name: 'v*.*.*', type: 'tag' }], env),
     ...Object.keys(BRANCHES).map(protect),
   ];
@@ -179,8 +186,38 @@ function ofEnvironment(root: string, environment: Environment, env: Env): Settin
     ...SECRETS.map((name) => ({
       words: `environment ${environment}: secret ${name}`,
       args: ['secret', 'set', name, '--env', environment],
-      input: { secret: `${name}_${environment.toUpperCase()}` },
+      input: { secret: [`${name}_${inCapitals(environment)}`, name] },
     })),
+  ];
+}
+
+/**
+ * Environments whose keys pull requests get, to show what they would change: those that PREVIEW names. A pull request runs its own
+ * program with them, so none is taken from what is given for the deploys.
+ */
+function previews(env: Env): Setting[] {
+  const named = (env['PREVIEW'] ?? '').split(/[\s,]+/).filter(Boolean);
+  const unknown = named.filter((name) => !(ENVIRONMENTS as readonly string[]).includes(name));
+  if (unknown.length > 0) {
+    throw new PipelineError(`PREVIEW: "${unknown.join(' ')}" is none of ${ENVIRONMENTS.join(', ')}`);
+  }
+  if (named.length === 0) return [];
+  const value = named.join(' ');
+  return [
+    { words: `variable PREVIEW = ${value}`, args: ['variable', 'set', 'PREVIEW', '--body', value] },
+    ...named.flatMap((name) => {
+      const environment = `${name}-preview`;
+      return [
+        // As GitHub names what a pull request runs on.
+        ...guarded(environment, [{ name: 'refs/pull/*/merge', type: 'branch' }], env),
+        // It pushes nothing, and pulls nothing.
+        ...SECRETS.filter((secret) => secret !== 'DOCKER_PASSWORD').map((secret) => ({
+          words: `environment ${environment}: secret ${secret}`,
+          args: ['secret', 'set', secret, '--env', environment],
+          input: { secret: [`${secret}_${inCapitals(environment)}`] },
+        })),
+      ];
+    }),
   ];
 }
 
@@ -223,10 +260,10 @@ export async function repositorySettings(root: string, apply: boolean, run: Run)
     throw new PipelineError(`gh api ${path} failed: ${stderr.trim() || `exit code ${code}`}`);
   };
   for (const { words, args, input } of settingsOf(root)) {
-    const [own = '', all = ''] = input !== undefined && 'secret' in input ? [input.secret, args[2]] : [];
-    const secret = process.env[own] || process.env[all];
-    if (own !== '' && !secret) {
-      console.log(`left   ${words}: neither ${own} nor ${all} is given`);
+    const names = input !== undefined && 'secret' in input ? input.secret : [];
+    const secret = names.map((name) => process.env[name]).find(Boolean);
+    if (names.length > 0 && !secret) {
+      console.log(`left   ${words}: ${names.length > 1 ? 'neither ' : 'no '}${names.join(' nor ')} is given`);
       continue;
     }
     if (!apply) {

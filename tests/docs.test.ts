@@ -110,7 +110,9 @@ it('the experiments of chaos are those of the document, in order', () => {
 it('one version of Node everywhere', () => {
   const version = read('.nvmrc').trim();
   expect(images.node).toMatch(new RegExp(`^node:${version}-`));
-  expect(read('app/Dockerfile')).toContain(`ARG NODE_IMAGE=${images.node.replace(/@.*/, '')}`);
+  expect(read('app/Dockerfile')).toContain(
+    `ARG NODE_IMAGE=default\nFROM ${images.node.replace(/@.*/, '')} AS default\n`,
+  );
 });
 
 it('no file names a registry host or a machine', () => {

@@ -105,6 +105,19 @@ describeUnless(missing, `the pipeline on a real engine, ${way}`, () => {
     expect(output).toContain(commit.slice(0, 12));
   });
 
+  it('shows a pull request what it would change, and changes nothing', async () => {
+    const preview = async () => (await step('preview', { ...remote?.env, REGISTRY_USER: '', REGISTRY_TOKEN: '' })).said;
+    const before = environment.output('image');
+    expect(await preview()).toContain('### Preview of development\n```text\nNothing changes.\n```');
+    const settings = readFileSync(environment.settingsFile, 'utf8');
+    writeFileSync(environment.settingsFile, settings.replace(/retries: \d+/, 'retries: 0'));
+    const refused = await preview();
+    writeFileSync(environment.settingsFile, settings);
+    expect(refused).toContain('### Preview of development: FAILED');
+    expect(environment.output('image')).toBe(before);
+    expect(await serving()).toBe('answers');
+  });
+
   it('leaves the traffic where it is when the new release does not answer the public, and is red', async () => {
     const before = environment.output('image');
     const broken = publiclyBrokenRelease(

@@ -21,7 +21,7 @@ export interface Stage {
 
 export interface Fate {
   readonly workflow: string;
-  readonly event: 'push' | 'workflow_dispatch' | 'schedule';
+  readonly event: 'push' | 'workflow_dispatch' | 'schedule' | 'pull_request';
   readonly branch: string;
   /** What `make smoke` answers, one after the other; then true. */
   readonly smoke?: readonly boolean[];
@@ -36,6 +36,11 @@ export interface Fate {
   readonly overtaken?: boolean;
   /** What runs before; undefined when nothing was ever deployed. */
   readonly before?: string;
+  /** Of a pull request to `branch`: who opened it, and the repository that it comes from (this one unless told). */
+  readonly author?: string;
+  readonly from?: string;
+  /** Of the repository; public unless told. */
+  readonly visibility?: 'public' | 'private';
   readonly variables: Readonly<Record<string, string>>;
 }
 
@@ -157,6 +162,9 @@ export function stage(files: Readonly<Record<string, string>>): Stage {
       unsigned = false,
       overtaken = false,
       before,
+      author = 'me',
+      from = 'me/loans',
+      visibility = 'public',
       variables,
     }) {
       const marks = { 'tests-fail': !tests, 'up-fails': !up, 'rollback-fails': !rollback, secret, unsigned };
@@ -184,8 +192,14 @@ export function stage(files: Readonly<Record<string, string>>): Stage {
         JSON.stringify({
           ref: `refs/heads/${branch}`,
           after: commitOf,
-          repository: { full_name: 'me/loans', name: 'loans' },
+          repository: { full_name: 'me/loans', name: 'loans', visibility, private: visibility === 'private' },
           inputs: {},
+          pull_request: {
+            number: 7,
+            user: { login: author },
+            base: { ref: branch },
+            head: { ref: 'feature', sha: commitOf, repo: { full_name: from } },
+          },
         }),
       );
       const vars = Object.entries({ DOCKER_USERNAME: 'me', ...variables }).flatMap(([name, value]) => [

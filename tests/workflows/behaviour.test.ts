@@ -52,6 +52,11 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
           'dockerfile: app/Dockerfile',
           `registry: ${registry.host}`,
         ),
+        '.github/workflows/ci.yml': ownWorkflow('ci.yml').replace(
+          'dockerfile: app/Dockerfile',
+          'dockerfile: Dockerfile',
+        ),
+        '.github/pipeline.js': readFileSync(join(ROOT, '.github/pipeline.js'), 'utf8'),
         ...Object.fromEntries(
           ['promote.yml', 'rollback.yml', 'nightly.yml'].map((file) => [
             `.github/workflows/${file}`,
@@ -90,6 +95,14 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
       for (const tag of ['latest', 'proven']) expect(await held('me/loans-staging', tag)).toBe(digest);
     });
 
+    it('asks for no attestation that a private repository cannot have, and signs all the same', () => {
+      const { green, output } = push({ visibility: 'private' });
+      expect(green ? '' : output).toBe('');
+      expect(ours.log().filter((line) => /attest$|cosign sign/.test(line))).toEqual([
+        expect.stringMatching(/^cosign sign --yes /),
+      ]);
+    });
+
     it('deploys nothing that was not signed by its own workflow', () => {
       expect(push({ unsigned: true }).green).toBe(false);
       expect(made()).toEqual([]);
@@ -105,6 +118,34 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
     const byHand = (workflow: string, branch: string, running = before) =>
       ours.run({ workflow, event: 'workflow_dispatch', branch, before: running, variables: {} });
 
+    describe('a pull request', () => {
+      const opened = (fate: Partial<Fate>, PREVIEW = 'development staging') =>
+        ours.run({
+          ...{ workflow: 'ci.yml', event: 'pull_request', branch: 'staging', before, variables: { PREVIEW } },
+          ...fate,
+        });
+      const previewed = () => ours.log().filter((line) => line.startsWith('make preview'));
+
+      it('to an environment that is previewed says what it would change, and pushes nothing', () => {
+        const { green, output } = opened({});
+        expect(green ? '' : output).toBe('');
+        expect(previewed()).toEqual(['make preview STACK=staging --silent']);
+        expect(output).toContain('### Preview of staging');
+        const changes = touched().filter((line) => line !== 'make workflows');
+        expect(changes).toEqual([`set branchloans:image ${before}`, 'make preview STACK=staging --silent']);
+      });
+
+      it.each([
+        ['without a preview of its environment', {}, 'development production'],
+        ['of Dependabot', { author: 'dependabot[bot]' }, undefined],
+        ['of a fork', { from: 'them/loans' }, undefined],
+      ])('%s has none, and is green', (_, fate, preview) => {
+        const { green, output } = opened(fate, preview);
+        expect(green ? '' : output).toBe('');
+        expect(previewed()).toEqual([]);
+      });
+    });
+
     it('promotes what is proven in staging: the same digest, without a build', async () => {
       const proven = await held('me/loans-staging', 'proven');
       const { green, output } = byHand('promote.yml', 'production');
@@ -114,7 +155,15 @@ describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on
       const identities = ours.log().flatMap((line) => /identity https:\S+workflows\/(\S+)/.exec(line)?.[1] ?? []);
       expect(identities).toEqual(['image.yml@refs/heads/staging', 'promote.yml@refs/heads/production']);
       expect(output).not.toContain('Built sha256');
-      expect(byHand('promote.yml', 'development').output).not.toContain('Pushed');
+    });
+
+    it('promotes to production alone: started on another branch it is red, and says where to start it', async () => {
+      const there = await tags('me/loans-development');
+      const { green, output } = byHand('promote.yml', 'development');
+      expect(green).toBe(false);
+      expect(output).toContain('this is for production alone: start it on master or production');
+      expect(touched()).toEqual([]);
+      expect(await tags('me/loans-development')).toEqual(there);
     });
 
     it('goes back by hand, on the branch of the environment', () => {
@@ -219,6 +268,36 @@ jobs:
     expect(log).toEqual(expect.arrayContaining(['make up STACK=production', 'make smoke STACK=production']));
     expect(log.filter((line) => line.startsWith('cosign'))).toEqual([]);
     expect(await tags('them/loans-production')).toContain('latest');
+  });
+
+  it('a second repository builds two images in one run, each under its own name', async () => {
+    const call = (name: string) => `  ${name}:
+    permissions: { contents: read, id-token: write, attestations: write }
+    uses: library/branchloans/.github/workflows/image.yml@v1
+    with:
+      ref: \${{ github.ref }}
+      commit: \${{ github.sha }}
+      namespace: them
+      name: ${name}
+      dockerfile: ${name}.Dockerfile
+      registry: ${registry.host}
+      push: true
+      sign: false
+    secrets:
+      DOCKER_PASSWORD: \${{ secrets.DOCKER_PASSWORD }}
+`;
+    const dockerfile = (name: string) => `FROM scratch\nLABEL what=${name}\nCOPY Pulumi.yaml /${name}\n`;
+    const theirs = stage({
+      'api.Dockerfile': dockerfile('api'),
+      'worker.Dockerfile': dockerfile('worker'),
+      '.github/workflows/cd.yml': `name: cd\non: { push: { branches: [staging] } }\npermissions: {}\njobs:\n${call('api')}${call('worker')}`,
+    });
+    const { green, output } = theirs.run({ workflow: 'cd.yml', event: 'push', branch: 'staging', variables: {} });
+    theirs.remove();
+    expect(green ? '' : output).toBe('');
+    const digests = await Promise.all(['api', 'worker'].map((name) => held(`them/loans-${name}-staging`, 'latest')));
+    expect(digests).toEqual([expect.stringMatching(/^sha256:/), expect.stringMatching(/^sha256:/)]);
+    expect(digests[0]).not.toBe(digests[1]);
   });
 
   it('a second repository has its scripts checked by the library, and a placeholder is none', () => {

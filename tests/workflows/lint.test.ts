@@ -56,7 +56,7 @@ describeUnless(missing('check-jsonschema'), "the runner's own schema, on the fil
   it('fits', () => expect(lint('check-jsonschema', files)).toBe(''));
 
   it.each([
-    ['workflows/cd.yml', 'timeout-minutes: 45', 'timeout: 45', 'timeout'],
+    ['workflows/cd.yml', 'timeout-minutes: 60', 'timeout: 60', 'timeout'],
     ['workflows/deploy.yml', 'queue: max', 'queue: all', 'all'],
     ['actions/plan/action.yml', 'using: composite', 'using: composed', 'composed'],
   ])('finds what is put into %s', (file, find, replace, message) => {

@@ -97,6 +97,7 @@ describeUnless(noRegistry(), 'the way of an image', () => {
       ref: `${registry.host}/me/loans-main@${built.digest}`,
       digest: built.digest,
       latest: 'moved',
+      attest: 'false',
     });
     expect(await held('me/loans-main', commits[0]!)).toBe(built.digest);
     expect(await held('me/loans-main', 'latest')).toBe(built.digest);

@@ -276,7 +276,7 @@ export const RULES: readonly Rule[] = [
       })(),
     ],
     mutants: [
-      ['workflows/cd.yml', '    timeout-minutes: 45\n', ''],
+      ['workflows/cd.yml', '    timeout-minutes: 60\n', ''],
       ['workflows/deploy.yml', 'default: 60', 'default: 15'],
     ],
   },
@@ -312,7 +312,10 @@ export const RULES: readonly Rule[] = [
       const groups = Object.values(library.workflows).map(({ concurrency }) => concurrency?.group ?? '');
       return [
         ...jobsOf(library).flatMap(({ at, job }) => {
-          if (!(job.steps ?? []).some(({ uses }) => uses?.endsWith('actions/deploy'))) return [];
+          // A preview changes nothing, so it waits for nobody.
+          const deploys = ({ uses, with: given }: Step) =>
+            uses?.endsWith('actions/deploy') && given?.['operation'] !== 'preview';
+          if (!(job.steps ?? []).some(deploys)) return [];
           const { group, queue, 'cancel-in-progress': cancel } = job.concurrency ?? { group: '' };
           return [
             ...(/inputs\.environment/.test(group) && !/ref|sha/.test(group)
@@ -445,6 +448,10 @@ export const RULES: readonly Rule[] = [
         ...Object.keys(others).flatMap((job) =>
           waited.includes(job) ? [] : [`ci.all-green: does not wait for ${job}`],
         ),
+        // Elsewhere, nobody looks whether a job was skipped: what has nothing to do must fail.
+        ...Object.entries(workflows['promote']?.jobs ?? {}).flatMap(([name, job]) =>
+          job.if === undefined ? [] : [`promote.${name}: a run that does nothing is green`],
+        ),
         ...maySkip.flatMap((job) => (others[job]?.if === undefined ? [`ci.all-green: ${job} is never skipped`] : [])),
         ...Object.entries(others).flatMap(([name, job]) =>
           job.if !== undefined && !maySkip.includes(name) ? [`ci.${name}: may be skipped`] : [],
@@ -456,6 +463,11 @@ export const RULES: readonly Rule[] = [
       ['workflows/ci.yml', '    if: always()\n', ''],
       ['workflows/ci.yml', 'needs: [plan, test, workflows,', 'needs: [plan, workflows,'],
       ['workflows/ci.yml', '            preview\n', '            preview\n            test\n'],
+      [
+        'workflows/promote.yml',
+        '    needs: plan\n',
+        "    needs: plan\n    if: needs.plan.outputs.environment == 'production'\n",
+      ],
     ],
   },
   {
@@ -565,7 +577,7 @@ export const RULES: readonly Rule[] = [
       ]);
     },
     mutants: [
-      ['workflows/ci.yml', 'pulumi-version: 3.265.0', 'pulumi-version: 3.1.0'],
+      ['workflows/stacks.yml', 'pulumi-version: 3.265.0', 'pulumi-version: 3.1.0'],
       ['actions/deploy/action.yml', 'default: 3.265.0', 'default: 3.264.0'],
     ],
   },
@@ -603,6 +615,75 @@ export const RULES: readonly Rule[] = [
       ['workflows/promote.yml', /( +)signer: .*promote\.yml.*\n/, ''],
       ['actions/publish/action.yml', "@[^@]+$'", "@'"],
       ['actions/deploy/action.yml', 'pipeline.js" verify', 'pipeline.js" plan'],
+    ],
+  },
+  {
+    name: '24: a preview reaches the engine and the state as the deploy does, with keys of its own',
+    faults: ({ workflows }) => {
+      const inputs = (job: Job | undefined) =>
+        job?.steps?.find(({ uses }) => uses?.endsWith('actions/deploy'))?.with ?? {};
+      const preview = workflows['ci']?.jobs['preview'];
+      const [given, wanted] = [inputs(preview), inputs(workflows['deploy']?.jobs['deploy'])];
+      const { environment } = preview ?? {};
+      return [
+        // It pushes nothing and pulls nothing: the registry's stay where they are.
+        ...Object.entries(wanted).flatMap(([name, value]) =>
+          /(vars|secrets)\./.test(String(value)) && !name.startsWith('registry-') && given[name] !== value
+            ? [`ci.preview: ${name} is not ${String(value)}`]
+            : [],
+        ),
+        ...(given['operation'] === 'preview' ? [] : ['ci.preview: does more than look']),
+        ...(typeof environment === 'object' && environment.name.endsWith('-preview')
+          ? []
+          : ['ci.preview: has the keys of the deploy']),
+        ...(/head\.repo\.full_name == github\.repository/.test(preview?.if ?? '')
+          ? []
+          : ['ci.preview: runs for the branches of strangers']),
+      ];
+    },
+    mutants: [
+      ['workflows/ci.yml', /( +)known-hosts: .*\n/, ''],
+      ['workflows/ci.yml', /( +)backend-keys: .*\n/, ''],
+      ['workflows/ci.yml', 'host-key: ${{ secrets.DOCKER_HOST_KEY }}', 'host-key: ${{ secrets.DOCKER_PASSWORD }}'],
+      ['workflows/ci.yml', 'operation: preview', 'operation: deploy'],
+      ['workflows/ci.yml', '.environment }}-preview', '.environment }}'],
+      ['workflows/ci.yml', 'head.repo.full_name == github.repository', 'head.repo.fork == false'],
+    ],
+  },
+  {
+    name: '25: what is deployed or released was tested, no pull request waits for real stacks, and every night they run',
+    faults: (library) => {
+      const { workflows } = library;
+      const tests = jobsOf(library).flatMap(({ at, file, name, job }) =>
+        (job.steps ?? []).flatMap(({ run, env }) => (run === '.ci/run' ? [{ at, file, name, job, env }] : [])),
+      );
+      const nightly = tests.filter(({ file }) => workflows[file]?.on['schedule'] !== undefined);
+      const before: [string, string][] = [
+        ['cd', 'image'],
+        ['release', 'release'],
+      ];
+      return [
+        ...tests.flatMap(({ at, env, file }) =>
+          nightly.some((each) => each.file === file) || env?.['QUICK'] === '1' ? [] : [`${at}: waits for real stacks`],
+        ),
+        ...(nightly.some(({ job, env }) => env?.['QUICK'] === undefined && Number(job['timeout-minutes']) >= 180)
+          ? []
+          : ['real stacks are tested nowhere, or in too little time']),
+        ...before.flatMap(([file, job]) => {
+          const needed = needsOf(workflows[file]?.jobs[job] ?? {});
+          return tests.some((each) => each.file === file && needed.includes(each.name))
+            ? []
+            : [`${file}.${job}: without the tests`];
+        }),
+      ];
+    },
+    mutants: [
+      ['workflows/ci.yml', "        env:\n          QUICK: '1'\n", ''],
+      ['workflows/stacks.yml', 'run: .ci/run', "run: .ci/run\n        env:\n          QUICK: '1'"],
+      ['workflows/stacks.yml', 'timeout-minutes: 240', 'timeout-minutes: 45'],
+      ['workflows/release.yml', 'needs: [test, check]', 'needs: [check]'],
+      ['workflows/release.yml', 'run: .ci/run', 'run: make check'],
+      ['workflows/cd.yml', '    needs: test\n', ''],
     ],
   },
 ];

@@ -141,6 +141,14 @@ describe('a deploy', () => {
     expect(log()).toBe('up \n');
   });
 
+  it('that is only looked at is refused likewise where no engine and no state stay', () => {
+    const { green, said } = step('preview', { STACK: 'staging', RUNNER_ENVIRONMENT: 'github-hosted' });
+    expect(green).toBe(false);
+    expect(said).toContain('thrown away after the job');
+    expect(said).toContain('state would be lost');
+    expect(log()).toBe('');
+  });
+
   it('refuses a tag, and a runner whose engine and state are thrown away, before anything is touched', () => {
     expect(step('deploy', { ...env, IMAGE_REF: 'docker.io/me/loans:latest' }).said).toContain('is not name@sha256');
     const { said } = step('deploy', { ...env, RUNNER_ENVIRONMENT: 'github-hosted' });
