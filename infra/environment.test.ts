@@ -99,7 +99,7 @@ describe('the environments that ship', () => {
       expect([api, database, gateway].map(({ limits }) => limits.cpuShares)).toEqual(Array(3).fill(undefined));
       return [api, database, gateway].map(({ limits }) => limits.memoryReservationMib);
     });
-    expect(reserved).toEqual([Array(3).fill(undefined), Array(3).fill(undefined), [512, 1024, undefined]]);
+    expect(reserved).toEqual([Array(3).fill(undefined), Array(3).fill(undefined), [640, 1024, undefined]]);
   });
 
   it('keep their databases where the core system kept them', () => {

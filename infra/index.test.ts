@@ -282,7 +282,7 @@ describe('the program', () => {
       config['branchloans:grafana'] = { memory: '256m', memoryReservation: '256m', cpuShares: 512 };
     });
     await run();
-    expect(reserved('api')).toEqual({ memory: 2048, memoryReservation: 512 });
+    expect(reserved('api')).toEqual({ memory: 2048, memoryReservation: 640 });
     expect(reserved('database')).toEqual({ memory: 2048, memoryReservation: 1024 });
     expect(reserved('grafana')).toEqual({ memory: 256, memoryReservation: 256, cpuShares: 512 });
     expect(Object.keys(containersOf('gateway')[0]!)).not.toContain('memoryReservation');
