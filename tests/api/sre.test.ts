@@ -83,10 +83,10 @@ describe('without a Prometheus', () => {
     });
     const success = objectives.find(({ name }) => name === 'success');
     expect(success).toMatchObject({ measured: 1, error_budget_remaining: 1, burn_rate: 0, measured_by: 'process' });
-    const { routes } = (await api.ask('GET', '/sre/metrics')).json();
+    const { routes } = await figuresOf(api.port, '/sre/metrics');
     expect(routes[0]).toMatchObject({ method: 'GET', route: '/api/loans', error_ratio: 0 });
     expect(routes).toContainEqual(expect.objectContaining({ method: 'any', route: 'unmatched', p95_seconds: null }));
-    expect(routes.map(({ route }: { route: string }) => route)).not.toContain('refused');
+    expect(routes.map(({ route }) => route)).not.toContain('refused');
     const [requests] = (await figuresOf(api.port, '/sre/capacity')).resources;
     expect(requests).toMatchObject({ name: 'requests', limit: 50 });
     expect(requests!.utilisation).toBeCloseTo(requests!.used! / 50, 6);

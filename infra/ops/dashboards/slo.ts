@@ -10,10 +10,7 @@ const errorRatio = (window: string) => `slo:sli_error:ratio_rate${window}${CHOSE
 
 /** Burn rate over an hour from which on somebody is called. */
 const pagesFrom = (periodDays: Period) =>
-  burnFactor(
-    TIERS.find(({ burn }) => burn === 'fast')!,
-    periodDays,
-  );
+  Math.max(...TIERS.filter(({ long }) => long === '1h').map((tier) => burnFactor(tier, periodDays)));
 
 /** What the overview shows too. */
 export const budgetRemaining: PanelSpec = {
