@@ -111,7 +111,7 @@ it('one version of Node everywhere', () => {
   const version = read('.nvmrc').trim();
   expect(images.node).toMatch(new RegExp(`^node:${version}-`));
   expect(read('app/Dockerfile')).toContain(
-    `ARG NODE_IMAGE=default\nFROM ${images.node.replace(/@.*/, '')} AS default\n`,
+    `ARG NODE_IMAGE=${images.node.replace(/@.*/, '')}\n`,
   );
 });
 
