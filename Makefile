@@ -101,6 +101,7 @@ check: node_modules/.package-lock.json ## Format, lint, migrations and types
 	$(TS) tests/migrations/lint.ts
 	npx tsc --noEmit
 	npx tsc --project app/http/browser
+	npx tsc --project infra/exporters
 
 format: node_modules/.package-lock.json ## Format all files
 	npx prettier --write --log-level warn .

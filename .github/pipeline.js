@@ -7418,6 +7418,13 @@ var BRANCHES = {
   production: "production"
 };
 var ENVIRONMENTS = [...new Set(Object.values(BRANCHES))];
+function standingFor(existing) {
+  return ENVIRONMENTS.map((environment) => ({
+    environment,
+    branch: branchesOf(environment).find((branch) => existing.includes(branch))
+  }));
+}
+var branchesOf = (environment) => Object.entries(BRANCHES).flatMap(([branch, to]) => to === environment ? [branch] : []);
 function environmentOf(ref) {
   const branch = ref.startsWith("refs/heads/") ? ref.slice("refs/heads/".length) : void 0;
   if (branch === void 0 || !Object.hasOwn(BRANCHES, branch)) {
@@ -8265,11 +8272,9 @@ function ofEnvironment(root, environment, env) {
     POSTGRES_USER: database.user,
     POSTGRES_DB: database.name
   };
-  const branches = Object.entries(BRANCHES).flatMap(
-    ([name, to]) => to === environment ? [{ name, type: "branch" }] : []
-  );
+  const branches2 = branchesOf(environment).map((name) => ({ name, type: "branch" }));
   return [
-    ...guarded(environment, branches, env),
+    ...guarded(environment, branches2, env),
     ...Object.entries(variables).map(([name, value]) => ({
       words: `environment ${environment}: variable ${name} = ${value}`,
       args: ["variable", "set", name, "--env", environment, "--body", String(value)]
@@ -8299,6 +8304,7 @@ function protect(branch) {
     }
   };
 }
+var COPIES = "The variables of the environments are copies of Pulumi.<environment>.yaml, for people who read them on GitHub: no workflow reads them, the stack file decides.";
 async function repositorySettings(root, apply, run2) {
   const faults = [];
   const gh = async (path) => {
@@ -8329,6 +8335,7 @@ async function repositorySettings(root, apply, run2) {
       faults.push(`${words}: ${error.message}`);
     }
   }
+  console.log(COPIES);
   if (!apply)
     console.log(
       'Nothing was changed: APPLY=1 sets all of this. REVIEWERS_PRODUCTION="user organisation/team" and WAIT_MINUTES_PRODUCTION= set who must agree and how long it waits, likewise for the others; without them both stay as they are.'
@@ -8389,6 +8396,7 @@ var steps = {
   deploy: deployStep,
   rollback: rollbackStep,
   inspect,
+  branches,
   "all-green": allGreen,
   release,
   "repository-settings": () => repositorySettings(process.cwd(), flag("APPLY", false), run)
@@ -8615,6 +8623,18 @@ async function inspect() {
     );
     if (!answers || drifted) throw new PipelineError(answers ? "Somebody changed what runs" : "It does not answer");
   });
+}
+async function branches() {
+  const path = `repos/${required("REPOSITORY", "owner/name")}/branches?per_page=100`;
+  const names = await output(run, "gh", ["api", "--paginate", path, "--jq", ".[].name"]);
+  const standing = standingFor(names.split("\n"));
+  for (const { environment, branch } of standing) {
+    const words = branch ?? `no branch ${branchesOf(environment).join(" or ")}: nobody looks at it`;
+    tell(`- ${environment}: ${words}`);
+  }
+  const found = standing.flatMap(({ branch }) => branch ?? []);
+  if (found.length === 0) throw new PipelineError("The repository has no branch of the map: nothing is looked at");
+  outputs({ branches: found.join(" ") });
 }
 function allGreen() {
   const needs = JSON.parse(required("NEEDS", "the needs context as JSON"));

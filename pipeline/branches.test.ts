@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { BRANCHES, environmentOf, planOf } from './branches';
+import { BRANCHES, ENVIRONMENTS, environmentOf, planOf, standingFor } from './branches';
 
 it.each([
   ['main', 'development'],
@@ -39,6 +39,28 @@ it('nothing but the five branches deploys', () => {
       expect(() => environmentOf(`refs/heads/${name}`)).toThrow(/deploys nowhere/);
     }),
   );
+});
+
+describe('the branch that stands for an environment', () => {
+  it.each([
+    [
+      ['main', 'master'],
+      ['main', undefined, 'master'],
+    ],
+    [
+      ['feature', 'production', 'staging'],
+      [undefined, 'staging', 'production'],
+    ],
+    [Object.keys(BRANCHES).reverse(), ['main', 'staging', 'master']],
+    [
+      ['Main', 'main-2', ''],
+      [undefined, undefined, undefined],
+    ],
+  ])('of %j', (existing, branches) => {
+    expect(standingFor(existing)).toEqual(
+      ENVIRONMENTS.map((environment, index) => ({ environment, branch: branches[index] })),
+    );
+  });
 });
 
 describe('the name of an image', () => {

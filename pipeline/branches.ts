@@ -16,6 +16,20 @@ export type Environment = (typeof BRANCHES)[keyof typeof BRANCHES];
 
 export const ENVIRONMENTS: readonly Environment[] = [...new Set(Object.values(BRANCHES))];
 
+/**
+ * The branch that stands for each environment, where only some of the map are there: the first one that is.
+ * @param existing all branches of the repository
+ */
+export function standingFor(existing: readonly string[]): { environment: Environment; branch: string | undefined }[] {
+  return ENVIRONMENTS.map((environment) => ({
+    environment,
+    branch: branchesOf(environment).find((branch) => existing.includes(branch)),
+  }));
+}
+
+export const branchesOf = (environment: Environment): string[] =>
+  Object.entries(BRANCHES).flatMap(([branch, to]) => (to === environment ? [branch] : []));
+
 export interface Plan {
   readonly branch: string;
   readonly environment: Environment;

@@ -1,6 +1,6 @@
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { planOf } from './branches';
+import { branchesOf, planOf, standingFor } from './branches';
 import {
   commandsOf,
   deploy,
@@ -17,7 +17,7 @@ import { type History, historyOf } from './history';
 import { assertSame, build, digestOf } from './layout';
 import { checkNode } from './node';
 import { fetchLayout, mark, publish, resolve as resolveName } from './publish';
-import { PipelineError, run } from './run';
+import { output, PipelineError, run } from './run';
 import { repositorySettings } from './settings';
 import { verifySignature } from './signature';
 
@@ -38,6 +38,7 @@ const steps: Record<string, () => Promise<void>> = {
   deploy: deployStep,
   rollback: rollbackStep,
   inspect,
+  branches,
   'all-green': allGreen,
   release,
   'repository-settings': () => repositorySettings(process.cwd(), flag('APPLY', false), run),
@@ -299,6 +300,20 @@ async function inspect(): Promise<void> {
     );
     if (!answers || drifted) throw new PipelineError(answers ? 'Somebody changed what runs' : 'It does not answer');
   });
+}
+
+/** For each environment a branch to start its nightly look on; one that has none is never deployed to, and is told. */
+async function branches(): Promise<void> {
+  const path = `repos/${required('REPOSITORY', 'owner/name')}/branches?per_page=100`;
+  const names = await output(run, 'gh', ['api', '--paginate', path, '--jq', '.[].name']);
+  const standing = standingFor(names.split('\n'));
+  for (const { environment, branch } of standing) {
+    const words = branch ?? `no branch ${branchesOf(environment).join(' or ')}: nobody looks at it`;
+    tell(`- ${environment}: ${words}`);
+  }
+  const found = standing.flatMap(({ branch }) => branch ?? []);
+  if (found.length === 0) throw new PipelineError('The repository has no branch of the map: nothing is looked at');
+  outputs({ branches: found.join(' ') });
 }
 
 /** The one required check: a job that was skipped is no success, unless it is named in MAY_SKIP. */

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { BRANCHES, ENVIRONMENTS } from './branches';
 import { type Gh, REQUIRED_CHECK, repositorySettings, settingsOf } from './settings';
 import type { Run } from './run';
@@ -17,11 +17,36 @@ it('every branch is protected, and may use its own environment alone', () => {
   }
 });
 
-it('the variables are those of the stack files', () => {
-  expect(words).toContain('environment development: variable HEALTHCHECK_INTERVAL = 30s');
-  expect(words).toContain('environment staging: variable APP_MEMORY_LIMIT = 1g');
-  expect(words).toContain('environment production: variable DB_VOLUME_PATH = /var/lib/postgresql/data');
-  expect(words.filter((line) => line.includes(': variable '))).toHaveLength(10 * ENVIRONMENTS.length);
+describe('the variables', () => {
+  const names = {
+    HEALTHCHECK_INTERVAL: ['30s', '20s', '15s'],
+    HEALTHCHECK_TIMEOUT: ['5s', '4s', '3s'],
+    HEALTHCHECK_RETRIES: ['3', '4', '5'],
+    APP_CPU_LIMIT: ['1', '2', '4'],
+    APP_MEMORY_LIMIT: ['512m', '1g', '2g'],
+    DB_CPU_LIMIT: ['1', '2', '4'],
+    DB_MEMORY_LIMIT: ['512m', '1g', '2g'],
+    DB_VOLUME_PATH: ['./postgres_data_dev', './postgres_data_staging', '/var/lib/postgresql/data'],
+    POSTGRES_USER: ['branchloans_dev', 'branchloans_staging', 'branchloans'],
+    POSTGRES_DB: ['branchloans_dev', 'branchloans_staging', 'branchloans'],
+  };
+
+  it('are those of the stack files, and no more', () => {
+    const variables = Object.entries(names).flatMap(([name, values]) =>
+      values.map((value, index) => `environment ${ENVIRONMENTS[index]!}: variable ${name} = ${value}`),
+    );
+    expect(words.filter((line) => line.includes(': variable ')).sort()).toEqual(variables.sort());
+  });
+
+  it('are read by no workflow: they are copies, and the command says so', () => {
+    const directory = resolve(ROOT, '.github');
+    const files = readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.yml'));
+    const read = files.flatMap((file) =>
+      [...readFileSync(resolve(directory, file), 'utf8').matchAll(/vars\.(\w+)/g)].map(([, name]) => name!),
+    );
+    expect(read).toContain('DOCKER_USERNAME');
+    expect(read.filter((name) => name in names)).toEqual([]);
+  });
 });
 
 it('the required check is the job that waits for all others', () => {
@@ -108,6 +133,7 @@ describe('the command', () => {
     expect(calls).toEqual([]);
     expect(said).toContain('would  environment staging: secret DOCKER_PASSWORD');
     expect(said).toContain('left   environment production: secret DOCKER_PASSWORD: neither');
+    expect(said).toContain('no workflow reads them, the stack file decides');
     expect(said).not.toContain('hunter2');
   });
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
-import { BRANCHES, type Environment, ENVIRONMENTS } from './branches';
+import { BRANCHES, branchesOf, type Environment, ENVIRONMENTS } from './branches';
 import { output, PipelineError, type Run } from './run';
 
 /**
@@ -156,6 +156,7 @@ function ofEnvironment(root: string, environment: Environment, env: Env): Settin
   };
   const api = config['branchloans:api'] as Service;
   const database = config['branchloans:database'] as Service & { volume: string; user: string; name: string };
+  // Copies, as COPIES says.
   const variables: Record<string, string | number> = {
     HEALTHCHECK_INTERVAL: api.healthcheck.interval,
     HEALTHCHECK_TIMEOUT: api.healthcheck.timeout,
@@ -168,9 +169,7 @@ function ofEnvironment(root: string, environment: Environment, env: Env): Settin
     POSTGRES_USER: database.user,
     POSTGRES_DB: database.name,
   };
-  const branches = Object.entries(BRANCHES).flatMap(([name, to]) =>
-    to === environment ? [{ name, type: 'branch' }] : [],
-  );
+  const branches = branchesOf(environment).map((name) => ({ name, type: 'branch' }));
   return [
     ...guarded(environment, branches, env),
     ...Object.entries(variables).map(([name, value]) => ({
@@ -205,6 +204,10 @@ function protect(branch: string): Setting {
     },
   };
 }
+
+const COPIES =
+  'The variables of the environments are copies of Pulumi.<environment>.yaml, for people who read them on GitHub: no workflow ' +
+  'reads them, the stack file decides.';
 
 /** Says what would be set, or sets it with `gh` (logged in, in a clone of the repository). */
 export async function repositorySettings(root: string, apply: boolean, run: Run): Promise<void> {
@@ -246,6 +249,7 @@ export async function repositorySettings(root: string, apply: boolean, run: Run)
       faults.push(`${words}: ${(error as Error).message}`);
     }
   }
+  console.log(COPIES);
   if (!apply)
     console.log(
       'Nothing was changed: APPLY=1 sets all of this. REVIEWERS_PRODUCTION="user organisation/team" and WAIT_MINUTES_PRODUCTION= ' +

@@ -21,7 +21,7 @@ export interface Stage {
 
 export interface Fate {
   readonly workflow: string;
-  readonly event: 'push' | 'workflow_dispatch';
+  readonly event: 'push' | 'workflow_dispatch' | 'schedule';
   readonly branch: string;
   /** What `make smoke` answers, one after the other; then true. */
   readonly smoke?: readonly boolean[];
@@ -72,6 +72,8 @@ else echo '{"SchemaVersion": 2}' > "$file"; fi`,
   // A login reads the token that is piped to it, or the pipe breaks.
   cosign:
     'echo "cosign $*" >> "$STAGE/log"; [[ $1 != login ]] || cat > /dev/null; [[ $1 != verify || ! -e $STAGE/unsigned ]]',
+  // The branches are those of the repository.
+  gh: `echo "gh $*" >> "$STAGE/log"; [[ $1 != api ]] || git -C "$STAGE/repository" for-each-ref --format '%(refname:short)' refs/heads`,
   pulumi: `case "$1 $2" in
   "config set") echo "set $5 $6" >> "$STAGE/log"; if [[ $5 == *:image ]]; then echo "$6" > "$STAGE/wanted"; fi ;;
   "stack output") [[ -e $STAGE/current ]] && echo "{\\"image\\": \\"$(cat "$STAGE/current")\\", \\"release\\": {\\"commit\\": \\"$(cat "$STAGE/later" 2> /dev/null)\\"}}" ;;

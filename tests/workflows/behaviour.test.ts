@@ -1,13 +1,31 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeUnless } from '../skip';
 import { type Fate, ownWorkflow, type Stage, stage } from './act';
+import { ROOT } from './files';
 import { missing } from './linters';
 import { noRegistry, type Registry, startRegistry } from './registry';
 
 jest.setTimeout(120_000);
 
 const before = `docker.io/me/loans-staging@sha256:${'a'.repeat(64)}`;
+
+describeUnless(missing('act'), 'every night, run by act', () => {
+  it('each environment is looked at on a branch that there is', () => {
+    const ours = stage({
+      '.github/workflows/nightly.yml': ownWorkflow('nightly.yml'),
+      '.github/pipeline.js': readFileSync(join(ROOT, '.github/pipeline.js'), 'utf8'),
+    });
+    const night = (branch: string) => ours.run({ workflow: 'nightly.yml', event: 'schedule', branch, variables: {} });
+    night('master');
+    const { green, output } = night('main');
+    const started = ours.log().flatMap((line) => /^gh workflow run nightly.yml .*--ref (\S+)$/.exec(line)?.[1] ?? []);
+    ours.remove();
+    expect(green ? '' : output).toBe('');
+    expect(output).toContain('staging: no branch staging');
+    expect(started).toEqual(['main', 'master']);
+  });
+});
 
 describeUnless(noRegistry() ?? missing('act'), 'the graph of jobs, run by act on a rewritten copy', () => {
   let registry: Registry;

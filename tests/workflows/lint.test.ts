@@ -16,7 +16,7 @@ describeUnless(missing('zizmor'), 'zizmor at its strictest (auditor), on the fil
   it('finds nothing', () => expect(lint('zizmor', files)).toBe(''));
 
   it.each([
-    ['workflows/nightly.yml', '"$BRANCH"', '"${{ github.head_ref }}"', 'template-injection'],
+    ['workflows/nightly.yml', '"$branch"', '"${{ github.head_ref }}"', 'template-injection'],
     ['workflows/cd.yml', 'persist-credentials: false', 'persist-credentials: true', 'artipacked'],
     ['workflows/cd.yml', '@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1', '@main', 'unpinned-uses'],
   ])('finds what is put into %s', (file, find, replace, audit) => {

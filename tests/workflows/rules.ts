@@ -66,7 +66,7 @@ export const RULES: readonly Rule[] = [
           ? [`${at}: an expression in a script`]
           : [],
       ),
-    mutants: [['workflows/nightly.yml', '"$BRANCH"', '"${{ matrix.branch }}"']],
+    mutants: [['workflows/nightly.yml', '"$branch"', '"${{ github.ref_name }}"']],
   },
   {
     name: '2: only triggers that run no foreign code with keys',

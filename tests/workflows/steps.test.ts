@@ -43,6 +43,28 @@ describe('all green', () => {
   });
 });
 
+describe('the branches that are looked at every night', () => {
+  const branches = (script: string) => {
+    writeFileSync(join(directory, 'gh'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    return step('branches', { REPOSITORY: 'me/loans', GITHUB_STEP_SUMMARY: join(directory, 'summary') });
+  };
+  it('are those that there are, one for each environment', () => {
+    const { green, said } = branches('echo "$*" > asked; printf "feature\\nmain\\nmaster\\n"');
+    expect([green, readFileSync(join(directory, 'outputs'), 'utf8')]).toEqual([true, 'branches=main master\n']);
+    expect(said).toBe('- development: main\n- staging: no branch staging: nobody looks at it\n- production: master\n');
+    expect(readFileSync(join(directory, 'summary'), 'utf8')).toContain('nobody looks at it');
+    expect(readFileSync(join(directory, 'asked'), 'utf8')).toContain('repos/me/loans/branches?per_page=100');
+  });
+  it.each([
+    ['echo trunk', /no branch of the map/],
+    ['echo "HTTP 403" >&2; exit 1', /gh api failed:.*HTTP 403/],
+  ])('are none: %s, and the job is red', (script, message) => {
+    const { green, said } = branches(script);
+    expect([green, existsSync(join(directory, 'outputs'))]).toEqual([false, false]);
+    expect(said).toMatch(message);
+  });
+});
+
 describe('a version', () => {
   const release = (tag: string, files: Record<string, string> = {}) => {
     const all = {
