@@ -2,7 +2,9 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parse } from 'yaml';
+import { EXPERIMENTS } from '../infra/chaos/experiments';
 import images from '../infra/images.json';
+import { alertsOf, GROUPS } from './alerts/promtool';
 
 /** What the documents say is so. */
 
@@ -49,6 +51,57 @@ it('the README has the numbers of the environments', () => {
   expect(cells('health check')).toEqual(of((api) => health(api)));
   const volumes = of((_, { volume }) => String(volume).replace('./', ''));
   cells('database files').forEach((cell, index) => expect(cell).toContain(`\`${volumes[index]}\``));
+});
+
+/** Of the tables of a file, the rows that begin with it: their cells. */
+const rowsOf = (file: string, begin: RegExp) =>
+  read(file)
+    .split('\n')
+    .filter((line) => line.startsWith('| ') && begin.test(line.slice(2)))
+    .map((line) =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.trim()),
+    );
+
+describe('an incident is as bad as its alert says', () => {
+  const alerts = alertsOf(GROUPS);
+  const rows = rowsOf('docs/INCIDENTS.md', /^P\d /);
+  const severities = { P0: 'critical', P1: 'critical', P2: 'warning', P3: 'info' };
+  const named = rows.flatMap(([level = '', , says = '']) =>
+    [...says.matchAll(/`(\w+)`(?: \(([\w, -]+)\))?/g)].map(([, name = '', which]) => ({ level, name, which })),
+  );
+
+  it('in four levels, each named by its alerts or their severity', () => {
+    expect(rows.map(([level]) => level)).toEqual(Object.keys(severities));
+    expect(named.length).toBeGreaterThan(8);
+    for (const [level, , says] of rows.slice(1)) {
+      expect([level, says]).toEqual([level, expect.stringContaining(severities[level as keyof typeof severities])]);
+    }
+  });
+
+  it.each(named.map((each) => [each.name, each] as const))('%s', (_, { level, name, which }) => {
+    const severity = severities[level as keyof typeof severities];
+    const own = alerts.filter(({ alert }) => alert === name);
+    const same = own.filter((alert) => alert.severity === severity);
+    expect(same).not.toEqual([]);
+    // Where a name has more than one severity, the document says which of them it means.
+    const burns = [...new Set(same.flatMap(({ labels }) => labels?.['burn'] ?? []))];
+    if (burns.length > 0) expect(which?.split(', ')).toEqual(burns);
+    else if (own.length > same.length) expect(which).toBeDefined();
+  });
+
+  it('the words of its example too', () => {
+    const [[, example = ''] = []] = [...read('docs/INCIDENTS.md').matchAll(/\| (\w+) pages/g)];
+    expect(alerts.filter(({ alert }) => alert === example)).toMatchObject([{ severity: 'critical' }]);
+  });
+});
+
+it('the experiments of chaos are those of the document, in order', () => {
+  expect(rowsOf('docs/CHAOS.md', /^`/)).toEqual(
+    EXPERIMENTS.map(({ name, title, hypothesis }) => [`\`${name}\``, title, hypothesis]),
+  );
 });
 
 it('one version of Node everywhere', () => {
