@@ -1,6 +1,4 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { docker, StepError } from './deploy/engine';
 import {
   apiContainer,
@@ -10,7 +8,6 @@ import {
   ourContainers,
   pulumi,
   requirePassphrase,
-  ROOT,
   runEmbedded,
   stackExists,
   stackNamed,
@@ -24,6 +21,7 @@ import { keep } from './verbs/keep';
 import { load } from './verbs/load';
 import { logs } from './verbs/logs';
 import { maintenance, remindOfMaintenance } from './verbs/maintenance';
+import { pinImages } from './verbs/pin-images';
 import { preview } from './verbs/preview';
 import { readiness } from './verbs/readiness';
 import { releases } from './verbs/releases';
@@ -63,7 +61,7 @@ const verbs: Record<string, (stack: string, args: readonly string[]) => Promise<
   releases,
   rollback,
   rotate,
-  'pin-images': pinImages,
+  'pin-images': () => pinImages(),
 };
 
 async function down(stack: string): Promise<void> {
@@ -131,33 +129,6 @@ const API_KEY_HELP = `Say what to do with API keys:
   make api-key LIST=1                                              show all
   make api-key ROTATE=<id> [HOURS=24]                              make the next one of the same kind
   make api-key REVOKE=<id>                                         end one`;
-
-/** Asks the registry for the digest of every default image and writes it beside the version. */
-async function pinImages(): Promise<void> {
-  const file = resolve(ROOT, 'infra/images.json');
-  const images = JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>;
-  const pinned = await Promise.all(
-    Object.entries(images).map(async ([name, reference]) => {
-      const tag = reference.replace(/@sha256:.*/, '');
-      await docker(`Asking the registry for ${tag}`, ['pull', '--quiet', tag]);
-      const digests = await docker('Reading its digest', [
-        'image',
-        'inspect',
-        '--format',
-        '{{json .RepoDigests}}',
-        tag,
-      ]);
-      // An image may be known by several names, each with a digest of its own.
-      const repository = tag.replace(/:[^:/]*$/, '');
-      const digest = (JSON.parse(digests) as string[]).find((each) => each.split('@')[0] === repository)?.split('@')[1];
-      if (digest === undefined)
-        throw new StepError(`${tag} came from no registry: it has no digest, nothing was written`);
-      return [name, `${tag}@${digest}`];
-    }),
-  );
-  writeFileSync(file, `${JSON.stringify(Object.fromEntries(pinned), null, 2)}\n`);
-  console.log(list(pinned.map(([, reference]) => reference ?? '')));
-}
 
 async function main(): Promise<void> {
   const [verb = '', stack, ...args] = process.argv.slice(2);

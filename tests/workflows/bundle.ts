@@ -7,6 +7,16 @@ import { ROOT } from './files';
  * installing anything.
  */
 export function bundle(): string {
+  return made().text;
+}
+
+/** For the lines of pipeline/ that are covered where its bundle runs; the names of its sources are absolute. */
+export function sourceMap(): object {
+  const map = JSON.parse(made().map) as { sources: string[] };
+  return { ...map, sources: map.sources.map((source) => join(ROOT, '.github', source)) };
+}
+
+function made(): { readonly text: string; readonly map: string } {
   const { outputFiles } = buildSync({
     entryPoints: [join(ROOT, 'pipeline/main.ts')],
     absWorkingDir: ROOT,
@@ -14,8 +24,11 @@ export function bundle(): string {
     platform: 'node',
     target: 'node20',
     write: false,
+    outfile: join(ROOT, '.github/pipeline.js'),
+    sourcemap: 'external',
     legalComments: 'none',
     banner: { js: '// Made from pipeline/ by `make pipeline`; a test compares the two.' },
   });
-  return outputFiles[0]!.text;
+  const endingWith = (end: string) => outputFiles.find(({ path }) => path.endsWith(end))!.text;
+  return { text: endingWith('.js'), map: endingWith('.map') };
 }

@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeUnless } from '../skip';
-import { ROOT } from './files';
+import { coverage, ROOT } from './files';
 import { LOGIN, noRegistry, type Registry, startRegistry } from './registry';
 
 // Programs are started; the machine may have other work.
@@ -58,6 +58,7 @@ describeUnless(noRegistry(), 'the way of an image', () => {
       encoding: 'utf8',
       env: {
         PATH: process.env['PATH'],
+        ...coverage,
         HOME: process.env['HOME'],
         GITHUB_OUTPUT: file,
         DOCKERFILE: 'Dockerfile',

@@ -2,7 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ROOT } from './files';
+import { coverage, ROOT } from './files';
 
 // Programs are started; the machine may have other work.
 jest.setTimeout(60_000);
@@ -17,6 +17,7 @@ const environment = (env: Record<string, string>) => ({
   PATH: `${directory}:${process.env['PATH'] ?? ''}`,
   GITHUB_OUTPUT: join(directory, 'outputs'),
   GITHUB_ACTIONS: 'true',
+  ...coverage,
   ...env,
 });
 function step(name: string, env: Record<string, string>) {
