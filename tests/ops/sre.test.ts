@@ -75,7 +75,13 @@ it('users read of the alerts that they notice, and of no other', () => {
     'Loans could not be read or changed': [
       ...['ApiDatabaseAway', 'PostgresConnectionsExhausted', 'PostgresDown', 'ProbeFailing database'],
     ],
-    'Some requests failed': ['ApiErrorRateHigh', 'ApiErrors', 'ApiRequestsShed', 'SLOErrorBudgetBurn success'],
+    'Some requests failed': [
+      'ApiErrorRateHigh',
+      'ApiErrors',
+      'ApiRequestsShed',
+      'GatewayErrorRateHigh',
+      'SLOErrorBudgetBurn success',
+    ],
     'The service was slow': ['ApiResponsesVerySlow', 'ApiSlow', 'SLOErrorBudgetBurn latency'],
     'Overviews were out of date': ['LoanMetricsStale', 'SLOErrorBudgetBurn freshness'],
   });
