@@ -110,9 +110,7 @@ it('the experiments of chaos are those of the document, in order', () => {
 it('one version of Node everywhere', () => {
   const version = read('.nvmrc').trim();
   expect(images.node).toMatch(new RegExp(`^node:${version}-`));
-  expect(read('app/Dockerfile')).toContain(
-    `ARG NODE_IMAGE=${images.node.replace(/@.*/, '')}\n`,
-  );
+  expect(read('app/Dockerfile')).toContain(`ARG NODE_IMAGE=${images.node.replace(/@.*/, '')}\n`);
 });
 
 it('no file names a registry host or a machine', () => {
