@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { commandLineOf } from './processes';
@@ -5,11 +6,17 @@ import { commandLineOf } from './processes';
 /** Ports of the loopback address. */
 const LOOPBACK = '127.0.0.1';
 
+/** Below those that the system gives to whoever calls out, which takes one of them before it is listened on. */
+const QUIET = { from: 20_000, to: 32_000 };
+const ATTEMPTS = 100;
+
 /** A port that nobody listened on a moment ago. */
 export async function freePort(): Promise<number> {
-  const port = await listen(0);
-  if (typeof port === 'number') return port;
-  throw port;
+  for (let attempt = 1; ; attempt++) {
+    const port = await listen(randomInt(QUIET.from, QUIET.to));
+    if (typeof port === 'number') return port;
+    if (attempt === ATTEMPTS) throw port;
+  }
 }
 
 /** Why this user cannot listen on the port, with the remedy; undefined when it is free. */

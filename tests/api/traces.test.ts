@@ -111,12 +111,17 @@ describe('a service with a collector', () => {
   });
 
   it('shows the statement that several requests share in the trace of each, and that it is one', async () => {
-    const traces = Array.from({ length: 20 }, newTrace);
-    await Promise.all(traces.map((trace) => post(service, { traceparent: traceparent(trace) })));
-    const all = (await Promise.all(traces.map((trace) => arrived(trace)))).flat();
-    const statements = all.filter(({ kind }) => kind === 3);
-    expect(new Set(statements.map(({ traceId }) => traceId)).size).toBe(traces.length);
-    const sharing = statements.filter(({ links }) => links.length > 0);
+    const together = async () => {
+      const traces = Array.from({ length: 20 }, newTrace);
+      await Promise.all(traces.map((trace) => post(service, { traceparent: traceparent(trace) })));
+      const all = (await Promise.all(traces.map((trace) => arrived(trace)))).flat();
+      const statements = all.filter(({ kind }) => kind === 3);
+      expect(new Set(statements.map(({ traceId }) => traceId)).size).toBe(traces.length);
+      return { statements, sharing: statements.filter(({ links }) => links.length > 0) };
+    };
+    // Whether they meet is for the machine to say.
+    let { statements, sharing } = await together();
+    for (let again = 0; sharing.length === 0 && again < 9; again++) ({ statements, sharing } = await together());
     expect(sharing.length).toBeGreaterThan(0);
     for (const { links, attributes } of sharing) {
       expect(statements.map(({ spanId }) => spanId)).toEqual(expect.arrayContaining([...links]));
