@@ -237,7 +237,7 @@ function apiAlerts(replicas: number, thresholds: Thresholds): Alert[] {
     },
     {
       alert: 'ApiRestartLoop',
-      // The start time is lost when the processes of a container are added up; CPU time begins at zero with each.
+      // Begins at zero with the container: what its processes that died have used stays in the sum.
       expr: `resets(${api(RUNTIME_METRICS.cpuSeconds)}[15m]) > 2`,
       severity: 'warning',
       summary: 'The API in {{ $labels.instance }} starts again and again',

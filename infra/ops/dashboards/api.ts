@@ -60,12 +60,12 @@ function replicas(bounds: Bounds): PanelSpec[] {
     },
     {
       kind: 'stat',
-      title: 'Process restarts',
+      title: 'Restarts',
       description:
-        'How often a process of a replica began anew in the range of the dashboard. Zero between deployments.',
+        'How often the container of a replica began anew in the range of the dashboard. Zero between deployments.',
       unit: units.Short,
       width: 8,
-      // CPU time starts at zero with each process; the start time itself is lost when processes are added up.
+      // Begins at zero with the container: what its processes that died have used stays in the sum.
       queries: { '{{instance}}': sum(`resets(${api.select(runtime.cpuSeconds)}[$__range])`, 'instance') },
       thresholds: { warning: 1, critical: 3 },
       alerts: ['ApiRestartLoop'],
