@@ -3,7 +3,7 @@ import { API_KEY_USAGE, type ApiKeyCommand, readApiKeyCommand, runApiKeyCommand 
 import { isWorker, joinCluster, leaveCluster, runPrimary } from './cluster';
 import { type Config, ConfigError, readConfig, type Secrets } from './config';
 import { ApiKeyError, createApiKeys } from './db/api-keys';
-import { migrate } from './db/migrate';
+import { migrate, type MigrationResult } from './db/migrate';
 import { type Database, openDatabase } from './db/pool';
 import { recount, recountPrincipal } from './db/recount';
 import { generate, seed } from './db/samples';
@@ -152,7 +152,7 @@ async function runOnce(command: OneShot, config: Config, secrets: Secrets): Prom
   const startedAt = performance.now();
   try {
     const result = await (command.name === 'migrate'
-      ? migrate(config.database, secrets)
+      ? migrateAndWarn(config, secrets, logger)
       : withDatabase(config, secrets, logger, (database) => runOn(database, command, config)));
     logger.log('info', `${command.name} done`, { ...result, duration_ms: Math.round(performance.now() - startedAt) });
     return 0;
@@ -162,6 +162,16 @@ async function runOnce(command: OneShot, config: Config, secrets: Secrets): Prom
     });
     return 1;
   }
+}
+
+async function migrateAndWarn(config: Config, secrets: Secrets, logger: Logger): Promise<MigrationResult> {
+  const result = await migrate(config.database, secrets);
+  for (const violation of result.violated ?? []) {
+    logger.log('warn', 'old rows break a constraint; new ones cannot. Correct them, and migrate validates it', {
+      ...violation,
+    });
+  }
+  return result;
 }
 
 /** A new key is written to standard output and nowhere else; whatever else is to be said goes beside it. */

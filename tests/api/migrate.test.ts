@@ -17,7 +17,7 @@ afterEach(async () => {
 });
 
 const write = (name: string, sql: string) => writeFileSync(join(directory, name), sql);
-const run = (options: object = {}) => migrate(database.connection, database.secrets, { directory, ...options });
+const run = (options: object = {}) => migrate(database.owner, database.secrets, { directory, ...options });
 const tables = async () =>
   (
     await database.sql<{ name: string }>(
