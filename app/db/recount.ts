@@ -27,17 +27,10 @@ const MISSING: Statement<MissingRow> = {
   name: 'totals_missing',
   text: 'SELECT currency, status, loans, amount, principal_paid FROM loan_totals_missing ORDER BY currency, status',
 };
-/** Two corrections at once would both add the same difference. */
-const TAKE_TURN: Statement<never> = { name: 'totals_turn', text: 'SELECT FROM pg_advisory_xact_lock(7214403, -1)' };
+/** A function of the owner: only it may write the totals (migration 0016). */
 const CORRECT: Statement<MissingRow> = {
   name: 'totals_correct',
-  text: `WITH missing AS MATERIALIZED (${MISSING.text}), corrected AS (
-      INSERT INTO loan_totals AS kept (shard, currency, status, loans, amount, principal_paid)
-      SELECT -1, currency, status, loans, amount, principal_paid FROM missing
-      ON CONFLICT (shard, currency, status) DO UPDATE
-        SET loans = kept.loans + excluded.loans, amount = kept.amount + excluded.amount,
-          principal_paid = kept.principal_paid + excluded.principal_paid)
-    SELECT * FROM missing`,
+  text: 'SELECT currency, status, loans, amount, principal_paid FROM correct_loan_totals()',
 };
 
 /**
@@ -46,12 +39,7 @@ const CORRECT: Statement<MissingRow> = {
  * them off, as a restore may, runs this afterwards.
  */
 export async function recount(database: Database, dryRun: boolean): Promise<Correction[]> {
-  const rows = await (dryRun
-    ? database.query(MISSING)
-    : database.transaction(async (connection) => {
-        await connection.query(TAKE_TURN);
-        return connection.query(CORRECT);
-      }));
+  const rows = await database.query(dryRun ? MISSING : CORRECT);
   return rows.map((row) => ({ ...row, loans: Number(row.loans) }));
 }
 

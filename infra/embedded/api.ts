@@ -20,7 +20,7 @@ export function settingsFor(options: {
   readonly domain: string;
   readonly ports: { readonly https: number; readonly api: number; readonly postgres: number };
   readonly certificate: { readonly certificateFile: string; readonly keyFile: string };
-  readonly database: { readonly name: string; readonly passwordFile: string };
+  readonly database: { readonly name: string; readonly user: string; readonly passwordFile: string };
 }): Settings {
   const { domain, ports, certificate, database } = options;
   return {
@@ -33,7 +33,7 @@ export function settingsFor(options: {
     DATABASE_HOST: '127.0.0.1',
     DATABASE_PORT: String(ports.postgres),
     DATABASE_NAME: database.name,
-    DATABASE_USER: database.name,
+    DATABASE_USER: database.user,
     DATABASE_PASSWORD_FILE: database.passwordFile,
     DATABASE_POOL_SIZE: '10',
     DATABASE_CONNECT_TIMEOUT_MS: '',

@@ -99,7 +99,7 @@ it('goes the whole way as a command: up, up again, a loan, down, up with the sam
 it('keeps its passwords to their owner, and out of every command line', () => {
   const { api } = readState();
   const postgres = findPostgres(readState().dataDirectory);
-  for (const name of ['database.password', 'postgres.password']) {
+  for (const name of ['database.password', 'owner.password', 'postgres.password']) {
     const file = join(place.directory, name);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     const password = readFileSync(file, 'utf8').trim();
