@@ -40,6 +40,8 @@ export function makeRoles({ user, password, ownerPassword }: Logins): string {
     `ALTER ROLE ${login} LOGIN NOREPLICATION ${POWERLESS} PASSWORD ${quote(password)};`,
     `ALTER ROLE ${owner} LOGIN NOREPLICATION ${POWERLESS} PASSWORD ${quote(ownerPassword)};`,
     `GRANT ${app} TO ${login};`,
+    // So that a migration that gets no lock can say who has it.
+    `GRANT pg_read_all_stats TO ${owner};`,
     `GRANT pg_read_all_data TO ${backup};`,
     ...settings(login, TIMEOUTS.app),
     ...settings(owner, TIMEOUTS.owner),

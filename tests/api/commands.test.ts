@@ -5,26 +5,29 @@ import { environmentOf, run, serve } from './process';
 
 let database: TestDatabase;
 let environment: Record<string, string>;
+let owner: Record<string, string>;
 beforeEach(async () => {
   database = await createDatabase({ migrated: false });
   environment = environmentOf(database.connection);
+  owner = environmentOf(database.owner);
 });
 afterEach(() => database.drop());
 
 const resultOf = (stdout: string) => JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as Record<string, unknown>;
 
 it('migrate, then seed: each may be run again', async () => {
-  expect(resultOf((await run(['migrate'], environment)).stdout)).toMatchObject({
+  expect(resultOf((await run(['migrate'], owner)).stdout)).toMatchObject({
     level: 'info',
     message: 'migrate done',
     applied: MIGRATIONS,
     version: MIGRATIONS.length,
   });
-  expect(resultOf((await run(['migrate'], environment)).stdout)).toMatchObject({
+  expect(resultOf((await run(['migrate'], owner)).stdout)).toMatchObject({
     applied: [],
     version: MIGRATIONS.length,
   });
   expect(resultOf((await run(['seed'], environment)).stdout)).toMatchObject({ message: 'seed done', inserted: 5 });
+  await database.unguard();
   await database.sql("UPDATE loans SET status = 'approved' WHERE borrower_id = 'usr_kenya_001'");
   const again = await run(['seed'], environment);
   expect([again.code, resultOf(again.stdout)]).toEqual([0, expect.objectContaining({ inserted: 0 })]);
@@ -41,7 +44,7 @@ it('migrate, then seed: each may be run again', async () => {
 });
 
 it('generate makes the same loans of the same seed', async () => {
-  await run(['migrate'], environment);
+  await run(['migrate'], owner);
   expect(resultOf((await run(['generate', '--count', '5100', '--seed', '7'], environment)).stdout)).toMatchObject({
     inserted: 5100,
     seed: 7,
@@ -81,7 +84,7 @@ it.each([
 });
 
 it('recount says what the statistics lack, and adds it', async () => {
-  await run(['migrate'], environment);
+  await run(['migrate'], owner);
   await run(['seed'], environment);
   await database.sql("DELETE FROM loan_totals WHERE currency = 'KES'");
   const lacking = [{ currency: 'KES', status: 'pending', loans: 1, amount: '12500.0000', principal_paid: '0.0000' }];
@@ -125,7 +128,7 @@ describe('api-key', () => {
   };
 
   it('creates, lists, rotates and revokes; a new key is all there is on standard output, once', async () => {
-    await run(['migrate'], environment);
+    await run(['migrate'], owner);
     const created = await apiKey(
       'create',
       '--name',
@@ -168,7 +171,7 @@ describe('api-key', () => {
   });
 
   it('opens the service that it was made for, and no other', async () => {
-    await run(['migrate'], environment);
+    await run(['migrate'], owner);
     const key = (await apiKey('create', '--name', 'n', '--scopes', 'loans:read')).stdout.trim();
     const status = async (stack: string) => {
       const service = await serve({ ...environment, ENVIRONMENT: stack, API_KEYS: 'required' });
@@ -187,7 +190,7 @@ describe('api-key', () => {
   });
 
   it('says what is wrong in one line, and ends with 1', async () => {
-    await run(['migrate'], environment);
+    await run(['migrate'], owner);
     for (const verb of ['revoke', 'rotate']) {
       expect(await apiKey(verb, '--id', 'nobody')).toEqual({
         code: 1,
@@ -202,7 +205,7 @@ describe('api-key', () => {
 });
 
 it.each(['1', '2'])('a port that is taken ends with 1 at once and says so, with %s process(es)', async (processes) => {
-  await run(['migrate'], environment);
+  await run(['migrate'], owner);
   const first = await serve(environment);
   const second = await run(['serve'], {
     ...environment,

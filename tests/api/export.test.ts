@@ -9,6 +9,7 @@ import { LOAN, startService, type TestService, until } from './harness';
 let api: TestService;
 beforeAll(async () => {
   api = await startService();
+  await api.database.unguard();
 });
 afterAll(() => api.stop());
 

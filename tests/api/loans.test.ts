@@ -288,6 +288,7 @@ describe('GET /api/stats', () => {
     ] as const) {
       await api.post({ ...LOAN, amount, currency });
     }
+    await api.database.unguard();
     await api.database.sql("UPDATE loans SET status = 'repaid' WHERE currency = 'VND'");
     const statistics = (await api.ask('GET', '/api/v1/stats')).json();
     expect(statistics).toMatchObject({

@@ -13,6 +13,7 @@ let clients: Client[];
 beforeEach(async () => {
   clients = [];
   api = await startService();
+  await api.database.unguard();
 });
 afterEach(async () => {
   await Promise.all(clients.map((client) => client.end()));

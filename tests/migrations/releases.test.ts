@@ -30,7 +30,8 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
   beforeAll(async () => {
     database = await createDatabase({ migrated: false });
     const environment = environmentOf(database.connection);
-    await migrate(environment, root);
+    const owner = environmentOf(database.owner);
+    await migrate(owner, root);
     older = release(await serve(environment, undefined, root));
     earlier.pending = await older.loan({}, []);
     earlier.paid = await older.loan();
@@ -41,7 +42,7 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
     statistics = (await older.get('/api/v1/stats')).json();
 
     // As in a deploy: the old one serves on.
-    await migrate(environment);
+    await migrate(owner);
     newer = release(await serve(environment));
   });
   afterAll(async () => {
@@ -54,7 +55,7 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
     const applied = () => database.sql('SELECT * FROM schema_migrations ORDER BY version');
     const before = await applied();
     expect(before).toHaveLength(MIGRATIONS.length);
-    await migrate(environmentOf(database.connection), root);
+    await migrate(environmentOf(database.owner), root);
     expect(await applied()).toEqual(before);
     expect((await older.get('/health/ready')).status).toBe(200);
     const started = release(await serve(environmentOf(database.connection), undefined, root));

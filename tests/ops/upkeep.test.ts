@@ -29,6 +29,7 @@ it('finds dead rows, who keeps them, and that a vacuum takes them', async () => 
   await database.sql('CREATE TABLE flask."Old loans" (id int)');
   await database.sql(`INSERT INTO loans (id, borrower_id, amount, currency, status, created_at, updated_at)
     SELECT gen_random_uuid(), 'b', 1, 'KES', 'pending', now(), now() FROM generate_series(1, 2000)`);
+  await database.unguard();
   await database.sql("UPDATE loans SET status = 'approved'");
   await client.query("SET application_name = 'forgotten'");
   await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');

@@ -14,7 +14,7 @@ ALTER TABLE loans
 
 CREATE FUNCTION refuse_row() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-  RAISE EXCEPTION '%: %', TG_TABLE_NAME, TG_ARGV[0]
+  RAISE EXCEPTION 'row of "%" violates constraint "%": %', TG_TABLE_NAME, TG_NAME, TG_ARGV[0]
     USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME;
 END $$;
 
@@ -46,12 +46,12 @@ BEGIN
       ('approved', 'disbursed'), ('disbursed', 'repaid'), ('disbursed', 'defaulted'), ('defaulted', 'repaid'))
     AND NOT (OLD.status = 'repaid' AND NEW.status IN ('disbursed', 'defaulted') AND EXISTS (
       SELECT FROM repayments WHERE loan_id = NEW.id AND version = NEW.version AND reverses IS NOT NULL)) THEN
-    RAISE EXCEPTION 'loans: % does not become %', OLD.status, NEW.status
+    RAISE EXCEPTION 'row of "loans" violates constraint "%": % does not become %', TG_NAME, OLD.status, NEW.status
       USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME;
   END IF;
   IF NOT EXISTS (SELECT FROM loan_events
       WHERE loan_id = NEW.id AND version = NEW.version AND from_status = OLD.status AND to_status = NEW.status) THEN
-    RAISE EXCEPTION 'loans: % became % without an event that says so', OLD.status, NEW.status
+    RAISE EXCEPTION 'row of "loans" violates constraint "%": % becomes % without an event', TG_NAME, OLD.status, NEW.status
       USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME;
   END IF;
   RETURN NULL;
@@ -63,7 +63,7 @@ CREATE FUNCTION loan_becomes_a_pseudonym() RETURNS trigger LANGUAGE plpgsql SET 
 BEGIN
   IF NEW.borrower_id !~ '^pseudonym_[0-9a-f]{32}$' OR NOT EXISTS (SELECT FROM loan_events
       WHERE loan_id = NEW.id AND version = NEW.version AND action = 'pseudonymised') THEN
-    RAISE EXCEPTION 'loans: a borrower only becomes a pseudonym, with an event that says so'
+    RAISE EXCEPTION 'row of "loans" violates constraint "%": a borrower becomes nothing but a pseudonym, with an event', TG_NAME
       USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME;
   END IF;
   RETURN NULL;

@@ -20,7 +20,7 @@ ALTER TABLE repayments
 CREATE FUNCTION repayment_is_of_its_loan() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF NOT EXISTS (SELECT FROM loans WHERE id = NEW.loan_id AND currency = NEW.currency) THEN
-    RAISE EXCEPTION 'repayments: there is no loan % in %', NEW.loan_id, NEW.currency
+    RAISE EXCEPTION 'row of "repayments" violates constraint "%": there is no loan % in %', TG_NAME, NEW.loan_id, NEW.currency
       USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME;
   END IF;
   RETURN NEW;
