@@ -28,10 +28,10 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
   let statistics: unknown;
 
   beforeAll(async () => {
-    database = await createDatabase({ migrated: false });
+    database = await createDatabase({ migrated: false, walled: false });
     const environment = environmentOf(database.connection);
     const owner = environmentOf(database.owner);
-    await migrate(owner, root);
+    await migrate(environment, root);
     older = release(await serve(environment, undefined, root));
     earlier.pending = await older.loan({}, []);
     earlier.paid = await older.loan();
@@ -42,6 +42,7 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
     statistics = (await older.get('/api/v1/stats')).json();
 
     // As in a deploy: the old one serves on.
+    await database.wall();
     await migrate(owner);
     newer = release(await serve(environment));
   });

@@ -14,6 +14,8 @@ export interface TestDatabase {
   readonly secrets: Secrets;
   /** Runs one statement as the superuser, outside of the service's own pool. */
   sql<Row extends object>(text: string, values?: unknown[]): Promise<Row[]>;
+  /** Gives the database to the owner, as the step of a deploy does while the release before serves. */
+  wall(): Promise<void>;
   /** Lets SQL change what the service and the schema never would, such as a loan's amount: to arrange a test. */
   unguard(): Promise<void>;
   drop(): Promise<void>;
@@ -26,12 +28,20 @@ export async function createRoles(port: number): Promise<void> {
   await once(port, 'postgres', makeRoles({ user: SERVICE, password: 'unused', ownerPassword: 'unused' }));
 }
 
-/** A new database on the server of this test run, with the newest schema unless told otherwise. */
-export async function createDatabase({ migrated = true } = {}): Promise<TestDatabase> {
+/**
+ * A new database on the server of this test run, with the newest schema unless told otherwise. Without walls it belongs to
+ * the role of the service, as in releases before the roles, until `wall` is called.
+ */
+export async function createDatabase({ migrated = true, walled = true } = {}): Promise<TestDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`;
   const port = Number(process.env.TEST_POSTGRES_PORT);
-  await once(port, 'postgres', createStatement(name));
-  await once(port, name, ownDatabase(name, SERVICE));
+  const wall = () => once<never>(port, name, ownDatabase(name, SERVICE));
+  if (walled) {
+    await once(port, 'postgres', createStatement(name));
+    await wall();
+  } else {
+    await once(port, 'postgres', `CREATE DATABASE ${name} OWNER ${SERVICE}`);
+  }
   const connection = { ...connectionTo(port, name), user: SERVICE };
   const owner = { ...connection, user: DATABASE_ROLES.owner };
   const secrets = { databasePassword: () => Promise.resolve('unused') };
@@ -42,6 +52,9 @@ export async function createDatabase({ migrated = true } = {}): Promise<TestData
     owner,
     secrets,
     sql,
+    async wall() {
+      await wall();
+    },
     async unguard() {
       for (const trigger of GUARDS) await sql(`ALTER TABLE loans DISABLE TRIGGER ${trigger}`);
     },
