@@ -110,7 +110,13 @@ export async function migrate(
     const newest = migrations.at(-1)?.version ?? 0;
     const ahead = rows.filter((row) => Number(row.version) > newest);
     // The privileges are those of this release's own schema.
-    if (ahead.length === 0 && directory === DIRECTORY) await patiently(client, patience, () => 'Granting privileges', () => grantPrivileges(client));
+    if (ahead.length === 0 && directory === DIRECTORY)
+      await patiently(
+        client,
+        patience,
+        () => 'Granting privileges',
+        () => grantPrivileges(client),
+      );
     const violated = await validateConstraints(client);
     return {
       applied: pending.map(({ name }) => name),

@@ -20,6 +20,7 @@ export const TABLES: Readonly<Record<string, Privileges>> = {
     readonly: 'SELECT',
   },
   loan_events: { app: 'SELECT, INSERT', readonly: 'SELECT' },
+  loan_status_changes: { app: 'SELECT', readonly: 'SELECT' },
   repayments: { app: 'SELECT, INSERT', readonly: 'SELECT' },
   loan_totals: { app: 'SELECT', readonly: 'SELECT' },
   loan_totals_missing: { app: 'SELECT', readonly: 'SELECT' },
