@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { isLendable } from '../domain/currency';
+import { minorUnits } from '../domain/currency';
 import { allowedMoves, type Loan, LOAN_STATUSES, type LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount } from '../domain/money';
 import { PROCESS_START } from './exposition';
@@ -212,7 +212,7 @@ function createCurrencyLabels(): (code: string) => string {
   const labels = new Set<string>(KNOWN_CURRENCIES);
   return (code) => {
     if (labels.has(code)) return code;
-    if (labels.size >= MOST_CURRENCIES || !isLendable(code)) return OTHER;
+    if (labels.size >= MOST_CURRENCIES || minorUnits(code) === undefined) return OTHER;
     labels.add(code);
     return code;
   };
