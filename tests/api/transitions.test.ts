@@ -100,11 +100,13 @@ describe('POST /api/loans/:id/transitions', () => {
     const before = await transitions();
     expect(Object.keys(before).sort()).toEqual([
       'approved disbursed',
+      'approved withdrawn',
       'defaulted repaid',
       'disbursed defaulted',
       'disbursed repaid',
       'pending approved',
       'pending rejected',
+      'pending withdrawn',
       'repaid defaulted',
       'repaid disbursed',
     ]);
@@ -153,8 +155,8 @@ describe('POST /api/loans/:id/transitions', () => {
 
   it('agrees with the model over HTTP', async () => {
     const moves: Record<string, readonly string[]> = {
-      pending: ['approved', 'rejected'],
-      approved: ['disbursed'],
+      pending: ['approved', 'rejected', 'withdrawn'],
+      approved: ['disbursed', 'withdrawn'],
       disbursed: ['repaid', 'defaulted'],
       defaulted: ['repaid'],
     };
