@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { CODES } from '../../app/domain/currency';
 import { limitOf, parseLimits } from '../../app/domain/limits';
 import { type Amount, formatAmount } from '../../app/domain/money';
-import { LOAN, startService, type TestService } from './harness';
+import { LOAN, startService, type TestService, until } from './harness';
+import { borrower, share } from './ledger';
 import { OLD_INSERT } from './migrations';
 
 const MAX_AMOUNT = '50000,KES=9999999999.99,VND=999999999999999,KWD=999999999999999.999,CLF=999999999999999.9999';
@@ -88,4 +89,74 @@ it('loans of earlier releases stay readable whatever they hold', async () => {
     expect((await api.ask('GET', '/api/loans')).status).toBe(200);
     expect((await api.ask('GET', '/api/stats')).json().by_currency[currency].loans).toBeGreaterThan(0);
   }
+});
+
+describe('a loan in a currency that ISO 4217 withdrew', () => {
+  /** 100 over 2 months without interest, running, as it was lent while the code was active. */
+  async function running(currency: string): Promise<string> {
+    const [row] = await api.database.sql<{ id: string }>(
+      OLD_INSERT.replace("12500, 'KES', 6, 28", `100, '${currency}', 2, NULL`),
+    );
+    return `/api/v1/loans/${row!.id}`;
+  }
+
+  it.each([
+    ['BGN', '40.55', '0.001'],
+    ['HRK', '40.55', '0.001'],
+    ['SLL', '40.55', '0.001'],
+    ['MRO', '40.55', '0.001'],
+    ['BYR', '40.00', '0.5'],
+  ])('%s: all that can be done with a loan goes on', async (currency, amount, tooFine) => {
+    const at = borrower(api);
+    const path = await running(currency);
+    expect((await at.get(path)).json()).toMatchObject({ currency, status: 'disbursed' });
+    expect((await at.get(`${path}/schedule`)).json()).toMatchObject({ total: share('100.00', '0.00', '100.00') });
+    const paid = await at.pay(path, amount);
+    expect(paid.json().balance).toMatchObject({ paid: { total: amount } });
+    expect((await at.pay(path, tooFine)).json().type).toBe('urn:problem:invalid-amount');
+    expect((await at.get(`${path}/balance`)).json()).toMatchObject({ status: 'disbursed', paid: { total: amount } });
+    expect((await at.reverse(path, paid.json().repayment.id as string)).status).toBe(201);
+    expect((await at.move(path, 'defaulted')).status).toBe(200);
+    expect((await at.move(path, 'repaid')).status).toBe(200);
+    expect((await at.get(`${path}/balance`)).json()).toMatchObject({ settled: { total: '100.00' } });
+    expect((await at.get(`${path}/events`)).json()).toHaveLength(5);
+
+    const id = path.split('/').at(-1)!;
+    for (const query of [`currency=${currency}`, `currency=${currency.toLowerCase()}&min_amount=100.000&status=repaid`]) {
+      expect((await at.get(`/api/v1/loans?${query}`)).json()).toEqual([expect.objectContaining({ id, currency })]);
+      const exported = await at.get(`/api/v1/loans/export?format=ndjson&${query}`);
+      expect(exported.text.trimEnd().split('\n').map((line) => (JSON.parse(line) as { id: string }).id)).toEqual([id]);
+    }
+    expect((await at.get('/api/v1/stats')).json().by_currency[currency]).toMatchObject({ total_amount: '100.00' });
+    for (const [to, body] of [
+      ['/api/v1/loans', { ...LOAN, currency, amount: '1' }],
+      ['/api/v1/loans/dry-run', { ...LOAN, currency, amount: '1' }],
+      ['/api/v1/loans/bulk', { loans: [{ ...LOAN, currency, amount: '1' }] }],
+    ] as const) {
+      const refused = await at.post(to, body);
+      expect([to, refused.status, refused.json().errors[0].pointer]).toEqual([to, 422, expect.stringMatching(/currency$/)]);
+    }
+  });
+
+  it('is in the metrics of the book under its own name', async () => {
+    const other = await startService({}, { readBookEveryMs: 50 });
+    await other.database.sql(OLD_INSERT.replace("12500, 'KES'", "100, 'BGN'"));
+    try {
+      await until(async () =>
+        (await other.ask('GET', '/metrics')).text.includes('loans_principal_outstanding{currency="BGN"} 100'),
+      );
+    } finally {
+      await other.stop();
+    }
+  });
+
+  it('may be in the setting of the largest amounts, which need not change with ISO 4217', () => {
+    expect(limitOf(parseLimits('50000,BGN=70000.50'), 'BGN')).toBe(700_005_000n);
+  });
+});
+
+it('the filter takes any code that a release before may have taken', async () => {
+  await api.database.sql(OLD_INSERT.replace("12500, 'KES'", "5, 'QQZ'"));
+  expect((await api.ask('GET', '/api/v1/loans?currency=QQZ')).json()).toHaveLength(1);
+  expect((await api.ask('GET', '/api/v1/loans?currency=XAG')).json()).toEqual([]);
 });
