@@ -156,10 +156,14 @@ async function runOnce(command: OneShot, config: Config, secrets: Secrets): Prom
       ? migrate(config.database, secrets)
       : withDatabase(config, secrets, logger, (database) => runOn(database, command, config)));
     const complete = !('failed' in result);
-    logger.log(complete ? 'info' : 'error', complete ? `${command.name} done` : `${command.name} done but for some loans`, {
-      ...result,
-      duration_ms: Math.round(performance.now() - startedAt),
-    });
+    logger.log(
+      complete ? 'info' : 'error',
+      complete ? `${command.name} done` : `${command.name} done but for some loans`,
+      {
+        ...result,
+        duration_ms: Math.round(performance.now() - startedAt),
+      },
+    );
     return complete ? 0 : 1;
   } catch (error) {
     logger.log('error', `${command.name} failed`, {

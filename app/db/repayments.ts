@@ -29,18 +29,14 @@ export interface LedgerAccount extends Account {
 export interface Repayments {
   /** A loan and its ledger, as they were at one moment. */
   find(loanId: string): Promise<LedgerAccount | undefined>;
+  /** What the schedule of a loan follows from: no ledger is read. */
+  findTerms(loanId: string): Promise<Pick<Account, 'loan' | 'disbursedOn'> | undefined>;
   /**
    * Writes an entry of the ledger, the loan as it leaves it, what happened, and the answer to be kept; false, and
    * nothing written, if the loan is no longer as it was when it was read, or the key of the answer is taken or in use.
    * @param reason why it is taken back, or was settled
    */
-  record(
-    before: Account,
-    booking: Booking,
-    reason: string | null,
-    origin: Origin,
-    answer?: Recorded,
-  ): Promise<boolean>;
+  record(before: Account, booking: Booking, reason: string | null, origin: Origin, answer?: Recorded): Promise<boolean>;
   /**
    * Writes down the settlement that the ledger lacks. The loan and its version stay as they are: the entry belongs to the
    * move that made the loan repaid. False, and nothing written, if the loan is no longer as it was when it was read.
@@ -70,9 +66,10 @@ interface RepaidRow {
   readonly repaid_request: string | null;
 }
 
-type AccountRow = LoanRow & RepaidRow & { readonly disbursed_on: string | null } & (EntryRow | Readonly<Record<keyof EntryRow, null>>);
+/** The first row has no entry; the rows after it have nothing but one. */
+type AccountRow = LoanRow & RepaidRow & EntryRow & { readonly disbursed_on: string | null };
 
-/** The loan once for each entry of its ledger, and once if it has none. */
+/** The loan, and after it the entries of its ledger: a ledger may have thousands, and needs the loan only once. */
 const ACCOUNT: Statement<AccountRow> = {
   name: 'loan_account',
   text: `WITH loan AS MATERIALIZED (
@@ -84,7 +81,13 @@ const ACCOUNT: Statement<AccountRow> = {
       ORDER BY version DESC LIMIT 1)
     SELECT loan.*, repaid.*, entry.id AS entry_id, entry.amount AS entry_amount, date, reverses, settlement, reference,
       reason, actor, request_id, entry.created_at AS recorded_at
-    FROM loan LEFT JOIN repaid ON true LEFT JOIN repayments AS entry ON entry.loan_id = loan.id ORDER BY entry.version`,
+    FROM (loan LEFT JOIN repaid ON true) FULL JOIN (
+        SELECT * FROM repayments WHERE loan_id = (SELECT id FROM loan)) AS entry ON false
+    ORDER BY entry.version NULLS FIRST`,
+};
+const TERMS: Statement<LoanRow & { readonly disbursed_on: string | null }> = {
+  name: 'loan_terms',
+  text: `SELECT ${COLUMNS}, loan_disbursed_on(loans) AS disbursed_on FROM loans WHERE id = $1`,
 };
 
 const RECORD = withEvent(
@@ -113,10 +116,9 @@ const WRITE_SETTLEMENT: Statement<{ id: string }> = {
 export function createRepayments(database: Database): Repayments {
   return {
     async find(loanId) {
-      const rows = await database.query(ACCOUNT, [loanId]);
-      const [row] = rows;
+      const [row, ...ledger] = await database.query(ACCOUNT, [loanId]);
       if (row === undefined) return undefined;
-      const entries = rows.flatMap((each) => (each.entry_id === null ? [] : [toRepayment(each)]));
+      const entries = ledger.map(toRepayment);
       const account = { loan: toLoan(row), disbursedOn: row.disbursed_on, repaidFrom: row.repaid_from, entries };
       const unwritten = unwrittenOf(account, row);
       return { ...account, entries: unwritten === undefined ? entries : [...entries, unwritten.entry], unwritten };
@@ -124,11 +126,22 @@ export function createRepayments(database: Database): Repayments {
     record({ loan }, { entry, after, balance }, reason, origin, answer) {
       const values = [
         ...[loan.id, loan.version, after.status, after.updatedAt, after.version],
-        ...[entry.id, formatAmount(entry.amount), entry.date, entry.reverses, String(entry.settlement), entry.reference],
+        ...[
+          entry.id,
+          formatAmount(entry.amount),
+          entry.date,
+          entry.reverses,
+          String(entry.settlement),
+          entry.reference,
+        ],
         formatAmount(principalCovered(balance, loan.currency)),
       ];
       const event = eventValues({ action: actionOf(entry, after.status), from: loan.status, reason }, origin);
       return apply(database, RECORD, [...values, ...event], answer);
+    },
+    async findTerms(loanId) {
+      const [row] = await database.query(TERMS, [loanId]);
+      return row && { loan: toLoan(row), disbursedOn: row.disbursed_on };
     },
     async writeSettlement({ loan, unwritten }) {
       if (unwritten === undefined) return true;
@@ -152,9 +165,13 @@ function unwrittenOf(account: Account, row: AccountRow): LedgerAccount['unwritte
 /** A UUID (version 8, RFC 9562) that follows from the loan and the move, so that the entry can be named before it is written. */
 function settlementId(loanId: string, version: number): string {
   const hash = createHash('sha256').update(`settlement ${loanId} ${version}`).digest('hex');
-  return [hash.slice(0, 8), hash.slice(8, 12), `8${hash.slice(13, 16)}`, `8${hash.slice(17, 20)}`, hash.slice(20, 32)].join(
-    '-',
-  );
+  return [
+    hash.slice(0, 8),
+    hash.slice(8, 12),
+    `8${hash.slice(13, 16)}`,
+    `8${hash.slice(17, 20)}`,
+    hash.slice(20, 32),
+  ].join('-');
 }
 
 function actionOf({ reverses, settlement }: Entry, status: LoanStatus): Happening['action'] {

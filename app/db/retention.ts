@@ -82,7 +82,6 @@ export async function pseudonymise(
   return { ...tally.result(), failed };
 }
 
-
 type Due = PageRow & { readonly pseudonym: string };
 
 /**

@@ -264,8 +264,7 @@ function ledgerOf(entries: readonly Entry[], currency: string, instalments: read
     const amountMinor = reverses === null ? meant : (amounts.get(reverses) ?? recorded);
     outstanding -= reverses === null ? amountMinor : -amountMinor;
     amounts.set(id, amountMinor);
-    const kind = { ...(reverses !== null && { reverses }), ...(settlement && { settlement }) };
-    return { id, date, amountMinor: amountMinor as MinorAmount, ...kind };
+    return { id, date, amountMinor: amountMinor as MinorAmount, reverses, settlement };
   });
 }
 

@@ -247,7 +247,10 @@ describe('minor units of a currency', () => {
       fc.property(anyValue, currency, zeros, (value, code, count) => {
         const exact = fromMinor(value as MinorAmount, code);
         const text = `${formatAmount(exact)}${'0'.repeat(count)}`;
-        const read = () => [readMoney(text, code, exact), readDecimal(text, { ...RULE, fractionDigits: 4, max: exact })];
+        const read = () => [
+          readMoney(text, code, exact),
+          readDecimal(text, { ...RULE, fractionDigits: 4, max: exact }),
+        ];
         if (text.length - text.indexOf('.') > 31) expect(read).toThrow('must have at most 30 digits after the point');
         else expect(read()).toEqual([exact, exact]);
       }),

@@ -151,8 +151,11 @@ function tooManyDigits(digits: number, currency: string): AmountFault {
   return new AmountFault(`must have at most ${digits} digits after the point in ${currency}`);
 }
 
+/** By the number of digits after the point. */
+const UNITS_PER_MINOR = [0, 1, 2, 3, 4].map((digits) => 10n ** BigInt(SCALE - digits));
+
 function unitsPerMinor(fractionDigits: number): bigint {
-  return 10n ** BigInt(SCALE - fractionDigits);
+  return UNITS_PER_MINOR[fractionDigits] ?? 1n;
 }
 
 /** 50000 rather than 50000.00: the way a bound is written in a sentence. */

@@ -14,7 +14,9 @@ const loan = (principal: bigint, rate: bigint, termMonths: number) =>
     termMonths,
     startDate: '2026-01-31',
   });
-const pay = (id: string, amount: bigint): Repayment => ({ id, date: DAY, amountMinor: amount as MinorAmount });
+const pay = (id: string, amount: bigint): Repayment => {
+  return { id, date: DAY, amountMinor: amount as MinorAmount, reverses: null, settlement: false };
+};
 const settle = (id: string, amount: bigint): Repayment => ({ ...pay(id, amount), settlement: true });
 const reverse = (id: string, of: Repayment): Repayment => ({ ...pay(id, of.amountMinor), reverses: of.id });
 const owed = (instalments: readonly Instalment[]) => instalments.reduce((sum, { payment }) => sum + payment, 0n);
@@ -118,7 +120,7 @@ describe('a ledger against its model', () => {
       default: {
         const entry =
           action.do === 'reverse' ? reverse(id, chosen!) : reverse(id, { ...chosen!, amountMinor: 1n as MinorAmount });
-        if (chosen!.reverses !== undefined) return [entry, 'reversal-of-reversal'];
+        if (chosen!.reverses !== null) return [entry, 'reversal-of-reversal'];
         if (!model.inForce.has(chosen!.id)) return [entry, 'reversed-before'];
         return chosen!.amountMinor === entry.amountMinor ? [entry] : [entry, 'reversal-amount'];
       }
@@ -140,9 +142,9 @@ describe('a ledger against its model', () => {
           }
           const after = record();
           model.ledger.push(entry);
-          if (entry.reverses === undefined) model.inForce.set(entry.id, entry);
+          if (entry.reverses === null) model.inForce.set(entry.id, entry);
           else model.inForce.delete(entry.reverses);
-          const settled = sumIn(model, ({ settlement }) => settlement === true);
+          const settled = sumIn(model, ({ settlement }) => settlement);
           expectStanding(after, instalments, sumIn(model, () => true) - settled, settled);
         }
       }),

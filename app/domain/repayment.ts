@@ -8,10 +8,10 @@ export interface Repayment {
   readonly date: CalendarDate;
   /** Above 0, for a reversal as well: that of the repayment it takes back. */
   readonly amountMinor: MinorAmount;
-  /** The id of an earlier entry that this one takes back, all of it. */
-  readonly reverses?: string;
+  /** The id of an earlier entry that this one takes back, all of it; null for what takes nothing back. */
+  readonly reverses: string | null;
   /** Whether it was settled outside of these records, rather than paid. */
-  readonly settlement?: boolean;
+  readonly settlement: boolean;
 }
 
 export interface Share {
@@ -107,7 +107,7 @@ function sumsOf(entries: readonly Repayment[], owed: bigint): { paid: bigint; se
   for (const entry of entries) {
     if (earlier.has(entry.id)) throw new RepaymentFault('duplicate-id', entry.id, 'is recorded already');
     if (entry.amountMinor <= 0n) throw new RepaymentFault('amount-not-positive', entry.id, 'must be greater than 0');
-    if (entry.reverses === undefined) {
+    if (entry.reverses === null) {
       if (entry.amountMinor > owed - sums.paid - sums.settled) {
         throw new RepaymentFault('overpayment', entry.id, 'must be at most the outstanding total');
       }
@@ -123,14 +123,14 @@ function sumsOf(entries: readonly Repayment[], owed: bigint): { paid: bigint; se
 }
 
 function kindOf({ settlement }: Repayment): 'paid' | 'settled' {
-  return settlement === true ? 'settled' : 'paid';
+  return settlement ? 'settled' : 'paid';
 }
 
 /** @returns what it takes back */
 function checkReversal(entry: Repayment, repayment: Repayment | undefined, reversed: ReadonlySet<string>): Repayment {
   const refuse = (kind: RepaymentFaultKind, message: string) => new RepaymentFault(kind, entry.id, message);
   if (repayment === undefined) throw refuse('reversal-of-unknown', 'must reverse an earlier repayment of the loan');
-  if (repayment.reverses !== undefined) throw refuse('reversal-of-reversal', 'must not reverse a reversal');
+  if (repayment.reverses !== null) throw refuse('reversal-of-reversal', 'must not reverse a reversal');
   if (reversed.has(repayment.id)) throw refuse('reversed-before', 'must not reverse a repayment twice');
   if (repayment.amountMinor !== entry.amountMinor) {
     throw refuse('reversal-amount', 'must have the amount of the repayment that it reverses');

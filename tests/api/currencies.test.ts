@@ -122,10 +122,18 @@ describe('a loan in a currency that ISO 4217 withdrew', () => {
     expect((await at.get(`${path}/events`)).json()).toHaveLength(5);
 
     const id = path.split('/').at(-1)!;
-    for (const query of [`currency=${currency}`, `currency=${currency.toLowerCase()}&min_amount=100.000&status=repaid`]) {
+    for (const query of [
+      `currency=${currency}`,
+      `currency=${currency.toLowerCase()}&min_amount=100.000&status=repaid`,
+    ]) {
       expect((await at.get(`/api/v1/loans?${query}`)).json()).toEqual([expect.objectContaining({ id, currency })]);
       const exported = await at.get(`/api/v1/loans/export?format=ndjson&${query}`);
-      expect(exported.text.trimEnd().split('\n').map((line) => (JSON.parse(line) as { id: string }).id)).toEqual([id]);
+      expect(
+        exported.text
+          .trimEnd()
+          .split('\n')
+          .map((line) => (JSON.parse(line) as { id: string }).id),
+      ).toEqual([id]);
     }
     expect((await at.get('/api/v1/stats')).json().by_currency[currency]).toMatchObject({ total_amount: '100.00' });
     for (const [to, body] of [
@@ -134,7 +142,11 @@ describe('a loan in a currency that ISO 4217 withdrew', () => {
       ['/api/v1/loans/bulk', { loans: [{ ...LOAN, currency, amount: '1' }] }],
     ] as const) {
       const refused = await at.post(to, body);
-      expect([to, refused.status, refused.json().errors[0].pointer]).toEqual([to, 422, expect.stringMatching(/currency$/)]);
+      expect([to, refused.status, refused.json().errors[0].pointer]).toEqual([
+        to,
+        422,
+        expect.stringMatching(/currency$/),
+      ]);
     }
   });
 

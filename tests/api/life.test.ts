@@ -39,9 +39,12 @@ type Action =
   | { do: 'pay'; percent: number }
   | { do: 'pay all' | 'overpay' | 'pay one' }
   | { do: 'reverse'; which: number }
+  | { do: 'reverse a settlement' }
   | { do: 'wait'; days: number };
 const anyAction: fc.Arbitrary<Action> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant('move' as const), to: fc.constantFrom(...LOAN_STATUSES) }) },
+  { weight: 2, arbitrary: fc.constant({ do: 'move' as const, to: 'repaid' as const }) },
+  { weight: 2, arbitrary: fc.constant({ do: 'reverse a settlement' as const }) },
   { weight: 5, arbitrary: fc.record({ do: fc.constant('pay' as const), percent: fc.integer({ min: 1, max: 99 }) }) },
   {
     weight: 3,
@@ -104,7 +107,10 @@ interface Model {
   readonly entries: { readonly id: string; readonly amount: bigint; readonly settlement: boolean; reversed: boolean }[];
 }
 const sumOf = ({ entries }: Model, settlements: boolean) =>
-  entries.reduce((sum, { amount, settlement, reversed }) => sum + (reversed || settlement !== settlements ? 0n : amount), 0n);
+  entries.reduce(
+    (sum, { amount, settlement, reversed }) => sum + (reversed || settlement !== settlements ? 0n : amount),
+    0n,
+  );
 const paidOf = (model: Model) => sumOf(model, false);
 const settledOf = (model: Model) => sumOf(model, true);
 
@@ -153,8 +159,11 @@ it('any life of a loan is that of the model', async () => {
           const left = owed - paidOf(model) - settledOf(model);
           if (action.to === 'repaid') await settle(left);
           arrive(action.to);
-        } else if (action.do === 'reverse') {
-          const entry = model.entries[action.which];
+        } else if (action.do === 'reverse' || action.do === 'reverse a settlement') {
+          const entry =
+            action.do === 'reverse'
+              ? model.entries[action.which]
+              : model.entries.findLast(({ settlement }) => settlement);
           if (entry === undefined) return;
           const answer = await at.reverse(path, entry.id);
           expect(answer.status).toBe(entry.reversed ? 409 : 201);

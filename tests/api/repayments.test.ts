@@ -547,9 +547,10 @@ describe('a loan that an older release moved to repaid by hand', () => {
   const written = async (path: string) =>
     Number(
       (
-        await api.database.sql<{ n: string }>('SELECT count(*) AS n FROM repayments WHERE loan_id = $1 AND settlement', [
-          path.split('/').at(-1)!,
-        ])
+        await api.database.sql<{ n: string }>(
+          'SELECT count(*) AS n FROM repayments WHERE loan_id = $1 AND settlement',
+          [path.split('/').at(-1)!],
+        )
       )[0]!.n,
     );
 
@@ -598,7 +599,11 @@ describe('a loan that an older release moved to repaid by hand', () => {
     const id = (await entries(path)).at(-1)!.id as string;
     const answers = await Promise.all(Array.from({ length: 10 }, () => at.reverse(path, id)));
     expect(answers.map(({ status }) => status).sort()).toEqual([201, ...Array<number>(9).fill(409)]);
-    expect(await balance(path)).toMatchObject({ status: 'disbursed', settled: NOTHING, outstanding: { total: '13000.00' } });
+    expect(await balance(path)).toMatchObject({
+      status: 'disbursed',
+      settled: NOTHING,
+      outstanding: { total: '13000.00' },
+    });
     expect(await written(path)).toBe(1);
   });
 
@@ -607,7 +612,11 @@ describe('a loan that an older release moved to repaid by hand', () => {
       OLD_INSERT.replace("'disbursed'", "'repaid'").replace('now()', "'2026-01-31T00:00:00Z'"),
     );
     const path = `/api/v1/loans/${row!.id}`;
-    expect(await balance(path)).toMatchObject({ status: 'repaid', settled: { total: '13540.46' }, outstanding: NOTHING });
+    expect(await balance(path)).toMatchObject({
+      status: 'repaid',
+      settled: { total: '13540.46' },
+      outstanding: NOTHING,
+    });
     const [settlement] = await entries(path);
     expect((await at.reverse(path, settlement!.id as string)).json().balance).toMatchObject({
       status: 'disbursed',
@@ -712,7 +721,11 @@ describe('rivals', () => {
       expect(moved.status).toBe(200);
       expect([201, 409]).toContain(paid.status);
       const settled = paid.status === 201 ? '13000.00' : '13540.46';
-      expect(await balance(path)).toMatchObject({ status: 'repaid', settled: { total: settled }, outstanding: NOTHING });
+      expect(await balance(path)).toMatchObject({
+        status: 'repaid',
+        settled: { total: settled },
+        outstanding: NOTHING,
+      });
     }
   });
 

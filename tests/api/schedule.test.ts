@@ -195,7 +195,11 @@ describe('GET /api/loans/:id/schedule', () => {
 
 describe('loans of earlier releases', () => {
   it.each([
-    ['a currency that there is not', "12500, 'QQQ', 6", 'The currency of the loan must be an ISO 4217 currency whose minor unit is known'],
+    [
+      'a currency that there is not',
+      "12500, 'QQQ', 6",
+      'The currency of the loan must be an ISO 4217 currency whose minor unit is known',
+    ],
     ['gold', "12500, 'XAU', 6", 'The currency of the loan must be'],
     ['more digits than the currency', "8400.5, 'VND', 6", 'The amount of the loan must have at most 0 digits'],
     ['a term without end', "12500, 'KES', 2147483647", 'The term of the loan must be a whole number from 1 to 600'],

@@ -119,7 +119,10 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
         // Neither takes more than that.
         for (const each of [older, newer]) expect((await each.pay(path, '1015.03')).status).toBe(422);
         expect((await older.pay(path, left)).json().balance.status).toBe('repaid');
-        expect((await newer.get(`${path}/balance`)).json()).toMatchObject({ status: 'repaid', outstanding: { total: '0.00' } });
+        expect((await newer.get(`${path}/balance`)).json()).toMatchObject({
+          status: 'repaid',
+          outstanding: { total: '0.00' },
+        });
       }
     }
   });

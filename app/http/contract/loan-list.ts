@@ -20,13 +20,15 @@ const AMOUNT_RULE = {
 };
 
 const amount = (description: string) =>
-  decimal(AMOUNT_RULE, 'invalid-parameter').optional().meta({
-    description,
-    type: 'string',
-    format: 'decimal',
-    pattern: `^(0|[1-9]\\d{0,14})(\\.${fractionPattern(4)})?$`,
-    anyOf: undefined,
-  });
+  decimal(AMOUNT_RULE, 'invalid-parameter')
+    .optional()
+    .meta({
+      description,
+      type: 'string',
+      format: 'decimal',
+      pattern: `^(0|[1-9]\\d{0,14})(\\.${fractionPattern(4)})?$`,
+      anyOf: undefined,
+    });
 
 const moment = (description: string) =>
   z

@@ -151,7 +151,10 @@ function settled(account: LedgerAccount, id: string, moment: Date): Booking | un
 }
 
 /** What a loan does not take, as a problem. */
-export function accountProblem(kind: Exclude<AccountFault['kind'], 'date'>, { message, entryId }: AccountFault): Problem {
+export function accountProblem(
+  kind: Exclude<AccountFault['kind'], 'date'>,
+  { message, entryId }: AccountFault,
+): Problem {
   const extensions = entryId === undefined ? {} : { repayment_id: entryId };
   return new Problem(kind, `${message}.`, { extensions });
 }

@@ -77,7 +77,9 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
   return {
     async loanSchedule(ctx: Context) {
       const query = validateQuery(scheduleQuery, ctx);
-      const { loan, disbursedOn } = await find(readLoanId(ctx));
+      const terms = await repayments.findTerms(readLoanId(ctx));
+      if (terms === undefined) throw noSuchLoan();
+      const { loan, disbursedOn } = terms;
       if (disbursedOn !== null && query.start_date !== undefined) {
         throw startDateFault(`is for loans that are not disbursed yet; this one was, on ${disbursedOn}`);
       }
