@@ -71,7 +71,28 @@ it('the OpenAPI document has the limits, and says of every currency what its amo
   const [number, text] = then.properties.amount.anyOf;
   expect(number).toEqual({ type: 'number', exclusiveMinimum: 0, maximum: 999999999999999, multipleOf: 1 });
   const pattern = new RegExp(text!.pattern!);
-  expect(['8400', '8400.00', '8400.5'].map((amount) => pattern.test(amount))).toEqual([true, true, false]);
+  const texts = ['8400', '8400.00', '8400.000', `8400.${'0'.repeat(30)}`, '8400.5', '8400.0005'];
+  expect(texts.map((amount) => pattern.test(amount))).toEqual([true, true, true, true, false, false]);
+});
+
+it.each([
+  ['KES', '12500.000', '12500.00'],
+  ['KES', `12500.1${'0'.repeat(29)}`, '12500.10'],
+  ['VND', '8400.000', '8400.00'],
+  ['VND', '8400.000e1', '84000.00'],
+  ['KWD', '1.2500000', '1.25'],
+  ['CLF', '1.00010', '1.0001'],
+])('%s %s is exact: zeros at the end say nothing, in a number and in a string', async (currency, written, amount) => {
+  for (const source of written.includes('e') ? [written] : [written, `"${written}"`]) {
+    const body = `{"borrower_id":"z","amount":${source},"currency":"${currency}","interest_rate_apr":28.50000,"term_months":6.0}`;
+    const created = await api.post(body);
+    expect([created.status, created.json()]).toMatchObject([201, { amount, interest_rate_apr: '28.50' }]);
+    const range = `min_amount=${amount}00000&max_amount=${amount}000`;
+    const found = await api.ask('GET', `/api/v1/loans?borrower_id=z&currency=${currency}&${range}`);
+    expect(found.json()).toContainEqual(created.json());
+  }
+  const long = `/api/v1/loans?min_amount=1.${'0'.repeat(31)}`;
+  expect((await api.ask('GET', long)).json()).toMatchObject({ status: 422, errors: [{ parameter: 'min_amount' }] });
 });
 
 it('loans of earlier releases stay readable whatever they hold', async () => {
