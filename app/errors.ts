@@ -17,6 +17,7 @@ export const PROBLEMS = {
   'not-payable': { status: 409, title: 'The loan takes no repayments in its status' },
   'not-reversible': { status: 409, title: 'The repayment cannot be taken back' },
   'no-schedule': { status: 409, title: 'The loan has no schedule' },
+  'duplicate-reference': { status: 409, title: 'The loan has a payment with this reference' },
   'ledger-full': { status: 409, title: 'The loan has as many repayments as it can have' },
   'idempotency-in-progress': { status: 409, title: 'A request with this Idempotency-Key is being done' },
   'version-mismatch': { status: 412, title: 'The loan has changed since it was read' },

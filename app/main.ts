@@ -5,7 +5,7 @@ import { type Config, ConfigError, readConfig, type Secrets } from './config';
 import { ApiKeyError, createApiKeys } from './db/api-keys';
 import { migrate, type MigrationResult } from './db/migrate';
 import { type Database, openDatabase } from './db/pool';
-import { recount, recountPrincipal } from './db/recount';
+import { recount, recountLedgers } from './db/recount';
 import { generate, seed } from './db/samples';
 import { Problem } from './errors';
 import { applyRetention } from './retention';
@@ -21,7 +21,8 @@ const USAGE = `usage: main [command]
   generate --count N [--seed S]  insert N made-up loans; the same seed gives the same loans
   retention [--dry-run]          replace the borrowers of loans closed RETENTION_YEARS ago by pseudonyms, for good;
                                  the service does so daily by itself
-  recount [--dry-run]            compare the statistics with a count of all loans and ledgers, and correct them
+  recount [--dry-run]            compare the statistics with a count of all loans and ledgers, and correct them; a loan
+                                 that cannot be counted is named, the others are done, and the command ends with 1
 ${API_KEY_USAGE}
 Settings come from the environment; see app/config.ts.
 `;
@@ -154,8 +155,16 @@ async function runOnce(command: OneShot, config: Config, secrets: Secrets): Prom
     const result = await (command.name === 'migrate'
       ? migrateAndWarn(config, secrets, logger)
       : withDatabase(config, secrets, logger, (database) => runOn(database, command, config)));
-    logger.log('info', `${command.name} done`, { ...result, duration_ms: Math.round(performance.now() - startedAt) });
-    return 0;
+    const complete = !('failed' in result);
+    logger.log(
+      complete ? 'info' : 'error',
+      complete ? `${command.name} done` : `${command.name} done but for some loans`,
+      {
+        ...result,
+        duration_ms: Math.round(performance.now() - startedAt),
+      },
+    );
+    return complete ? 0 : 1;
   } catch (error) {
     logger.log('error', `${command.name} failed`, {
       reason: messageOf(error instanceof Problem ? error.cause : error),
@@ -215,12 +224,16 @@ async function runOn(database: Database, command: Samples | Upkeep, config: Conf
       return { inserted: await generate(database, command.count, command.seed, now), seed: command.seed };
     case 'retention':
       return applyRetention(database, config.retentionYears, { now, dryRun: command.dryRun });
-    case 'recount':
+    case 'recount': {
+      const { principalCorrected, settlementsWritten, failed } = await recountLedgers(database, command.dryRun, now);
       return {
         dry_run: command.dryRun,
-        principal_corrected: await recountPrincipal(database, command.dryRun, now),
+        principal_corrected: principalCorrected,
+        settlements_written: settlementsWritten,
         corrections: await recount(database, command.dryRun),
+        ...(failed.length > 0 && { failed }),
       };
+    }
   }
 }
 

@@ -97,6 +97,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const metricsText = overrides.metricsText ?? ownMetrics;
   const database = openDatabase(config.database, secrets, { metrics, logger });
   const loans = createLoans(database);
+  const repayments = createRepayments(database);
   const events = createEvents(metrics, logger);
   const keys = createKeys(database);
   const retention = createDailyRetention({ database, keys, logger, now, years: config.retentionYears });
@@ -132,9 +133,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     allowedHosts: config.allowedHosts,
     limit: limiter && rateLimit(quota, limiter, config.clientAddress),
     handlers: {
-      ...loanHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
+      ...loanHandlers({ loans, repayments, events, once: doOnce, maxAmount, now, newId }),
       ...loanListHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
-      ...repaymentHandlers({ repayments: createRepayments(database), events, once: doOnce, now, newId }),
+      ...repaymentHandlers({ repayments, events, once: doOnce, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
       ...systemHandlers({ status, history: sre.history, system, now }),
       ...sreHandlers(sre),

@@ -3,7 +3,7 @@ import type { Loan } from '../domain/loan';
 import { formatAmount } from '../domain/money';
 import type { Origin } from './audit';
 import { batched } from './batch';
-import { codeOf } from './faults';
+import { codeOf, isFaultOfOne } from './faults';
 import { lockOf, type Recorded } from './idempotency';
 import type { Database, Queryable, Statement } from './pool';
 
@@ -173,11 +173,6 @@ function toRow({ loan, origin, recorded, lock }: Asked) {
       answer_body: recorded.answer.body,
     }),
   };
-}
-
-/** Of the data of one row: the whole statement is taken back for it. */
-function isFaultOfOne(error: unknown): boolean {
-  return /^2[23]/.test(codeOf(error) ?? '');
 }
 
 function isKeyTaken(error: unknown): boolean {

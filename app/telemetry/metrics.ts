@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { isLendable } from '../domain/currency';
+import { minorUnits } from '../domain/currency';
 import { allowedMoves, type Loan, LOAN_STATUSES, type LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount } from '../domain/money';
 import { PROCESS_START } from './exposition';
@@ -59,9 +59,10 @@ export type Book = readonly {
   readonly currency: string;
   readonly status: LoanStatus;
   readonly loans: bigint;
-  readonly total: Amount;
-  /** Of the total, what was paid back as principal. */
-  readonly principalPaid: Amount;
+  /** Undefined if the database has no number there: see `recount`. */
+  readonly total: Amount | undefined;
+  /** Of the total, what was paid or settled of the principal. Undefined likewise. */
+  readonly principalPaid: Amount | undefined;
 }[];
 
 interface PoolState {
@@ -212,7 +213,7 @@ function createCurrencyLabels(): (code: string) => string {
   const labels = new Set<string>(KNOWN_CURRENCIES);
   return (code) => {
     if (labels.has(code)) return code;
-    if (labels.size >= MOST_CURRENCIES || !isLendable(code)) return OTHER;
+    if (labels.size >= MOST_CURRENCIES || minorUnits(code) === undefined) return OTHER;
     labels.add(code);
     return code;
   };
@@ -256,8 +257,8 @@ function createBookGauges(registry: Registry, labelOf: (code: string) => string)
 }
 
 /** For a graph, which is no place for exact money. */
-function unitsOf(amount: Amount): number {
-  return Number(formatAmount(amount));
+function unitsOf(amount: Amount | undefined): number {
+  return amount === undefined ? NaN : Number(formatAmount(amount));
 }
 
 function own(registry: Registry, definition: MetricDefinition) {

@@ -94,6 +94,60 @@ it('recount says what the statistics lack, and adds it', async () => {
   expect(await recount()).toMatchObject({ corrections: [] });
 });
 
+describe('recount', () => {
+  const recount = async (...args: string[]) => {
+    const { code, stdout } = await run(['recount', ...args], environment);
+    return { code, ...resultOf(stdout) };
+  };
+  const add = async (columns: string, loan: string) => {
+    const [row] = await database.sql<{ id: string }>(
+      `INSERT INTO loans (id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at${columns})
+       VALUES (gen_random_uuid(), 'b', ${loan}) RETURNING id`,
+    );
+    return row!.id;
+  };
+
+  it('names a loan that cannot be counted, does all the others, and ends with 1', async () => {
+    await run(['migrate'], environment);
+    const moment = "'2026-01-01', '2026-01-01'";
+    const ids: string[] = [];
+    for (const currency of ['KES', 'QQQ', 'BGN']) {
+      const id = await add('', `100, '${currency}', 2, 12, 'disbursed', ${moment}`);
+      await database.sql(
+        `INSERT INTO repayments (id, loan_id, version, amount, currency, date, actor, created_at)
+         VALUES (gen_random_uuid(), $1, 1, 60, $2, '2026-01-02', 'old', now())`,
+        [id, currency],
+      );
+      ids.push(id);
+    }
+    const settled = await add('', `100, 'KES', 2, 12, 'repaid', ${moment}`);
+    await add('', `100, 'KES', NULL, NULL, 'repaid', ${moment}`);
+    const failed = [{ loan_id: ids[1], reason: expect.stringContaining('currency') }];
+    const found = { code: 1, level: 'error', principal_corrected: 2, settlements_written: 1, failed };
+    expect(await recount('--dry-run')).toMatchObject({ ...found, dry_run: true });
+    expect(await recount()).toMatchObject({ ...found, dry_run: false });
+    expect(await recount()).toMatchObject({ ...found, principal_corrected: 0, settlements_written: 0 });
+    const rows = await database.sql<{ id: string; paid: string }>(
+      'SELECT id, principal_paid::numeric(19, 2) AS paid FROM loans WHERE id = ANY ($1)',
+      [ids],
+    );
+    expect(new Map(rows.map(({ id, paid }) => [id, paid]))).toEqual(
+      new Map([
+        [ids[0], '58.50'],
+        [ids[1], '0.00'],
+        [ids[2], '58.50'],
+      ]),
+    );
+    const [entry] = await database.sql<object>(
+      'SELECT version, amount, settlement FROM repayments WHERE loan_id = $1',
+      [settled],
+    );
+    expect(entry).toMatchObject({ settlement: true, amount: '101.5000' });
+    await database.sql("DELETE FROM loans WHERE currency = 'QQQ'");
+    expect(await recount()).toMatchObject({ code: 0, level: 'info', message: 'recount done' });
+  });
+});
+
 it('wrong settings end with 1 and one message that names each', async () => {
   const { code, stdout, stderr } = await run([], { PORT: 'x', DATABASE_NAME: 'loans' });
   expect([code, stdout]).toEqual([1, '']);

@@ -47,7 +47,7 @@ describe('an amount', () => {
       '0.30000000000000004',
       '50000.01',
       '50001',
-      '12500.000',
+      '12500.0001',
       '1e5',
       '1e20',
       '1e400',
@@ -83,7 +83,9 @@ describe('an amount', () => {
 
   it.each([
     ['0.5', 'VND', 'must have at most 0 digits after the point in VND'],
-    ['"8400.000"', 'VND', 'must have at most 0 digits after the point in VND'],
+    ['"8400.010"', 'VND', 'must have at most 0 digits after the point in VND'],
+    ['12500.0010', 'KES', 'must have at most 2 digits after the point in KES'],
+    [`1.${'0'.repeat(31)}`, 'KES', 'must have at most 30 digits after the point, zeros included'],
     ['12500.005', 'KES', 'must have at most 2 digits after the point in KES'],
     ['"1.2345"', 'KWD', 'must have at most 3 digits after the point in KWD'],
     ['1.00001', 'CLF', 'must have at most 4 digits after the point in CLF'],

@@ -100,11 +100,13 @@ describe('POST /api/loans/:id/transitions', () => {
     const before = await transitions();
     expect(Object.keys(before).sort()).toEqual([
       'approved disbursed',
+      'approved withdrawn',
       'defaulted repaid',
       'disbursed defaulted',
       'disbursed repaid',
       'pending approved',
       'pending rejected',
+      'pending withdrawn',
       'repaid defaulted',
       'repaid disbursed',
     ]);
@@ -119,6 +121,38 @@ describe('POST /api/loans/:id/transitions', () => {
       const lines = text.matchAll(/^loan_status_transitions_total\{from="(\w+)",to="(\w+)"\} (\d+)$/gm);
       return Object.fromEntries([...lines].map(([, from, to, count]) => [`${from!} ${to!}`, Number(count)]));
     }
+  });
+
+  it('withdraws a loan that is pending or approved, without a reason, for good', async () => {
+    const decisions = async () =>
+      Number(/^loan_decision_duration_seconds_count (\d+)$/m.exec((await api.ask('GET', '/metrics')).text)![1]);
+    const before = await decisions();
+    const pending = await loanIn();
+    const withdrawn = await move(pending, { to: 'withdrawn' });
+    expect([withdrawn.status, withdrawn.json().status]).toEqual([200, 'withdrawn']);
+    expect(await decisions()).toBe(before); // It was not decided.
+    expect((await api.ask('GET', `/api/loans/${pending}/events`)).json().at(-1)).toMatchObject({
+      action: 'transitioned',
+      from: 'pending',
+      to: 'withdrawn',
+      reason: null,
+    });
+    const approved = await loanIn('approved');
+    expect((await move(approved, { to: 'withdrawn', reason: 'found another lender' })).status).toBe(200);
+    for (const to of LOAN_STATUSES) {
+      const refused = await move(approved, { to, reason: 'x' });
+      expect([to, refused.status, refused.json().allowed]).toEqual([to, 409, []]);
+    }
+    for (const from of ['disbursed', 'rejected'] as const) {
+      const id = from === 'rejected' ? await loanIn(from) : await loanIn('approved', from);
+      expect((await move(id, { to: 'withdrawn' })).status).toBe(409);
+    }
+    const listed = (await api.ask('GET', '/api/loans?status=withdrawn')).json() as { id: string }[];
+    expect(listed.map(({ id }) => id).sort()).toEqual([pending, approved].sort());
+    expect((await api.ask('GET', '/api/stats')).json()).toMatchObject({
+      by_status: { withdrawn: 2 },
+      by_currency: { KES: { by_status: { withdrawn: { loans: 2, total_amount: '25000.00' } } } },
+    });
   });
 
   it('lets one of 100 rivals through', async () => {
@@ -153,8 +187,8 @@ describe('POST /api/loans/:id/transitions', () => {
 
   it('agrees with the model over HTTP', async () => {
     const moves: Record<string, readonly string[]> = {
-      pending: ['approved', 'rejected'],
-      approved: ['disbursed'],
+      pending: ['approved', 'rejected', 'withdrawn'],
+      approved: ['disbursed', 'withdrawn'],
       disbursed: ['repaid', 'defaulted'],
       defaulted: ['repaid'],
     };

@@ -99,6 +99,47 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
     expect((await older.get(earlier.paid)).json().status).toBe('repaid');
   });
 
+  it('a loan that either of them settled stays settled when either takes a payment back', async () => {
+    for (const settler of [older, newer]) {
+      for (const reverser of [older, newer]) {
+        const path = await older.loan({ amount: '1000.00', currency: 'USD', term_months: 2, interest_rate_apr: '12' });
+        const paid = await newer.pay(path, '10.00');
+        expect((await settler.move(path, 'repaid')).status).toBe(200);
+        for (const each of [older, newer]) {
+          const { status, outstanding } = (await each.get(`${path}/balance`)).json();
+          expect([status, outstanding.total]).toEqual(['repaid', '0.00']);
+        }
+        expect((await newer.get(`${path}/balance`)).json()).toMatchObject({ settled: { total: '1005.02' } });
+        const reversed = await reverser.reverse(path, paid.json().repayment.id as string);
+        // What the earlier one does with its own settlement is what it always did.
+        const left = settler === older && reverser === older ? '1015.02' : '10.00';
+        expect([reversed.status, reversed.json().balance.outstanding.total]).toEqual([201, left]);
+        for (const each of [older, newer]) {
+          const shown = (await each.get(`${path}/balance`)).json();
+          expect([shown.status, shown.outstanding.total]).toEqual(['disbursed', left]);
+        }
+        // Neither takes more than that.
+        for (const each of [older, newer]) expect((await each.pay(path, '1015.03')).status).toBe(422);
+        expect((await older.pay(path, left)).json().balance.status).toBe('repaid');
+        expect((await newer.get(`${path}/balance`)).json()).toMatchObject({
+          status: 'repaid',
+          outstanding: { total: '0.00' },
+        });
+      }
+    }
+  });
+
+  it('the earlier one goes on beside a loan that was withdrawn', async () => {
+    const path = await newer.loan({}, []);
+    expect((await newer.move(path, 'withdrawn')).status).toBe(200);
+    expect((await older.get(path)).json()).toMatchObject({ status: 'withdrawn' });
+    expect((await older.get(`${path}/balance`)).json()).toMatchObject({ outstanding: { total: '0.00' } });
+    expect((await older.get('/api/v1/loans?limit=100')).status).toBe(200);
+    expect((await older.get('/api/v1/stats')).status).toBe(200);
+    expect((await older.move(path, 'approved')).status).toBeGreaterThanOrEqual(400);
+    expect((await newer.get(path)).json()).toMatchObject({ status: 'withdrawn' });
+  });
+
   it('a key that both get at once makes one loan', async () => {
     const keys = Array.from({ length: 20 }, () => randomUUID());
     const asked = keys.flatMap((key) => [older.create(key), newer.create(key)]);

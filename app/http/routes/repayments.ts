@@ -1,4 +1,4 @@
-import type { LedgerAccount, Note, Repayment, Repayments } from '../../db/repayments';
+import type { LedgerAccount, Repayment, Repayments } from '../../db/repayments';
 import {
   AccountFault,
   balanceOf,
@@ -10,7 +10,7 @@ import {
   ScheduleFault,
   scheduleOf,
 } from '../../domain/account';
-import { type CalendarDate, DateFault, type Instalment } from '../../domain/amortization';
+import { type CalendarDate, DateFault } from '../../domain/amortization';
 import { CurrencyFault } from '../../domain/currency';
 import { MAX_RECORDED } from '../../domain/limits';
 import { AmountFault, formatAmount, fromMinor, readMoney } from '../../domain/money';
@@ -26,7 +26,7 @@ import type { Once } from '../idempotency';
 import { presentBalance, presentRepayment, presentSchedule } from '../present';
 import { jsonAnswer, sendJson } from '../send';
 import { validateBody, validateQuery } from '../validate';
-import { noSuchLoan, readLoanId, readUuid, versionMismatch } from './loans';
+import { accountProblem, noSuchLoan, readLoanId, readUuid, versionMismatch } from './loans';
 
 interface Parts {
   readonly repayments: Repayments;
@@ -50,7 +50,7 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
     operation: string,
     body: unknown,
     decide: (account: LedgerAccount, now: Date) => Booking,
-    note: Note,
+    reason: string | null,
   ): Promise<void> {
     const id = readLoanId(ctx);
     const holds = readPrecondition(ctx);
@@ -60,14 +60,15 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
       const moment = now();
       const booking = decided(before, holds, moment, decide);
       const { entry, after, balance } = booking;
-      const repayment: Repayment = { ...entry, ...note, actor: principal, requestId, createdAt: after.updatedAt };
+      const repayment: Repayment = { ...entry, reason, actor: principal, requestId, createdAt: after.updatedAt };
       const shown = {
         repayment: presentRepayment(repayment, after.currency, null),
         balance: presentBalance(after, balance, dateOf(moment)),
       };
       const answer = jsonAnswer(201, shown, { ETag: entityTag(after) });
       const kept = claim && { ...claim, answer };
-      if (!(await repayments.record(before, booking, note, ctx.state, kept))) return undefined;
+      if (!(await repayments.writeSettlement(before))) return undefined;
+      if (!(await repayments.record(before, booking, reason, ctx.state, kept))) return undefined;
       events.repaymentRecorded(before.loan, after, repayment, requestId);
       return answer;
     });
@@ -76,7 +77,9 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
   return {
     async loanSchedule(ctx: Context) {
       const query = validateQuery(scheduleQuery, ctx);
-      const { loan, disbursedOn } = await find(readLoanId(ctx));
+      const terms = await repayments.findTerms(readLoanId(ctx));
+      if (terms === undefined) throw noSuchLoan();
+      const { loan, disbursedOn } = terms;
       if (disbursedOn !== null && query.start_date !== undefined) {
         throw startDateFault(`is for loans that are not disbursed yet; this one was, on ${disbursedOn}`);
       }
@@ -110,10 +113,10 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
       const { amount, date, reference } = validateBody(paymentSchema, body);
       const decide = (account: LedgerAccount, moment: Date) => {
         const paid = readMoney(amount, account.loan.currency, MAX_RECORDED);
-        const payment = { id: newId(), date: date ?? dateOf(moment), amount: paid, reverses: null };
-        return pay(account, payment, moment);
+        const payment = { id: newId(), date: date ?? dateOf(moment), amount: paid, reference };
+        return pay(account, { ...payment, reverses: null, settlement: false }, moment);
       };
-      await book(ctx, 'repayLoan', body, decide, { reference, reason: null });
+      await book(ctx, 'repayLoan', body, decide, null);
     },
 
     async reverseRepayment(ctx: Context) {
@@ -122,7 +125,7 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
       const body = await readJson(ctx);
       const { reason } = validateBody(reversalSchema, body);
       const decide = (account: LedgerAccount, moment: Date) => reverse(account, paymentId, newId(), moment);
-      await book(ctx, 'reverseRepayment', body, decide, { reference: null, reason });
+      await book(ctx, 'reverseRepayment', body, decide, reason);
     },
   };
 }
@@ -158,7 +161,7 @@ function asProblem(error: unknown): unknown {
   if (error instanceof AccountFault) {
     return error.kind === 'date'
       ? bodyFault('validation-error', '/date', error.message)
-      : new Problem(error.kind, `${error.message}.`);
+      : accountProblem(error.kind, error);
   }
   if (error instanceof RepaymentFault) {
     if (error.kind === 'reversal-of-unknown')
@@ -170,7 +173,7 @@ function asProblem(error: unknown): unknown {
   return error;
 }
 
-function projection(work: () => Instalment[]): Instalment[] {
+function projection<T>(work: () => T): T {
   try {
     return work();
   } catch (error) {
