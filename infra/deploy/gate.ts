@@ -1,13 +1,6 @@
 import { indent, lastLog, reasonOfFailure, StepError, UNHEALTHY } from './engine';
 import { type Attempt, read, type Release, withLedger } from './ledger';
-import {
-  askByProbe,
-  type Fault,
-  faultAfterPatience,
-  passingKey,
-  type Smoke,
-  smokeFault,
-} from './smoke';
+import { askByProbe, type Fault, faultAfterPatience, passingKey, type Smoke, smokeFault } from './smoke';
 
 /**
  * Stands between new API containers and the gateway's switch: waits until each answers for itself, without
@@ -88,7 +81,8 @@ async function refuse(
 ): Promise<never> {
   const [reason = '', ...answer] = words.split('\n');
   const late = `was not ready after ${Math.round(afterMs / 1_000)} s`;
-  const what = kind === 'final' ? reason : path === readyPath && kind === 'passing' ? late : `is ready but ${path} fails`;
+  const what =
+    kind === 'final' ? reason : path === readyPath && kind === 'passing' ? late : `is ready but ${path} fails`;
   const said = (kind === 'final' ? answer.join('\n') : words) || '(no answer)';
   throw new StepError(
     `${name} ${what}. The release was not let through: the old containers go on serving.\n` +

@@ -60,7 +60,11 @@ it.each<[string, Answer, FaultKind]>([
   ['a service that has too much to do', { status: 503, words: 'urn:problem:overloaded' }, 'passing'],
   ['a gateway without an answer', { status: 504, words: '' }, 'passing'],
   // What refused a rollback at a load average of 18.
-  ['a connection to the database that takes too long', { status: 500, words: 'urn:problem:db-check-failed' }, 'passing'],
+  [
+    'a connection to the database that takes too long',
+    { status: 500, words: 'urn:problem:db-check-failed' },
+    'passing',
+  ],
   ['a handler that throws', { status: 500, words: 'urn:problem:internal' }, 'lasting'],
   ['a path that is gone', { status: 404, words: '' }, 'lasting'],
   ['an answer that is no failure, but another one', { status: 204, words: '' }, 'lasting'],
