@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { compare, type ComparisonPlan } from './compare';
 import { CONTENDERS, type ContenderName } from './contenders';
 import { type DataSet, prepareLoans } from './data';
-import { CannotDeploy, CONNECTIONS, deploysTables, measureDeploys, RATE } from './deploys';
+import { BUSY_CONNECTIONS, CannotDeploy, CONNECTIONS, deploysTables, measureDeploys, RATE } from './deploys';
 import { buildImage, LIMITS, NoDocker, withLimitedPostgres } from './docker';
 import { type FlaskOriginal, NoFlask, prepareFlask } from './flask';
 import { BOUND_MS, measureLimits, SHARE } from './limits';
@@ -31,6 +31,8 @@ const USAGE = `usage: main [command] [options]
   --rounds N          (5)     --seconds N   of a round (4)     --connections N   (64)
   --requests N        of memory (360000: an hour at 100 a second)
   --deploys N         in a row (20)
+  --hog               deploys: other processes keep the host busy, and a rollback follows every other deploy; no Compose
+                      (or HOG)
   --contenders a,b    of ${CONTENDERS.join(', ')}
   --workloads a,b     of ${WORKLOADS.join(', ')}
   --flask DIR         sources of the Flask original (FLASK_ORIGINAL; else they are cloned)
@@ -46,6 +48,7 @@ interface Options {
   readonly flask: string | undefined;
   readonly requests: number;
   readonly deploys: number;
+  readonly hog: boolean;
   readonly strict: boolean;
   readonly plan: ComparisonPlan;
 }
@@ -98,6 +101,7 @@ function readArguments(args: string[]): Options | undefined {
         connections: { type: 'string', default: '64' },
         requests: { type: 'string', default: '360000' },
         deploys: { type: 'string', default: '20' },
+        hog: { type: 'boolean', default: Boolean(process.env['HOG']) },
         contenders: { type: 'string', default: CONTENDERS.join(',') },
         workloads: { type: 'string', default: WORKLOADS.join(',') },
         flask: { type: 'string', default: process.env['FLASK_ORIGINAL'] || undefined },
@@ -113,7 +117,7 @@ function readArguments(args: string[]): Options | undefined {
     if (rest.length > 0 || !isCommand(command) || contenders === undefined || workloads === undefined) return undefined;
     if (!numbers.every((number) => number > 0)) return undefined;
     const plan = { contenders, workloads, rounds, seconds, warmUpSeconds: Math.min(2, seconds), connections };
-    const { fresh, flask, strict } = values;
+    const { fresh, flask, hog, strict } = values;
     return {
       command,
       rows: values.rows === undefined ? undefined : rows,
@@ -121,6 +125,7 @@ function readArguments(args: string[]): Options | undefined {
       flask,
       requests,
       deploys,
+      hog,
       strict,
       plan,
     };
@@ -238,12 +243,13 @@ async function runScale(stage: Stage, options: Options): Promise<Result> {
   return { text, data: { rows: large.rows, page, timings, pages, stats }, failures };
 }
 
-async function runDeploys(stage: Stage, { deploys }: Options): Promise<Result> {
+async function runDeploys(stage: Stage, { deploys, hog }: Options): Promise<Result> {
   try {
-    const series = await measureDeploys(stage.directory, deploys, say);
+    const series = await measureDeploys(stage.directory, deploys, hog, say);
     const [ours] = series;
+    const connections = hog ? BUSY_CONNECTIONS : CONNECTIONS;
     const text = [
-      `${RATE} requests/s (one of three a POST with key) on ${CONNECTIONS} connections over TLS, due at fixed times\n\n`,
+      `${RATE} requests/s (one of three a POST with key) on ${connections} connections over TLS, due at fixed times\n\n`,
       deploysTables(series),
     ].join('');
     // What the peer fails is a result, not a fault of the run.

@@ -46,7 +46,11 @@ const ANSWER_SECONDS = 10;
 const CLIENT_SECONDS = 10;
 const EXPORT_PAUSE_SECONDS = 60;
 
-/** A reload leaves an idle connection open this long, so that a POST which is on its way is not reset. */
+/**
+ * A reload closes only connections that have been idle for so long: the old API containers serve what comes over the
+ * others meanwhile. Clients are told a second less (`Keep-Alive: timeout=`), and most leave such a connection alone. Else
+ * one that takes it out of its pool right when a reload closes it would get a reset, and could not repeat a POST.
+ */
 const KEEPALIVE_MIN_SECONDS = 5;
 
 /** The pages of Prometheus and Alertmanager set their paths in an inline script and send no policy of their own. */
@@ -221,7 +225,7 @@ large_client_header_buffers 4 8k;
 client_max_body_size ${BODY_LIMIT_BYTES};
 # A whole body fits in memory.
 client_body_buffer_size ${BODY_LIMIT_BYTES};
-keepalive_timeout 65s;
+keepalive_timeout 65s ${KEEPALIVE_MIN_SECONDS - 1}s;
 keepalive_min_timeout ${KEEPALIVE_MIN_SECONDS}s;
 include ${WIND_DOWN_FILE}*;
 limit_conn_zone $binary_remote_addr zone=addresses:1m;
