@@ -30,7 +30,7 @@ const USAGE = `usage: main [command] [options]
   --fresh             make the database anew
   --rounds N          (5)     --seconds N   of a round (4)     --connections N   (64)
   --requests N        of memory (360000: an hour at 100 a second)
-  --deploys N         in a row (20)
+  --deploys N         in a row (20; with --hog 10, and their rollbacks)
   --hog               deploys: other processes keep the host busy, and a rollback follows every other deploy; no Compose
                       (or HOG)
   --contenders a,b    of ${CONTENDERS.join(', ')}
@@ -100,7 +100,7 @@ function readArguments(args: string[]): Options | undefined {
         seconds: { type: 'string', default: '4' },
         connections: { type: 'string', default: '64' },
         requests: { type: 'string', default: '360000' },
-        deploys: { type: 'string', default: '20' },
+        deploys: { type: 'string' },
         hog: { type: 'boolean', default: Boolean(process.env['HOG']) },
         contenders: { type: 'string', default: CONTENDERS.join(',') },
         workloads: { type: 'string', default: WORKLOADS.join(',') },
@@ -111,13 +111,14 @@ function readArguments(args: string[]): Options | undefined {
     const [command = 'compare', ...rest] = positionals;
     const contenders = namesIn(values.contenders, CONTENDERS);
     const workloads = namesIn(values.workloads, WORKLOADS);
-    const { rounds: r, seconds: s, connections: c, requests: q, deploys: d } = values;
+    const { rounds: r, seconds: s, connections: c, requests: q, hog } = values;
+    const d = values.deploys ?? (hog ? '10' : '20');
     const numbers = [r, s, c, q, d, values.rows ?? '1'].map(Number);
     const [rounds = 0, seconds = 0, connections = 0, requests = 0, deploys = 0, rows = 0] = numbers;
     if (rest.length > 0 || !isCommand(command) || contenders === undefined || workloads === undefined) return undefined;
     if (!numbers.every((number) => number > 0)) return undefined;
     const plan = { contenders, workloads, rounds, seconds, warmUpSeconds: Math.min(2, seconds), connections };
-    const { fresh, flask, hog, strict } = values;
+    const { fresh, flask, strict } = values;
     return {
       command,
       rows: values.rows === undefined ? undefined : rows,
