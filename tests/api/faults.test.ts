@@ -13,6 +13,7 @@ import { createMetrics } from '../../app/telemetry/metrics';
 import { connectionTo, createDatabase, type TestDatabase } from '../postgres/database';
 import { freePort } from '../../infra/embedded/ports';
 import { startPostgres, type PostgresServer } from '../../infra/embedded/postgres';
+import { startProxy } from './proxy';
 import { ask, CONFIG, LOAN, startService, type TestService, until } from './harness';
 
 const post = (port: number) =>
@@ -266,6 +267,25 @@ describe('a transaction', () => {
     await test.drop();
   });
   const count = async () => Number((await test.sql<{ count: string }>('SELECT count(*) FROM loans'))[0]?.count);
+
+  it('takes a connection that has come free where a new one is not to be had', async () => {
+    const network = await startProxy(test.connection.port);
+    const telemetry = { metrics: createMetrics(CONFIG), logger: createLogger('error', new PassThrough().resume()) };
+    const config = { ...test.connection, port: network.port, connectTimeoutMs: 500 };
+    const behind = openDatabase(config, test.secrets, telemetry);
+    const nap = { name: 'nap', text: "SELECT 'slept' AS nap FROM pg_sleep(0.2)" };
+    try {
+      await behind.query(one);
+      network.become('full');
+      expect(await Promise.all([behind.query(nap), behind.query(nap)])).toEqual([
+        [{ nap: 'slept' }],
+        [{ nap: 'slept' }],
+      ]);
+    } finally {
+      await behind.close();
+      await network.close();
+    }
+  });
 
   it('commits when its work is done, and rolls back when it throws', async () => {
     await expect(

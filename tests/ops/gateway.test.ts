@@ -853,6 +853,29 @@ describeUnless(missing, 'the gateway with several servers', () => {
     expect(answered).toBeGreaterThan(200);
   }, 60_000);
 
+  test('an idle connection is good after a switch, when the servers before it are gone, for a POST too', async () => {
+    await stage.reload(['api-2']);
+    await stage.untilAnswered();
+    const idle = keptConnections(10);
+    const askAll = () =>
+      Promise.all(
+        Array.from({ length: 10 }, () => stage.request('/slow/50', { method: 'POST', body: '{}', agent: idle.agent })),
+      );
+    await askAll();
+    // For longer than nginx keeps one over a reload by itself.
+    await sleep(6_000);
+    await stage.reload(['api-2', 'api-3']);
+    await stage.untilAnswered();
+    await stage.reload(['api-3']);
+    stage.killUpstream('old');
+    const answers = await askAll();
+    stage.reviveUpstream('old');
+    idle.agent.destroy();
+    expect(answers.map((answer) => [answer.status, echo(answer).name])).toEqual(Array(10).fill([200, 'new']));
+    expect(echo(answers[0]!).headers['x-forwarded-proto']).toBe('https');
+    expect(idle.opened()).toBe(10);
+  }, 60_000);
+
   test('a request that was cut off behind the gateway is tried again, a POST only if it has an Idempotency-Key', async () => {
     await stage.reload(['api-2', 'api-3']);
     await stage.untilAnswered();
@@ -944,6 +967,8 @@ describeUnless(missing, 'the gateway with several servers', () => {
   }, 60_000);
 
   test('winds down without failing a request: then no connection is left to wait for', async () => {
+    const idle = keptConnections(5);
+    await Promise.all(Array.from({ length: 5 }, () => stage.request('/slow/50', { agent: idle.agent })));
     const load = startLoad(stage, 20);
     await sleep(1_000);
     await stage.windDown();
@@ -951,6 +976,7 @@ describeUnless(missing, 'the gateway with several servers', () => {
     expect(failures).toEqual([]);
     expect(answered).toBeGreaterThan(100);
     expect(stage.finishing()).toEqual([]);
+    idle.agent.destroy();
     const agent = new Agent({ keepAlive: true });
     expect((await stage.request('/api/loans', { agent })).headers.connection).toEqual(['close']);
     agent.destroy();
@@ -967,6 +993,18 @@ async function makeCertificate(): Promise<{ certificate: string; key: string }> 
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/** Connections that stay open, and how many of them were made. */
+function keptConnections(most: number): { readonly agent: Agent; readonly opened: () => number } {
+  const agent = new Agent({ keepAlive: true, maxSockets: most });
+  let opened = 0;
+  const createConnection = agent.createConnection.bind(agent);
+  agent.createConnection = (...given) => {
+    opened += 1;
+    return createConnection(...given);
+  };
+  return { agent, opened: () => opened };
 }
 
 /** Requests on connections that stay open, with pauses in which a reload could close them. */

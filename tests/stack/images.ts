@@ -54,6 +54,12 @@ export function slowRelease(base: string, seconds: number): string {
   return changed(base, `2.1.${seconds}`, `if (serving && isPrimary) { ${start} } else`);
 }
 
+/** Good, but for so many seconds it says that the database does not answer in time, as on a busy host. */
+export function hesitatingRelease(base: string, seconds: number): string {
+  const late = `path === "/health-db" && process.uptime() < ${seconds}`;
+  return changed(base, '2.1.1000', answering(late, 500, 'urn:problem:db-check-failed'));
+}
+
 /** Migrates well, and gives the database a wrong password when it serves. */
 export function passwordlessRelease(base: string): string {
   const wrong = `fs.writeFileSync("/tmp/password", "not the password"); process.env.DATABASE_PASSWORD_FILE = "/tmp/password";`;
