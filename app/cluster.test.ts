@@ -16,5 +16,7 @@ it('keeps the counters of two workers that die at once', async () => {
   collector.retire(first);
   collector.retire(second);
   await collector.hear(third, { kind: 'all-metrics', id: 2, format: 'text' });
-  expect(told).toEqual([{ kind: 'sum', id: 2, text: expect.stringMatching(/^loans\{container="bl-api-1-97fff87"\} 15$/m) }]);
+  expect(told).toEqual([
+    { kind: 'sum', id: 2, text: expect.stringMatching(/^loans\{container="bl-api-1-97fff87"\} 15$/m) },
+  ]);
 });

@@ -224,14 +224,16 @@ export function serve(engine) {
   return createServer((asked, answer) => {
     if (asked.url === '/health') return void answer.end('ok\n');
     if (asked.url !== '/metrics') return void answer.writeHead(404).end();
-    engine.containers().then(
-      (containers) =>
-        answer.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8').end(render(containers)),
-      (error) => {
-        console.error(JSON.stringify({ level: 'error', message: String(error.message) }));
-        answer.writeHead(503).end();
-      },
-    );
+    engine
+      .containers()
+      .then(render)
+      .then(
+        (text) => answer.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8').end(text),
+        (error) => {
+          console.error(JSON.stringify({ level: 'error', message: String(error.message) }));
+          answer.writeHead(503).end();
+        },
+      );
   });
 }
 

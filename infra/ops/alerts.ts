@@ -140,8 +140,7 @@ const REQUESTS = METRICS.httpRequestDuration.name;
 /** Rates of few events jump: below this many in the window there is no ratio to speak of. */
 const FEW = 20;
 
-const requests = (window: string, more = '') =>
-  `sum${requestRate(`job="${JOBS.api}",${USER_ROUTES}${more}`, window)}`;
+const requests = (window: string, more = '') => `sum${requestRate(`job="${JOBS.api}",${USER_ROUTES}${more}`, window)}`;
 const failures = (window: string) => requests(window, ',status_code=~"5.."');
 const buckets = (window: string, more = '') =>
   `rate(${api(`${REQUESTS}_bucket`, `,${USER_ROUTES}${more}`)}[${window}])`;
