@@ -145,11 +145,12 @@ function variable(name: string, label: string, query: string): dashboard.QueryVa
  * the moment of a change is the same at every step that Grafana asks with, for a container more, and after a gap.
  */
 export const DEPLOYS = (() => {
-  const select = (metric: string) => `${metric}{job="${JOBS.api}",env=~"$env"}`;
+  // `$__interval` is the step: a release that came and went between two steps, as one that failed, is seen too.
+  const select = (metric: string) => `last_over_time(${metric}{job="${JOBS.api}",env=~"$env"}[$__interval])`;
   const starts = `max by (env, instance) (${select(RUNTIME_METRICS.startTime)})`;
   const begun = `${select(METRICS.appInfo.name)} * on (env, instance) group_left () ${starts}`;
-  // A container that is not heard for less than that does not make the next one the oldest.
-  return `1000 * min by (env, version, commit) (min_over_time((${begun})[10m:1m]))`;
+  // By track too: a canary that is promoted is the same release, deployed once more.
+  return `1000 * min by (env, track, version, commit, release) (${begun})`;
 })();
 
 function annotations(): dashboard.AnnotationQueryBuilder[] {
@@ -163,8 +164,8 @@ function annotations(): dashboard.AnnotationQueryBuilder[] {
       .useValueForTime(true)
       // As long as containers of one release take to start one after the other: what is nearer becomes one mark.
       .step('60s')
-      .titleFormat('{{version}} started')
-      .textFormat('{{env}} {{commit}}'),
+      .titleFormat('{{version}} {{release}} started')
+      .textFormat('{{env}} {{track}} {{commit}}'),
   ];
 }
 
