@@ -326,7 +326,8 @@ function buildPanel(spec: PanelSpec, id: number, runbooks: string): { build: () 
     const { kind = 'timeseries' } = spec;
     if (kind === 'heatmap') query.format(prometheus.PromQueryFormat.Heatmap);
     if (kind === 'table') query.format(prometheus.PromQueryFormat.Table);
-    if (spec.exemplars) query.exemplar(true);
+    // All queries of a panel are of one histogram: its requests are asked for once.
+    if (spec.exemplars && index === Object.keys(spec.queries).length - 1) query.exemplar(true);
     builder.withTarget(['stat', 'gauge', 'table'].includes(kind) ? query.instant() : query.range());
   });
   return builder;

@@ -118,7 +118,7 @@ function limits(prefix: string): PanelSpec[] {
       },
       leaveOut: containerName(prefix),
       thresholds: { warning: 0.25 },
-      empty: 'no container has a limit that was in use',
+      empty: 'no limits in use',
       alerts: ['ContainerCpuThrottled'],
     },
     {
