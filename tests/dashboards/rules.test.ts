@@ -5,7 +5,7 @@ import { ruleGroups } from '../../infra/ops/alerts';
 import { HOME_PATH, renderDashboards } from '../../infra/ops/dashboards';
 import { JOBS } from '../../infra/ops/exporters';
 import { describeUnless } from '../skip';
-import { type Dashboard, loadDashboards, OPTIONS, type Panel, queriesOf, type Target } from './model';
+import { type Dashboard, loadDashboards, OPTIONS, type Panel, type Target } from './model';
 import { parseExpression } from './promql';
 import { EXCEPTIONS, faultsOf, type RuleName, RULES, seriesNames, UNUSED_METRICS } from './rules';
 
