@@ -196,6 +196,8 @@ const settings = {
   ERROR_TRACKING_DSN_FILE: z.string().optional(),
   VERSION: z.string().default('0.0.0'),
   COMMIT: z.string().default('unknown'),
+  /** Id of the release in the stack's ledger (`make releases`): a label of app_info, by which deploys are marked in graphs. */
+  RELEASE: z.string().default(''),
 } satisfies Record<string, z.ZodType>;
 
 /** What is wrong with a value of MAX_AMOUNT, in words; undefined if nothing is. */
@@ -217,6 +219,8 @@ export interface Config {
   readonly environment: string;
   readonly version: string;
   readonly commit: string;
+  /** See RELEASE; empty outside a stack. */
+  readonly release: string;
   readonly host: string;
   readonly port: number;
   readonly tls: { readonly port: number; readonly certificate: string; readonly key: string } | undefined;
@@ -323,6 +327,7 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     environment: s.ENVIRONMENT,
     version: s.VERSION,
     commit: s.COMMIT,
+    release: s.RELEASE,
     host: s.HOST,
     port: s.PORT,
     tls: s.TLS_PORT === undefined ? undefined : { port: s.TLS_PORT, certificate, key },

@@ -10,6 +10,7 @@ import { generate, seed } from './db/samples';
 import { Problem } from './errors';
 import { applyRetention } from './retention';
 import { createService, type Service } from './service';
+import { containerName } from './telemetry/container';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics } from './telemetry/metrics';
 
@@ -88,7 +89,7 @@ async function serve(config: Config, secrets: Secrets): Promise<number> {
 
 async function serveAlone(config: Config, secrets: Secrets): Promise<number> {
   const stopRequested = signalled();
-  const service = createService(config, secrets, { logDestination: process.stdout });
+  const service = createService(config, secrets, { logDestination: process.stdout, container: await containerName() });
   return runUntil(stopRequested, service);
 }
 
@@ -109,7 +110,7 @@ async function serveAsWorker(config: Config, secrets: Secrets): Promise<number> 
 async function servePrimary(config: Config): Promise<number> {
   const stopRequested = signalled();
   const logger = createLogger(config.logLevel, process.stdout);
-  const primary = runPrimary(config.processes, logger);
+  const primary = runPrimary(config.processes, logger, await containerName());
   try {
     await Promise.race([stopRequested, primary.failed]);
   } catch (error) {

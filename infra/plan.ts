@@ -508,7 +508,8 @@ function environmentWords({ before, after, told, reasons }: Part): string[] {
   const healthcheck = !same(before?.['healthcheck'], after?.['healthcheck']);
   return names.flatMap((name) => {
     const [from, to] = [old[name] ?? '', next[name] ?? ''];
-    if (name === 'PROCESSES' || (name === 'HEALTHCHECK_TIMEOUT' && healthcheck)) return [];
+    // They follow from others.
+    if (['PROCESSES', 'RELEASE'].includes(name) || (name === 'HEALTHCHECK_TIMEOUT' && healthcheck)) return [];
     const { setting, show, means } = VARIABLES[name] ?? { setting: name };
     const { warning, note } = means?.(from, to) ?? {};
     if (warning !== undefined) told.warnings.push(warning);
@@ -520,10 +521,13 @@ function environmentWords({ before, after, told, reasons }: Part): string[] {
 function variables(inputs: Inputs | undefined): Record<string, string> {
   const list = Array.isArray(inputs?.['envs']) ? (inputs['envs'] as string[]) : [];
   return Object.fromEntries(
-    list.map((entry): [string, string] => {
-      const [, name = entry, value = ''] = /^([^=]*)=(.*)$/s.exec(entry) ?? [];
-      return [name, value];
-    }),
+    // One whose value is not known yet is not known at all.
+    list
+      .filter((entry) => entry !== UNKNOWN)
+      .map((entry): [string, string] => {
+        const [, name = entry, value = ''] = /^([^=]*)=(.*)$/s.exec(entry) ?? [];
+        return [name, value];
+      }),
   );
 }
 

@@ -1,12 +1,13 @@
 import Router from '@koa/router';
 import Koa from 'koa';
-import { Problem } from '../errors';
+import { Problem, PROBLEMS } from '../errors';
 import type { Logger } from '../telemetry/logger';
-import type { Metrics } from '../telemetry/metrics';
+import type { Failure, Metrics } from '../telemetry/metrics';
 import type { Tracing } from '../telemetry/tracing';
 import type { Authorize } from './authorize';
 import type { Context, RequestState, Step } from './context';
 import { OPERATIONS, type OperationId } from './contract';
+import { problemsOf } from './contract/operation';
 import type { Scope } from '../domain/api-key';
 import { crossOrigin } from './cross-origin';
 import { allowedHosts } from './hosts';
@@ -77,6 +78,14 @@ const wellFormedTarget: Step = function wellFormedTarget(ctx, next) {
 /** Of the paths of an operation, the first stands for all. */
 const PATTERNS = new Map(OPERATIONS.flatMap(({ paths }) => paths.map((path) => [path, paths[0] ?? path] as const)));
 const patternOf = (path: string): string => PATTERNS.get(path) ?? path;
+
+/** Every status of 5xx that an operation may answer with, by its method and route. */
+export const FAILURES: readonly Failure[] = OPERATIONS.flatMap((operation) => {
+  const statuses = new Set(problemsOf(operation).map((slug) => PROBLEMS[slug].status));
+  return [...statuses]
+    .filter((status) => status >= 500)
+    .flatMap((status) => operation.paths.slice(0, 1).map((route) => ({ method: operation.method, route, status })));
+});
 
 /** Every operation is reached by way of its guards: nobody can forget them. */
 function routes({ authorize, limit, handlers }: Parts) {

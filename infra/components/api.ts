@@ -114,7 +114,11 @@ export class Api extends pulumi.ComponentResource {
           user,
           entrypoint: [...MAIN],
           // The probe gives up by itself: without this it would do so at the number of whoever built the image.
-          environment: { ...environment, HEALTHCHECK_TIMEOUT: `${spec.api.healthcheck.timeoutSeconds}s` },
+          environment: {
+            ...environment,
+            RELEASE: release.apply(({ id }) => id),
+            HEALTHCHECK_TIMEOUT: `${spec.api.healthcheck.timeoutSeconds}s`,
+          },
           limits: spec.api.limits,
           healthcheck: { ...spec.api.healthcheck, test: [PROBE], startPeriodSeconds: 10 },
           networks: [{ name: network.front, alias: TRACK_NAMES[track] }, { name: network.data }],
@@ -203,6 +207,7 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     ERROR_TRACKING_DSN_FILE: `${SECRETS}/current/${DSN_FILE}`,
     VERSION: '',
     COMMIT: '',
+    RELEASE: '',
   } satisfies Record<SettingName, string>;
 }
 
@@ -213,8 +218,10 @@ function releaseOf(
   environment: object,
 ): pulumi.Output<Release> {
   const { limits, healthcheck, drainSeconds, shutdownSeconds } = spec.api;
-  // The commit is told apart: the same settings are the same, whatever else a commit changed.
-  const settings = { ...environment, COMMIT: '', limits, healthcheck, drainSeconds, shutdownSeconds };
+  // The commit is told apart: the same settings are the same, whatever else a commit changed. Limits of memory and shares
+  // of the CPU are applied to running containers: those stay what they are, and know the release that they were made for.
+  const { cpus } = limits;
+  const settings = { ...environment, COMMIT: '', cpus, healthcheck, drainSeconds, shutdownSeconds };
   const configuration = hash(JSON.stringify(settings));
   return pulumi.all([reference, image]).apply(([known, imageId]) => {
     const id = hash(`${imageId}\n${configuration}`);

@@ -150,8 +150,8 @@ const lastLines = (text: string): string =>
     .map((line) => `  ${line}`)
     .join('\n');
 
-function release(): { VERSION: string; COMMIT: string } {
+function release(): { VERSION: string; COMMIT: string; RELEASE: string } {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
   const { status, stdout } = spawnSync('git', ['rev-parse', '--short=12', 'HEAD'], { cwd: ROOT, encoding: 'utf8' });
-  return { VERSION: version, COMMIT: status === 0 ? stdout.trim() : 'unknown' };
+  return { VERSION: version, COMMIT: status === 0 ? stdout.trim() : 'unknown', RELEASE: '' };
 }

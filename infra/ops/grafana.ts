@@ -1,6 +1,7 @@
 import { stringify } from 'yaml';
 import { JOBS } from './exporters';
 import { SCRAPE_INTERVAL_SECONDS } from './prometheus';
+import { runbookAnnotation } from './rules';
 
 /** Fixed, so that links to them survive a new Grafana. */
 const DATA_SOURCE_UID = 'prometheus';
@@ -91,7 +92,7 @@ function alerting({ runbooks, environment }: Omit<ProvisioningOptions, 'dashboar
     labels: { severity: 'critical', env: environment },
     annotations: {
       summary: 'Grafana cannot query Prometheus: no other alert can be trusted, nor the absence of one',
-      runbook_url: `${runbooks}PrometheusUnreachable.md`,
+      ...runbookAnnotation(runbooks, 'PrometheusUnreachable'),
     },
     data: [
       {
@@ -100,7 +101,8 @@ function alerting({ runbooks, environment }: Omit<ProvisioningOptions, 'dashboar
         datasourceUid: DATA_SOURCE_UID,
         model: {
           refId: 'A',
-          expr: `up{job="${JOBS.prometheus}"}`,
+          // Without labels: one of the series' own would be at odds with that of the rule.
+          expr: `max(up{job="${JOBS.prometheus}"})`,
           instant: true,
           intervalMs: 1_000,
           maxDataPoints: 43_200,

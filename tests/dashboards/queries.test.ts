@@ -20,11 +20,12 @@ describeUnless(noPromtool, `queries, evaluated by ${promtoolLabel}`, () => {
     before: (metrics: ReturnType<typeof createMetrics>) => void,
     then: (metrics: ReturnType<typeof createMetrics>) => void,
   ) {
-    const metrics = createMetrics({ version: '1', commit: 'a', environment: 'test' });
+    const failures = [{ method: 'POST', route: '/api/loans', status: 503 }];
+    const metrics = createMetrics({ version: '1', commit: 'a', environment: 'test', release: 'r' }, failures);
     const read = async () =>
       new Map(
         readExposition(await metrics.registry.metrics())
-          .filter(({ name }) => name.startsWith('http_requests_refused') || name.endsWith('_seconds_count'))
+          .filter(({ name }) => /^http_requests_(refused|failed)/.test(name) || name.endsWith('_seconds_count'))
           .map(({ name, labels, value }) => {
             const pairs = Object.entries({ ...labels, job: 'api', env: 'test', instance: 'a', track: 'stable' });
             return [`${name}{${pairs.map(([label, text]) => `${label}="${text}"`).join(',')}}`, value] as const;
@@ -38,6 +39,25 @@ describeUnless(noPromtool, `queries, evaluated by ${promtoolLabel}`, () => {
     );
     return Object.fromEntries(values);
   }
+
+  it('the first failure of a route is seen', async () => {
+    const series = await written(
+      (metrics) => metrics.observeRequest('POST', '/api/loans', 200, 0.01),
+      (metrics) => {
+        metrics.observeRequest('POST', '/api/loans', 200, 0.01);
+        metrics.observeRequest('POST', '/api/loans', 503, 0.01);
+      },
+    );
+    const half = (expr: string, labels: string) => ({
+      expr: `round(${expr} * 10) / 10`,
+      ...{ at: 2, is: { [labels]: 0.5 } },
+    });
+    expectOf(series, [
+      half(queryOf('loans-requests', 'Error ratio by route'), '{route="/api/loans"}'),
+      half(queryOf('loans-requests', 'Routes', 'B'), '{route="/api/loans"}'),
+      half(queryOf('loans-api', 'Error ratio by track'), '{track="stable"}'),
+    ]);
+  });
 
   it('a refused request counts for its own route, and for no other', async () => {
     const answer = (route: string, status: number, method = 'GET') => [method, route, status, 0.01] as const;
@@ -68,7 +88,7 @@ describeUnless(noPromtool, `queries, evaluated by ${promtoolLabel}`, () => {
         expr: `round(sum(${queryOf('loans-requests', 'Responses by status')}) * 105, 1)`,
         ...{ at: 2, is: { '{}': 10 } },
       },
-      { expr: `count(${queryOf('loans-requests', 'Responses by status')})`, at: 2, is: { '{}': 3 } },
+      { expr: `count(${queryOf('loans-requests', 'Responses by status')} > 0)`, at: 2, is: { '{}': 3 } },
       { expr: `count(${queryOf('loans-requests', 'Request rate by route')})`, at: 2, is: { '{}': 2 } },
       { expr: `count(${queryOf('loans-requests', 'Request rate by route', 'B')} > 0)`, at: 2, is: { '{}': 1 } },
     ]);

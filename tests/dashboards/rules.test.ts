@@ -193,6 +193,7 @@ describe('a rule finds what it is for', () => {
     ['no-value', 'quantile', 'loans-business', (it) => delete defaults(it, 'Time to decision').noValue],
     ['no-value', 'alerts', 'loans-slo', (it) => delete defaults(it, 'Firing alerts of the objectives').noValue],
     ['no-data-colour', 'green', 'loans-postgres', (it) => (defaults(it, 'Connections used').mappings = [])],
+    ['no-data-colour', 'of a column', 'loans-requests', without('Routes', 'p95', 'mappings')],
     ['status-colours', 'by order', 'loans-requests', without('Responses by status', '/^5/', 'color')],
     ['severity-colours', 'yellow', 'loans-overview', without('Alerts', 'critical', 'thresholds')],
     [

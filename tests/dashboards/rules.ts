@@ -260,6 +260,9 @@ export const RULES = {
   // Grafana writes what is missing in the colour of the lowest values, which is green where high ones are bad.
   'no-data-colour': ofPanels((panel) => {
     const { thresholds, mappings = [] } = defaultsOf(panel);
+    const columns = valueColumns(panel).map((heading) => propertiesOf(panel, heading));
+    if (columns.some((own) => 'thresholds' in own && !JSON.stringify(own['mappings'] ?? '').includes(`"${GREY}"`)))
+      return 'a colour for no data';
     if (!['stat', 'gauge'].includes(panel.type) || (thresholds?.steps.length ?? 0) < 2) return false;
     const missing = mappings.find(({ type, options }) => type === 'special' && options.match === 'null+nan');
     return missing?.options.result?.color !== GREY && 'a colour for no data';

@@ -72,7 +72,7 @@ class PlayedEngine {
       Object.keys(containers).map((Id) => ({ Id })),
     );
     for (const [id, [json, figures]] of Object.entries(containers)) {
-      this.answers.set(`/containers/${id}/json`, json);
+      this.answers.set(`/containers/${id}/json`, typeof json === 'object' ? { Id: id, ...json } : json);
       this.answers.set(`/containers/${id}/stats`, figures);
     }
   }
@@ -155,12 +155,28 @@ test('tells of each container what it uses and what it may use, under the names 
     [`${CONTAINER_METRICS.diskWritten}{${labels}}`]: 70,
     [`${CONTAINER_METRICS.threads}{${labels}}`]: 12,
     [`${CONTAINER_METRICS.maxThreads}{${labels}}`]: 256,
-    [`${CONTAINER_METRICS.startTime}{${labels}}`]: Date.UTC(2026, 10, 21, 10) / 1000 + 0.5,
+    [`${CONTAINER_METRICS.startTime}{${labels},id="a1"}`]: Date.UTC(2026, 10, 21, 10) / 1000 + 0.5,
     [`${CONTAINER_METRICS.restarts}{${labels}}`]: 2,
   });
   expect(engine.asked).toContain(
-    `GET /containers/json?filters=${JSON.stringify({ label: [LABEL], status: ['running'] })}`,
+    `GET /containers/json?filters=${JSON.stringify({ label: [LABEL], status: ['running', 'restarting'] })}`,
   );
+});
+
+test('tells of a container that waits for its next start how often it started, and of no use', async () => {
+  const waiting = { StartedAt: '2026-11-21T10:00:00Z', Restarting: true };
+  const nothing = stats({ cpu_stats: { cpu_usage: { total_usage: 0 } }, memory_stats: {}, networks: undefined });
+  const id = '97fff87d0c6e'.padEnd(64, '0');
+  engine.set({ [id]: [inspected('env-api-1', { RestartCount: 5, State: waiting }), nothing] });
+  const labels = 'name="env-api-1",component="api"';
+  const seen = await scrape();
+  expect(seen).toMatchObject({
+    [`${CONTAINER_METRICS.startTime}{${labels},id="97fff87d0c6e"}`]: Date.UTC(2026, 10, 21, 10) / 1000,
+    [`${CONTAINER_METRICS.restarts}{${labels}}`]: 5,
+    [`${CONTAINER_METRICS.oomEvents}{${labels}}`]: 0,
+  });
+  const used = [CONTAINER_METRICS.cpuSeconds, CONTAINER_METRICS.workingSet, CONTAINER_METRICS.networkSent];
+  expect(Object.keys(seen).filter((series) => used.some((name) => series.startsWith(name)))).toEqual([]);
 });
 
 test('reads memory of cgroup v2, and a container without network, disk or limits', async () => {

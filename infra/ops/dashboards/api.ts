@@ -3,7 +3,7 @@ import { METRICS } from '../../../app/telemetry/names';
 import { JOBS, RUNTIME_METRICS as runtime } from '../exporters';
 import { USER_ROUTES } from '../prometheus';
 import { type Bounds, type DashboardSpec, type Drill, failureBounds, latencyBounds, type PanelSpec } from './builder';
-import { max, onlyAboveZero, ratio, REPLICA, seriesOf, shareOf, sum } from './query';
+import { FAILED, max, onlyAboveZero, ratio, REPLICA, requestsOf, seriesOf, shareOf, sum } from './query';
 import { containerName, RESOURCES_UID } from './resources';
 import * as variables from './variables';
 
@@ -47,8 +47,8 @@ export function apiDashboard(options: Options): DashboardSpec {
   };
 }
 
-const requests = (...matchers: readonly string[]) => api.rate(`${duration}_count`, USER_ROUTES, ...matchers);
-const errorsBy = (label: string) => shareOf(sum(requests('status_code=~"5.."'), label), sum(requests(), label));
+const requests = (...matchers: readonly string[]) => requestsOf(api.rate, USER_ROUTES, ...matchers);
+const errorsBy = (label: string) => shareOf(sum(requests(FAILED), label), sum(requests(), label));
 
 /** What the overview shows too. */
 export const versions: PanelSpec = {
@@ -56,10 +56,11 @@ export const versions: PanelSpec = {
   title: 'Version running',
   description: 'What each replica runs. Two versions outside a deployment mean that it did not finish.',
   width: 12,
-  queries: { running: max(api.select(METRICS.appInfo.name), 'version', 'commit', 'track', REPLICA) },
+  queries: { running: max(api.select(METRICS.appInfo.name), 'version', 'commit', 'release', 'track', REPLICA) },
   columns: [
     { heading: 'Version', label: 'version', sort: 'down' },
     { heading: 'Commit', label: 'commit' },
+    { heading: 'Release', label: 'release' },
     { heading: 'Track', label: 'track' },
     { heading: 'Replica', label: REPLICA },
   ],

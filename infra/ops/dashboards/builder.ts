@@ -225,11 +225,12 @@ function withoutMissing(panel: PanelSpec, variables: ReadonlySet<string>): Panel
  * the moment of a change is the same at every step that Grafana asks with, for a container more, and after a gap.
  */
 export const DEPLOYS = (() => {
-  const select = (metric: string) => `${metric}{job="${JOBS.api}",env=~"$env"}`;
+  // `$__rate_interval` is a step at least: a release that came and went between two steps, as one that failed, is seen too.
+  const select = (metric: string) => `last_over_time(${metric}{job="${JOBS.api}",env=~"$env"}[$__rate_interval])`;
   const starts = `max by (env, instance) (${select(RUNTIME_METRICS.startTime)})`;
   const begun = `${select(METRICS.appInfo.name)} * on (env, instance) group_left () ${starts}`;
-  // A container that is not heard for less than that does not make the next one the oldest.
-  return `1000 * min by (env, version, commit) (min_over_time((${begun})[10m:1m]))`;
+  // By track too: a canary that is promoted is the same release, deployed once more.
+  return `1000 * min by (env, track, version, commit, release) (${begun})`;
 })();
 
 /** When the containers began that are replaced in place, or restarted: the seconds without them explain a gap. */
@@ -251,8 +252,8 @@ function annotations(): dashboard.AnnotationQueryBuilder[] {
   return [
     annotation('Deploys', 'blue', DEPLOYS)
       .useValueForTime(true)
-      .titleFormat('{{version}} started')
-      .textFormat('{{env}} {{commit}}'),
+      .titleFormat('{{version}} {{release}} started')
+      .textFormat('{{env}} {{track}} {{commit}}'),
     annotation('Restarts', 'purple', RESTARTS).useValueForTime(true).titleFormat('{{component}} started'),
     annotation('Alerts', 'red', FIRING).titleFormat('{{alertname}} fires').textFormat('{{severity}}'),
   ];
@@ -484,6 +485,7 @@ function buildTable({ columns = [], queries }: PanelSpec): table.PanelBuilder {
 }
 
 function propertiesOf({ unit, decimals, thresholds: bad, width, drill }: Column): dashboard.DynamicConfigValue[] {
+  const missing = { match: 'null+nan', result: { text: '-', color: 'text', index: 0 } };
   return [
     ...(unit === undefined ? [] : [{ id: 'unit', value: unit }]),
     ...(decimals === undefined ? [] : [{ id: 'decimals', value: decimals }]),
@@ -492,6 +494,7 @@ function propertiesOf({ unit, decimals, thresholds: bad, width, drill }: Column)
       : [
           { id: 'thresholds', value: { mode: 'absolute', steps: stepsOf(bad, false) } },
           { id: 'custom.cellOptions', value: { type: 'color-text' } },
+          { id: 'mappings', value: [{ type: 'special', options: missing }] },
         ]),
     ...(width === undefined ? [] : [{ id: 'custom.width', value: width }]),
     ...(drill === undefined

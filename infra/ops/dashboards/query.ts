@@ -1,3 +1,4 @@
+import { METRICS } from '../../../app/telemetry/names';
 import { JOBS } from '../exporters';
 
 /**
@@ -33,6 +34,19 @@ export function seriesOf(job: Job) {
       `histogram_quantile(${q}, sum by (${[...by, 'le'].join(', ')}) (${rate(`${histogram}_bucket`, ...matchers)})) >= 0`,
   };
 }
+
+/** A function of `seriesOf` that gives the rises of a counter. */
+export type Rise = (name: string, ...matchers: readonly string[]) => string;
+
+/**
+ * Requests by method, route and status. Failures (5xx) come from a counter that starts at 0: the histogram's series of a
+ * failure begins with the first one, which no rise contains. It stands in where a release has no such counter.
+ */
+export const requestsOf = (rise: Rise, ...matchers: readonly string[]) =>
+  `(${rise(METRICS.httpRequestsFailed.name, ...matchers)} or ${rise(`${METRICS.httpRequestDuration.name}_count`, ...matchers)})`;
+
+/** Matcher of the answers that are our failure. */
+export const FAILED = 'status_code=~"5.."';
 
 export const sum = (expression: string, ...by: readonly string[]) => aggregate('sum', expression, by);
 export const max = (expression: string, ...by: readonly string[]) => aggregate('max', expression, by);

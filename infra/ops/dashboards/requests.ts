@@ -13,7 +13,7 @@ import {
   percentFrom,
   STATUS_COLOURS,
 } from './builder';
-import { ratio, rounded, seriesOf, shareOf, sum } from './query';
+import { FAILED, ratio, requestsOf, type Rise, rounded, seriesOf, shareOf, sum } from './query';
 import * as variables from './variables';
 
 const api = seriesOf(JOBS.api);
@@ -25,9 +25,6 @@ export const REQUESTS_UID = 'loans-requests';
 
 const ROUTE = 'route=~"$route"';
 const CHOSEN = [ROUTE, 'method=~"$method"'];
-const FAILED = 'status_code=~"5.."';
-
-type Rise = (name: string, ...matchers: readonly string[]) => string;
 
 /** The histogram times refusals (4xx) apart; what they were of says their counter, which has no method. */
 const refused = METRICS.httpRequestsRefused.name;
@@ -35,7 +32,7 @@ const NOT_REFUSED = `route!="${REFUSED_ROUTE}"`;
 
 /** Answers but 4xx of the chosen routes and methods. */
 const answered = (rise: Rise, ...matchers: readonly string[]) =>
-  rise(count, USER_ROUTES, NOT_REFUSED, ...CHOSEN, ...matchers);
+  requestsOf(rise, USER_ROUTES, NOT_REFUSED, ...CHOSEN, ...matchers);
 /** Answers with 4xx of the chosen routes, whatever their method. */
 const refusals = (rise: Rise) => rise(refused, USER_ROUTES, ROUTE);
 /** All that was asked of the chosen routes, whatever was answered. @param by labels that both have */
@@ -110,7 +107,7 @@ function routes(bounds: Bounds): PanelSpec {
     width: 24,
     height: 10,
     queries: {
-      Requests: rounded(asked(api.total, 'route')),
+      Requests: `${rounded(asked(api.total, 'route'))} > 0`,
       Errors: shareOf(failed(api.total, 'route'), asked(api.total, 'route')),
       '4xx': shareOf(sum(refusals(api.total), 'route'), asked(api.total, 'route')),
       p95: quantileInRange(0.95),
@@ -145,7 +142,8 @@ function rates(): PanelSpec[] {
       unit: units.RequestsPerSecond,
       width: 12,
       queries: {
-        '{{method}} {{route}}': sum(answered(api.rate), 'route', 'method'),
+        // Without the failures' own counter, which has a series of every route at 0.
+        '{{method}} {{route}}': sum(api.rate(count, USER_ROUTES, NOT_REFUSED, ...CHOSEN), 'route', 'method'),
         '{{route}} refused': sum(refusals(api.rate), 'route'),
       },
       drill: ofRoute('${__field.labels.route}'),
