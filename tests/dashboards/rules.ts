@@ -274,7 +274,8 @@ export const RULES = {
     if (!ofAnswers || !legendLabels(panel).some((label) => label.startsWith('status'))) return false;
     const expected = { '/^2/': 'green', '/^4/': 'yellow', '/^5/': 'red' };
     const wrong = Object.entries(expected).filter(
-      ([pattern, colour]) => (propertiesOf(panel, pattern)['color'] as { fixedColor?: string })?.fixedColor !== colour,
+      ([pattern, colour]) =>
+        (propertiesOf(panel, pattern)['color'] as { fixedColor?: string } | undefined)?.fixedColor !== colour,
     );
     return wrong.length > 0 && `no colour of its own for ${wrong.map(([pattern]) => pattern).join(', ')}`;
   }),

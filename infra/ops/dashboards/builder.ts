@@ -437,7 +437,8 @@ const lastValue = () => new common.ReduceDataOptionsBuilder().calcs(['lastNotNul
 
 /** Narrow panels put their values below each other; the name of the only one is the title. */
 function buildStat({ thresholds: bad, queries, width }: PanelSpec): stat.PanelBuilder {
-  const single = Object.keys(queries).length === 1 && !Object.keys(queries)[0]!.includes('{{');
+  const [legend = '', ...others] = Object.keys(queries);
+  const single = others.length === 0 && !legend.includes('{{');
   return new stat.PanelBuilder()
     .graphMode(common.BigValueGraphMode.None)
     .colorMode(bad === undefined ? common.BigValueColorMode.None : common.BigValueColorMode.Value)
