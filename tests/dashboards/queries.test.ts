@@ -88,7 +88,7 @@ describeUnless(noPromtool, `queries, evaluated by ${promtoolLabel}`, () => {
         expr: `round(sum(${queryOf('loans-requests', 'Responses by status')}) * 105, 1)`,
         ...{ at: 2, is: { '{}': 10 } },
       },
-      { expr: `count(${queryOf('loans-requests', 'Responses by status')} > 0)`, at: 2, is: { '{}': 3 } },
+      { expr: `count((${queryOf('loans-requests', 'Responses by status')}) > 0)`, at: 2, is: { '{}': 3 } },
       { expr: `count(${queryOf('loans-requests', 'Request rate by route')})`, at: 2, is: { '{}': 2 } },
       { expr: `count(${queryOf('loans-requests', 'Request rate by route', 'B')} > 0)`, at: 2, is: { '{}': 1 } },
     ]);

@@ -249,6 +249,7 @@ describe('a rule finds what it is for', () => {
     ['legend', 'below', 'loans-api', (it) => (panelOf(it, 'Heap').options!.legend!.placement = 'bottom')],
     ['legend', 'no room', 'loans-api', (it) => (panelOf(it, 'Heap').gridPos.w = 8)],
     ['legend-prefix', 'repeated', 'loans-api', (it) => (panelOf(it, 'Heap').transformations = [])],
+    ['legend-prefix', 'in a column', 'loans-resources', without('Container uptime', 'Container', 'mappings')],
     ['known-metrics', 'misspelt', 'loans-api', replace('Heap', 'nodejs_heap', 'nodejs_heaps')],
     ['known-metrics', "of another's job", 'loans-postgres', replace('Transactions', 'job="postgres"', 'job="api"')],
     ['known-labels', 'unknown', 'loans-requests', replace('Mean latency by method', /\(method\)/g, '(verb)')],

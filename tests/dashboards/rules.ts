@@ -434,9 +434,23 @@ export const RULES = {
 
   // Each name of a container begins with that of the stack.
   'legend-prefix': ofPanels((panel) => {
+    const prefix = `${OPTIONS.prefix}-`;
+    if (panel.type === 'table') {
+      const { renameByName = {} } = (transformation(panel, 'organize') ?? {}) as {
+        renameByName?: Record<string, string>;
+      };
+      const repeats = (panel.targets ?? []).some(({ expr }) => /"(api|containers)"/.test(expr))
+        ? CONTAINERS.filter(
+            (label) =>
+              label in renameByName &&
+              !JSON.stringify(propertiesOf(panel, renameByName[label]!)['mappings'] ?? '').includes(prefix),
+          )
+        : [];
+      return repeats.length > 0 && 'repeats the name of the stack';
+    }
     if (!CONTAINERS.some((label) => legendLabels(panel).includes(label))) return false;
     const { regex = '' } = (transformation(panel, 'renameByRegex') ?? {}) as { regex?: string };
-    return !regex.includes(`${OPTIONS.prefix}-`) && 'repeats the name of the stack';
+    return !regex.includes(prefix) && 'repeats the name of the stack';
   }),
 
   'known-metrics': ofSelectors(({ metric, matchers }) => {

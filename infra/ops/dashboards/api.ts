@@ -51,7 +51,7 @@ const requests = (...matchers: readonly string[]) => requestsOf(api.rate, USER_R
 const errorsBy = (label: string) => shareOf(sum(requests(FAILED), label), sum(requests(), label));
 
 /** What the overview shows too. */
-export const versions: PanelSpec = {
+export const versions = (prefix: string): PanelSpec => ({
   kind: 'table',
   title: 'Version running',
   description: 'What each replica runs. Two versions outside a deployment mean that it did not finish.',
@@ -62,11 +62,11 @@ export const versions: PanelSpec = {
     { heading: 'Commit', label: 'commit' },
     { heading: 'Release', label: 'release' },
     { heading: 'Track', label: 'track' },
-    { heading: 'Replica', label: REPLICA },
+    { heading: 'Replica', label: REPLICA, leaveOut: containerName(prefix) },
   ],
-};
+});
 
-function replicas(bounds: Bounds): PanelSpec[] {
+function replicas({ prefix, ...bounds }: Options): PanelSpec[] {
   return [
     {
       title: 'Requests by replica',
@@ -110,7 +110,7 @@ function replicas(bounds: Bounds): PanelSpec[] {
       thresholds: { warning: 1, critical: 3 },
       alerts: ['ApiRestartLoop'],
     },
-    { ...versions, width: 8 },
+    { ...versions(prefix), width: 8 },
   ];
 }
 

@@ -102,6 +102,8 @@ export interface Column {
   /** Pixels; as wide as there is room, if not given. */
   readonly width?: number;
   readonly drill?: Drill;
+  /** What is left out at the start of its texts. */
+  readonly leaveOut?: string;
   /** Sort by it: up from the smallest value, or down from the largest. */
   readonly sort?: 'up' | 'down';
 }
@@ -485,7 +487,14 @@ function buildTable({ columns = [], queries }: PanelSpec): table.PanelBuilder {
   return builder;
 }
 
-function propertiesOf({ unit, decimals, thresholds: bad, width, drill }: Column): dashboard.DynamicConfigValue[] {
+function propertiesOf({
+  unit,
+  decimals,
+  thresholds: bad,
+  width,
+  drill,
+  leaveOut,
+}: Column): dashboard.DynamicConfigValue[] {
   const missing = { match: 'null+nan', result: { text: '-', color: 'text', index: 0 } };
   return [
     ...(unit === undefined ? [] : [{ id: 'unit', value: unit }]),
@@ -497,6 +506,14 @@ function propertiesOf({ unit, decimals, thresholds: bad, width, drill }: Column)
           { id: 'custom.cellOptions', value: { type: 'color-text' } },
           { id: 'mappings', value: [{ type: 'special', options: missing }] },
         ]),
+    ...(leaveOut === undefined
+      ? []
+      : [
+          {
+            id: 'mappings',
+            value: [{ type: 'regex', options: { pattern: `^${leaveOut}(.+)$`, result: { text: '$1', index: 0 } } }],
+          },
+        ]),
     ...(width === undefined ? [] : [{ id: 'custom.width', value: width }]),
     ...(drill === undefined
       ? []
@@ -506,7 +523,8 @@ function propertiesOf({ unit, decimals, thresholds: bad, width, drill }: Column)
 
 /** Where the axis of zeros ends, by unit: else Grafana draws 0 on an axis to 100, which is 10000 % for a share. */
 const SOFT_MAX: Readonly<Record<string, number>> = {
-  [units.Seconds]: 0.1,
+  [units.Seconds]: 0.01,
+  [units.PercentUnit]: 0.1,
   [units.BytesIEC]: 1_024 ** 2,
   [units.BytesPerSecondSI]: 1_000,
   [units.Short]: 5,
@@ -518,7 +536,7 @@ const FAILURES = 0.5;
 function softMaxOf({ unit = '', softMax, thresholds: bad }: PanelSpec): number {
   const bound = bad?.critical ?? bad?.warning;
   if (softMax !== undefined) return softMax;
-  if (unit === units.PercentUnit && bound !== undefined && !bad?.low && bound <= FAILURES) return bound;
+  if (unit === units.PercentUnit && bound !== undefined) return bound <= FAILURES ? bound : 1;
   return SOFT_MAX[unit] ?? 1;
 }
 

@@ -32,7 +32,7 @@ export const overviewDashboard = (options: Options): DashboardSpec => {
         { ...connectionsUsed(options), width: 8, more: 'loans-postgres' },
         ...leadsTo(RESOURCES_UID, [disks.used, disks.fullIn]),
       ],
-      'Versions and alerts': running(),
+      'Versions and alerts': running(options.prefix),
     },
   };
 };
@@ -58,9 +58,9 @@ function wellness(): PanelSpec[] {
   ];
 }
 
-function running(): PanelSpec[] {
+function running(prefix: string): PanelSpec[] {
   return [
-    { ...versions, more: 'loans-api' },
+    { ...versions(prefix), more: 'loans-api' },
     {
       kind: 'alerts',
       title: 'Alerts by rule',

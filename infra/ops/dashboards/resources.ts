@@ -216,7 +216,7 @@ function usage(prefix: string): PanelSpec[] {
       width: 12,
       queries: { Started: `${max(containers.select(container.startTime, ...of), 'name', 'component')} * 1000` },
       columns: [
-        { heading: 'Container', label: 'name' },
+        { heading: 'Container', label: 'name', leaveOut: containerName(prefix) },
         { heading: 'Component', label: 'component' },
         { heading: 'Started', unit: 'dateTimeFromNow', sort: 'down' },
       ],
