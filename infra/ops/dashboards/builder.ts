@@ -62,6 +62,8 @@ export interface PanelSpec {
   readonly thresholdsOf?: Readonly<Record<string, Bad>>;
   /** Words for values, such as 1 -> up. */
   readonly words?: Readonly<Record<number, string>>;
+  /** Where the axis of a graph begins, unless values are below: for shares that happen at the top. */
+  readonly softMin?: number;
   /** Where the axis of a graph ends, unless values are beyond: else a line of zeros has an axis up to 100. */
   readonly softMax?: number;
   /** Where it ends whatever the values. */
@@ -545,6 +547,7 @@ const LOW_SHARES_FROM = 0.8;
 
 function graph(spec: PanelSpec): timeseries.PanelBuilder {
   const { unit, thresholds: bad, max } = spec;
+  const softMin = spec.softMin ?? (unit === units.PercentUnit && bad?.low ? LOW_SHARES_FROM : undefined);
   const builder = new timeseries.PanelBuilder()
     .lineWidth(1)
     .fillOpacity(10)
@@ -553,7 +556,7 @@ function graph(spec: PanelSpec): timeseries.PanelBuilder {
     .tooltip(
       new common.VizTooltipOptionsBuilder().mode(common.TooltipDisplayMode.Multi).sort(common.SortOrder.Descending),
     );
-  if (unit === units.PercentUnit && bad?.low) builder.axisSoftMin(LOW_SHARES_FROM).max(1);
+  if (softMin !== undefined) builder.axisSoftMin(softMin).max(1);
   else {
     builder.min(0).axisSoftMax(softMaxOf(spec));
     if (max !== undefined) builder.max(max);

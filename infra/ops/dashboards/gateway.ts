@@ -62,7 +62,8 @@ function probes({ thresholds }: Bounds): PanelSpec[] {
       unit: units.PercentUnit,
       width: 6,
       queries: { '{{probe}}': `min by (probe) (${outside.select(probe.success)})` },
-      thresholds: { critical: 1, low: true },
+      // No area: anything below 1 is a failure, and all of the graph would be red.
+      softMin: 0.8,
       alerts: ['ProbeFailing'],
     },
     {
