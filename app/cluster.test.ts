@@ -11,7 +11,7 @@ it('keeps the counters of two workers that die at once', async () => {
   const metrics = await registry.getMetricsAsJSON();
   const [first, second, third] = [worker(1), worker(2), worker(3)];
 
-  const collector = collectMetrics('bl-api-1-97fff87');
+  const collector = collectMetrics(Promise.resolve('bl-api-1-97fff87'));
   for (const each of [first, second, third]) await collector.hear(each, { kind: 'my-metrics', id: 1, metrics });
   collector.retire(first);
   collector.retire(second);

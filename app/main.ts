@@ -89,7 +89,7 @@ async function serve(config: Config, secrets: Secrets): Promise<number> {
 
 async function serveAlone(config: Config, secrets: Secrets): Promise<number> {
   const stopRequested = signalled();
-  const service = createService(config, secrets, { logDestination: process.stdout, container: await containerName() });
+  const service = createService(config, secrets, { logDestination: process.stdout, container: containerName() });
   return runUntil(stopRequested, service);
 }
 
@@ -110,7 +110,7 @@ async function serveAsWorker(config: Config, secrets: Secrets): Promise<number> 
 async function servePrimary(config: Config): Promise<number> {
   const stopRequested = signalled();
   const logger = createLogger(config.logLevel, process.stdout);
-  const primary = runPrimary(config.processes, logger, await containerName());
+  const primary = runPrimary(config.processes, logger, containerName());
   try {
     await Promise.race([stopRequested, primary.failed]);
   } catch (error) {

@@ -65,7 +65,7 @@ export interface Overrides {
   readonly newId?: () => string;
   readonly logDestination: Writable;
   /** Name of the container, a label of this process's metrics; see containerName(). */
-  readonly container?: string | undefined;
+  readonly container?: Promise<string | undefined>;
   /** The metrics of all processes, where there are several; else this one's. */
   readonly metricsText?: (format: Exposition) => Promise<string>;
   readonly pruneEveryMs?: number;
@@ -95,7 +95,7 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
   const metrics = createMetrics(config, FAILURES);
   const tracing = createTracing(config, secrets.errorTrackingDsn, logger);
   const ownMetrics = async (format: Exposition) =>
-    expose([await metrics.registry.getMetricsAsJSON()], format, overrides.container);
+    expose([await metrics.registry.getMetricsAsJSON()], format, await overrides.container);
   const metricsText = overrides.metricsText ?? ownMetrics;
   const database = openDatabase(config.database, secrets, { metrics, logger });
   const loans = createLoans(database);

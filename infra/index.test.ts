@@ -312,6 +312,23 @@ describe('the program', () => {
     expect(new Set(commits().flat())).toEqual(new Set(['COMMIT=abcdef0']));
   });
 
+  it('tells the containers which release they are of: another one with each setting that replaces them, and no other', async () => {
+    const release = async (change: (config: Record<string, unknown>) => void) => {
+      install('staging', change);
+      await run();
+      const releases = new Set(containersOf('api').flatMap(({ envs }) => envs?.filter((env) => /^RELEASE=/.test(env))));
+      expect([...releases]).toEqual([expect.stringMatching(/^RELEASE=[0-9a-f]{12}$/)]);
+      return [...releases][0];
+    };
+    const settings = (config: Record<string, unknown>) => config['branchloans:api'] as Record<string, unknown>;
+    const usual = await release(() => undefined);
+    expect(await release((config) => (config['branchloans:commit'] = 'abcdef0'))).toBe(usual);
+    // Applied to the running containers.
+    expect(await release((config) => (settings(config)['memory'] = '600m'))).toBe(usual);
+    expect(await release((config) => (settings(config)['poolSize'] = 7))).not.toBe(usual);
+    expect(await release((config) => (settings(config)['cpus'] = 0.7))).not.toBe(usual);
+  });
+
   it('runs a canary beside the stable release, with its image and a gate of its own', async () => {
     const image = `sha256:${'c'.repeat(64)}`;
     install('staging', (config) => {
@@ -325,7 +342,7 @@ describe('the program', () => {
     expect(one?.name).toBeUndefined();
     expect(violations(one!)).toEqual([]);
     const [stable] = containersOf('api');
-    const without = (envs?: readonly string[]) => envs?.filter((env) => !env.startsWith('COMMIT='));
+    const without = (envs?: readonly string[]) => envs?.filter((env) => !/^(COMMIT|RELEASE)=/.test(env));
     expect(without(one?.envs)).toEqual(without(stable?.envs));
     expect([stable, one].map((each) => each?.envs?.filter((env) => env.startsWith('COMMIT=')))).toEqual([
       ['COMMIT=abcdef0'],

@@ -49,11 +49,12 @@ test('a browser gets nothing from other origins, and no one learns the version b
   expect(environment.GF_AUTH_ANONYMOUS_HIDE_VERSION).toBe('true');
 });
 
-const files = renderProvisioning({
+const OPTIONS = {
   dashboardsPath: '/dashboards/current',
   runbooks: 'https://wiki.example/runbooks/',
   environment: 'staging',
-});
+};
+const files = renderProvisioning(OPTIONS);
 const provisioned = (path: string): unknown => parse(files[path] ?? '');
 
 test('every directory of the provisioning tree holds a valid file', () => {
@@ -104,10 +105,19 @@ describe("Grafana's own rule", () => {
     });
   });
 
+  test('has no link to its page where that has no address', () => {
+    const local = renderProvisioning({ ...OPTIONS, runbooks: 'docs/runbooks/' });
+    const { groups } = parse(local['alerting/loans.yaml'] ?? '') as { groups: RuleGroup[] };
+    expect(groups[0]?.rules?.[0]?.annotations).toEqual({
+      summary: expect.any(String),
+      runbook: 'docs/runbooks/PrometheusUnreachable.md',
+    });
+  });
+
   test('its condition is one of its queries, and every query is to a data source that is there', () => {
     const letters = rule?.data.map(({ refId, model }) => [refId, model]);
     expect(letters).toEqual([
-      ['A', expect.objectContaining({ refId: 'A', expr: 'up{job="prometheus"}' })],
+      ['A', expect.objectContaining({ refId: 'A', expr: 'max(up{job="prometheus"})' })],
       ['B', expect.objectContaining({ refId: 'B', expression: 'A' })],
     ]);
     expect(rule?.condition).toBe('B');

@@ -168,48 +168,51 @@ describeUnless(noPromtool, `queries, evaluated by ${promtoolLabel}`, () => {
     ]);
   });
 
-  it('a deploy is one mark, wherever it is looked at; a gap, a container more or less are none', () => {
-    const expr = queryOf('loans-requests', 'annotation Deploys', 'Deploys');
+  it('a deploy is one mark as soon as it is scraped, at every zoom; a gap, a container more or less are none', () => {
+    const marks = (rateInterval: string) => substitute(deploys, { rateInterval, range: '1h' });
+    const deploys = queries.find(({ panel }) => panel === 'annotation Deploys')!.expr;
     /** One container: of a release, from a minute until another, scraped every 15 s, with gaps. */
-    const container = (instance: string, version: string, from: number, until: number, gap?: [number, number]) => {
-      const labels = `job="api",env="test",instance="${instance}"`;
-      const absent = (at: number) =>
-        at < 4 * from || at >= 4 * until || (gap !== undefined && at >= 4 * gap[0] && at < 4 * gap[1]);
+    const container = (name: string, release: string, from: number, until: number, gap: [number, number] = [0, 0]) => {
+      const labels = `job="api",env="test",instance="bl-api-${name}"`;
+      const absent = (at: number) => at < 4 * from || at >= 4 * until || (at >= 4 * gap[0] && at < 4 * gap[1]);
       const values = (value: number) =>
         Array.from({ length: 4 * 60 }, (_, at) =>
           !absent(at) ? String(value) : at > 0 && !absent(at - 1) ? 'stale' : '_',
         ).join(' ');
-      return [
-        [`app_info{${labels},version="${version}",commit="c${version}"}`, values(1)],
-        [`process_start_time_seconds{${labels}}`, values(60 * from)],
-      ] as const;
+      // The same version of the same commit: only settings differ.
+      const info = `${labels},track="stable",version="1",commit="c",release="${release}"`;
+      return { [`app_info{${info}}`]: values(1), [`process_start_time_seconds{${labels}}`]: values(60 * from) };
     };
-    const merged: Record<string, string> = {};
-    for (const [name, values] of [
-      // The oldest of all is not heard for 4 minutes while there is one that came by scaling up.
-      ...container('10.0.0.1', '1', 0, 31, [12, 16]),
-      ...container('10.0.0.2', '1', 8, 31),
-      // A deploy, which both releases answer during, and the way back after 5 minutes at an address that was used before.
-      ...container('10.0.0.3', '2', 30, 36),
-      ...container('10.0.0.1', '1', 35, 60),
-    ]) {
-      const [earlier, later] = [merged[name]?.split(' '), values.split(' ')];
-      merged[name] = later.map((value, at) => (value === '_' ? (earlier?.[at] ?? '_') : value)).join(' ');
-    }
-    const [one, two] = ['{env="test",version="1",commit="c1"}', '{env="test",version="2",commit="c2"}'];
+    const series = {
+      // The oldest of all is not heard for 90 s while there is one that came by scaling up.
+      ...container('1-1111111', 'one', 0, 31, [12, 13.5]),
+      ...container('2-2222222', 'one', 8, 31),
+      // A deploy, which both releases answer during, and the way back after 5 minutes.
+      ...container('1-3333333', 'two', 30, 36),
+      ...container('1-4444444', 'one', 35, 60),
+      // One that failed: its containers never got traffic.
+      ...container('1-5555555', 'three', 40, 42),
+    };
+    const [one, two, three] = ['one', 'two', 'three'].map(
+      (release) => `{env="test",track="stable",version="1",commit="c",release="${release}"}`,
+    ) as [string, string, string];
     const minute = 60_000;
+    const expected: readonly [at: number, is: Expected['is'], rateInterval?: string][] = [
+      [1, { [one]: 0 }],
+      [9, { [one]: 0 }],
+      [13, { [one]: 0 }],
+      [17, { [one]: 0 }],
+      [30, { [one]: 0, [two]: 30 * minute }],
+      [36, { [one]: 35 * minute, [two]: 30 * minute }],
+      [40, { [one]: 35 * minute, [three]: 40 * minute }],
+      [59, { [one]: 35 * minute }],
+      // As a graph of many hours asks, at steps of a quarter of an hour.
+      [47, { [one]: 35 * minute, [two]: 30 * minute, [three]: 40 * minute }, '15m'],
+      [56, { [one]: 35 * minute, [three]: 40 * minute }, '15m'],
+    ];
     expectOf(
-      merged,
-      [
-        [1, { [one]: 0 }],
-        [9, { [one]: 0 }],
-        [14, { [one]: 0 }],
-        [17, { [one]: 0 }],
-        [31, { [one]: 0, [two]: 30 * minute }],
-        [34, { [one]: 0, [two]: 30 * minute }],
-        [44, { [one]: 35 * minute, [two]: 30 * minute }],
-        [59, { [one]: 35 * minute }],
-      ].map(([at, is]) => ({ expr, at: at as number, is: is as Expected['is'] })),
+      series,
+      expected.map(([at, is, rateInterval = '2m']) => ({ expr: marks(rateInterval), at, is })),
     );
   });
 });
