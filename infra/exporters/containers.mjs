@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 /** The part of a container's /json that is read. @typedef {{
  *   Id: string, Name: string, RestartCount: number, State: { StartedAt: string, Restarting?: boolean },
  *   Config: { Labels: Record<string, string> },
- *   HostConfig: { Memory: number, CpuQuota: number, CpuPeriod: number, PidsLimit?: number | null },
+ *   HostConfig: { Memory: number, CpuQuota: number, CpuPeriod: number },
  * }} Inspected */
 /** The part of a container's /stats that is read. @typedef {{
  *   cpu_stats: { cpu_usage: { total_usage: number }, throttling_data?: { periods: number, throttled_periods: number } },
@@ -71,11 +71,6 @@ const METRICS = {
     'gauge',
     'Threads of all its processes.',
     measured((stats) => [[{}, stats.pids_stats?.current ?? 0]]),
-  ],
-  container_threads_max: [
-    'gauge',
-    'Limit of threads; 0 is none.',
-    ({ inspected }) => [[{}, Math.max(0, inspected.HostConfig.PidsLimit ?? 0)]],
   ],
   container_start_time_seconds: [
     'gauge',

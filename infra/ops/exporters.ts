@@ -133,8 +133,6 @@ export const CONTAINER_METRICS = {
   diskRead: 'container_fs_reads_bytes_total',
   diskWritten: 'container_fs_writes_bytes_total',
   threads: 'container_threads',
-  /** 0 where there is no limit. */
-  maxThreads: 'container_threads_max',
   startTime: 'container_start_time_seconds',
   /** By the engine itself, after it ended or was killed. */
   restarts: 'container_restarts_total',

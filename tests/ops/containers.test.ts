@@ -18,14 +18,14 @@ const inspected = (name: string, changes: object = {}) => ({
   RestartCount: 2,
   State: { StartedAt: '2026-11-21T10:00:00.5Z' },
   Config: { Labels: { 'org.branchloans.component': 'api', 'org.branchloans.environment': 'env' } },
-  HostConfig: { Memory: 512 * 1024 * 1024, CpuQuota: 50_000, CpuPeriod: 100_000, PidsLimit: 256 },
+  HostConfig: { Memory: 512 * 1024 * 1024, CpuQuota: 50_000, CpuPeriod: 100_000 },
   ...changes,
 });
 const stats = (changes: object = {}) => ({
   cpu_stats: { cpu_usage: { total_usage: 1_500_000_000 }, throttling_data: { periods: 9, throttled_periods: 4 } },
   memory_stats: { usage: 5000, stats: { total_inactive_file: 1000, inactive_file: 1 } },
   networks: { eth0: { rx_bytes: 10, tx_bytes: 20 }, eth1: { rx_bytes: 1, tx_bytes: 2 } },
-  pids_stats: { current: 12, limit: 256 },
+  pids_stats: { current: 12 },
   blkio_stats: {
     io_service_bytes_recursive: [
       { major: 8, minor: 0, op: 'read', value: 300 },
@@ -154,7 +154,6 @@ test('tells of each container what it uses and what it may use, under the names 
     [`${CONTAINER_METRICS.diskRead}{${labels}}`]: 304,
     [`${CONTAINER_METRICS.diskWritten}{${labels}}`]: 70,
     [`${CONTAINER_METRICS.threads}{${labels}}`]: 12,
-    [`${CONTAINER_METRICS.maxThreads}{${labels}}`]: 256,
     [`${CONTAINER_METRICS.startTime}{${labels},id="a1"}`]: Date.UTC(2026, 10, 21, 10) / 1000 + 0.5,
     [`${CONTAINER_METRICS.restarts}{${labels}}`]: 2,
   });
@@ -190,7 +189,7 @@ test('reads memory of cgroup v2, and a container without network, disk or limits
   const samples = await scrape();
   expect(samples[`${CONTAINER_METRICS.workingSet}{name="env-x",component="api"}`]).toBe(50);
   expect(samples[`${CONTAINER_METRICS.periods}{name="env-x",component="api"}`]).toBe(0);
-  for (const name of [CONTAINER_METRICS.diskRead, CONTAINER_METRICS.threads, CONTAINER_METRICS.maxThreads])
+  for (const name of [CONTAINER_METRICS.diskRead, CONTAINER_METRICS.threads])
     expect([name, samples[`${name}{name="env-x",component="api"}`]]).toEqual([name, 0]);
   expect(Object.keys(samples).filter((name) => name.includes('network'))).toEqual([]);
 });

@@ -194,19 +194,13 @@ function usage(prefix: string): PanelSpec[] {
       leaveOut: containerName(prefix),
     },
     {
-      title: 'Threads, share of limit',
+      title: 'Threads by container',
       description:
-        'Threads of all processes of a container, of those that it may have. At 100 % it cannot start one more.',
-      unit: units.PercentUnit,
+        'Threads of all processes of a container. A line that only rises: processes that are started and never end.',
+      unit: units.Short,
       width: 12,
-      queries: {
-        '{{name}}': ratio(
-          sum(containers.select(container.threads, ...of), 'name'),
-          sum(containers.select(container.maxThreads, ...of), 'name'),
-        ),
-      },
+      queries: { '{{name}}': sum(containers.select(container.threads, ...of), 'name') },
       leaveOut: containerName(prefix),
-      thresholds: { warning: 0.8, critical: 0.95 },
     },
     {
       kind: 'table',
