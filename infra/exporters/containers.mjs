@@ -13,6 +13,8 @@ import { createInterface } from 'node:readline';
  *   cpu_stats: { cpu_usage: { total_usage: number }, throttling_data?: { periods: number, throttled_periods: number } },
  *   memory_stats: { usage?: number, stats?: Record<string, number> },
  *   networks?: Record<string, { rx_bytes: number, tx_bytes: number }>,
+ *   pids_stats?: { current?: number },
+ *   blkio_stats?: { io_service_bytes_recursive?: { op: string, value: number }[] | null },
  * }} Stats */
 /** Without stats while it waits to be started again. @typedef {{ inspected: Inspected, stats?: Stats, outOfMemory: number }} Container */
 
@@ -55,6 +57,21 @@ const METRICS = {
   ],
   container_network_receive_bytes_total: ['counter', 'Received.', measured((stats) => network(stats, 'rx_bytes'))],
   container_network_transmit_bytes_total: ['counter', 'Sent.', measured((stats) => network(stats, 'tx_bytes'))],
+  container_fs_reads_bytes_total: [
+    'counter',
+    'Read from disks.',
+    measured((stats) => [[{}, diskBytes(stats, 'read')]]),
+  ],
+  container_fs_writes_bytes_total: [
+    'counter',
+    'Written to disks.',
+    measured((stats) => [[{}, diskBytes(stats, 'write')]]),
+  ],
+  container_threads: [
+    'gauge',
+    'Threads of all its processes.',
+    measured((stats) => [[{}, stats.pids_stats?.current ?? 0]]),
+  ],
   container_start_time_seconds: [
     'gauge',
     'Unix time of its last start. By id: another container of the same name has another one.',
@@ -79,6 +96,12 @@ function measured(values) {
 function workingSet({ memory_stats: { usage = 0, stats = {} } }) {
   // The first name is of cgroup v1, the second of v2.
   return Math.max(0, usage - (stats.total_inactive_file ?? stats.inactive_file ?? 0));
+}
+
+/** Of all disks. The name begins with a capital in cgroup v1. @param {Stats} stats @param {'read' | 'write'} kind */
+function diskBytes({ blkio_stats }, kind) {
+  const entries = blkio_stats?.io_service_bytes_recursive ?? [];
+  return entries.reduce((sum, { op, value }) => (op.toLowerCase() === kind ? sum + value : sum), 0);
 }
 
 /** @param {Stats} stats @param {'rx_bytes' | 'tx_bytes'} direction */

@@ -8,7 +8,7 @@ const environment = grafanaEnvironment({
   adminPasswordFile: '/run/admin',
   secretKeyFile: '/run/key',
   provisioningPath: '/etc/provisioning',
-  homeFile: '/etc/dashboards/home.json',
+  homePath: '/d/loans-overview',
 });
 
 test('Grafana lives under /grafana/ of the public URL', () => {
@@ -16,7 +16,8 @@ test('Grafana lives under /grafana/ of the public URL', () => {
     GF_SERVER_ROOT_URL: 'https://localhost:8443/grafana/',
     GF_SERVER_SERVE_FROM_SUB_PATH: 'true',
     GF_PATHS_PROVISIONING: '/etc/provisioning',
-    GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH: '/etc/dashboards/home.json',
+    GF_USERS_HOME_PAGE: '/d/loans-overview',
+    GF_SERVER_ENABLE_GZIP: 'true',
   });
 });
 
@@ -36,6 +37,16 @@ test('nobody gets in without an account, and nothing calls out', () => {
     GF_ANALYTICS_CHECK_FOR_UPDATES: 'false',
     GF_PLUGINS_PREINSTALL_DISABLED: 'true',
   });
+});
+
+test('a browser gets nothing from other origins, and no one learns the version before signing in', () => {
+  const policy = environment.GF_SECURITY_CONTENT_SECURITY_POLICY_TEMPLATE ?? '';
+  const directive = (name: string) => policy.split(';').find((it) => it.startsWith(`${name} `));
+  expect(directive('connect-src')).toBe("connect-src 'self' ws://$ROOT_PATH wss://$ROOT_PATH");
+  expect(directive('img-src')).toBe("img-src 'self' data:");
+  expect(directive('script-src')).toContain('$NONCE');
+  expect(policy).not.toMatch(/\*|https?:|grafana\.com/);
+  expect(environment.GF_AUTH_ANONYMOUS_HIDE_VERSION).toBe('true');
 });
 
 const OPTIONS = {
