@@ -47,13 +47,12 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
   /** One entry of a loan's ledger. Of rivals the database lets one through; the others look again. */
   async function book(
     ctx: Context,
+    { id, holds }: Target,
     operation: string,
     body: unknown,
     decide: (account: LedgerAccount, now: Date) => Booking,
     note: Note,
   ): Promise<void> {
-    const id = readLoanId(ctx);
-    const holds = readPrecondition(ctx);
     const { principal, requestId } = ctx.state;
     await once(ctx, operation, body, async (claim) => {
       const before = await find(id);
@@ -106,6 +105,7 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
 
     async repayLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
+      const target = readTarget(ctx);
       const body = await readJson(ctx);
       const { amount, date, reference } = validateBody(paymentSchema, body);
       const decide = (account: LedgerAccount, moment: Date) => {
@@ -113,18 +113,30 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
         const payment = { id: newId(), date: date ?? dateOf(moment), amount: paid, reverses: null };
         return pay(account, payment, moment);
       };
-      await book(ctx, 'repayLoan', body, decide, { reference, reason: null });
+      await book(ctx, target, 'repayLoan', body, decide, { reference, reason: null });
     },
 
     async reverseRepayment(ctx: Context) {
       validateQuery(emptyQuery, ctx);
+      const target = readTarget(ctx);
       const paymentId = readUuid(ctx, 'repaymentId', 'A repayment is named by a UUID.');
       const body = await readJson(ctx);
       const { reason } = validateBody(reversalSchema, body);
       const decide = (account: LedgerAccount, moment: Date) => reverse(account, paymentId, newId(), moment);
-      await book(ctx, 'reverseRepayment', body, decide, { reference: null, reason });
+      await book(ctx, target, 'reverseRepayment', body, decide, { reference: null, reason });
     },
   };
+}
+
+/** The loan that a request is about, and what its client assumes of it. */
+interface Target {
+  readonly id: string;
+  readonly holds: Precondition;
+}
+
+/** Before the body is asked for: see readText. */
+function readTarget(ctx: Context): Target {
+  return { id: readLoanId(ctx), holds: readPrecondition(ctx) };
 }
 
 function decided(
