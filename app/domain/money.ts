@@ -16,6 +16,11 @@ const SCALE = 4;
 const UNITS = 10n ** BigInt(SCALE);
 const PLAIN_DECIMAL = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?$/;
 const JSON_NUMBER = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?[eE]([+-]?\d+)$/;
+/**
+ * Characters of a decimal as it is written; the longest that any rule takes has less than half of them. Looked at before
+ * anything else, since a pattern, and BigInt even more, takes time for every digit.
+ */
+const MAX_WRITTEN = 60;
 /** Longer exponents only describe values far outside every range, and would cost memory to write out. */
 const MAX_EXPONENT = 30;
 
@@ -33,6 +38,7 @@ export interface DecimalRule {
  * @throws AmountFault if it is none, or has more than four digits after the point.
  */
 export function parseAmount(text: string): Amount {
+  checkLength(text);
   const match = PLAIN_DECIMAL.exec(text);
   if (match === null) throw new AmountFault('must be a decimal number such as 12500.00');
   const [, sign, whole = '', fraction = ''] = match;
@@ -46,6 +52,7 @@ export function parseAmount(text: string): Amount {
  * @throws AmountFault that names the broken part of the rule.
  */
 export function readDecimal(text: string, rule: DecimalRule): Amount {
+  checkLength(text);
   const digits = PLAIN_DECIMAL.exec(text)?.[3]?.length ?? 0;
   if (digits > rule.fractionDigits) {
     throw new AmountFault(`must have at most ${rule.fractionDigits} digits after the point`);
@@ -64,6 +71,7 @@ export function readDecimal(text: string, rule: DecimalRule): Amount {
  * @throws AmountFault that names the broken part of the rule; CurrencyFault if the currency isn't lendable.
  */
 export function readMoney(text: string, currency: string, max: Amount): Amount {
+  checkLength(text);
   const digits = requireMinorUnits(currency);
   const written = PLAIN_DECIMAL.exec(text)?.[3]?.length ?? 0;
   const fractionDigits = Math.max(2, digits);
@@ -75,9 +83,10 @@ export function readMoney(text: string, currency: string, max: Amount): Amount {
 
 /**
  * Writes the source text of a JSON number without its exponent: "1.25e4" becomes "12500". Other text comes back as it is.
- * @throws AmountFault if the exponent is beyond any amount.
+ * @throws AmountFault if the exponent, or the number of its digits, is beyond any amount.
  */
 export function withoutExponent(source: string): string {
+  checkLength(source);
   const match = JSON_NUMBER.exec(source);
   if (match === null) return source;
   const [, sign = '', whole = '', fraction = '', exponentText = ''] = match;
@@ -133,6 +142,11 @@ export function toMinor(amount: Amount, currency: string): MinorAmount {
 /** @throws CurrencyFault if the currency isn't lendable. */
 export function fromMinor(minor: MinorAmount, currency: string): Amount {
   return (minor * unitsPerMinor(requireMinorUnits(currency))) as Amount;
+}
+
+/** @throws AmountFault */
+function checkLength(text: string): void {
+  if (text.length > MAX_WRITTEN) throw new AmountFault(`must be written with at most ${MAX_WRITTEN} characters`);
 }
 
 function tooManyDigits(digits: number, currency: string): AmountFault {

@@ -154,7 +154,7 @@ describe.each(['clear', 'tls', 'cluster'] as const)('a valid request on a connec
     expect(await logged(way, id)).toEqual([expect.objectContaining({ status: 201 })]);
   });
 
-  it('others, and the end of its client\'s side: all are answered, in their order', async () => {
+  it("others, and the end of its client's side: all are answered, in their order", async () => {
     const [first, second] = [newLoan(), newLoan()];
     const read = 'GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n';
     const done = await holdLoans(way, 0.3);
@@ -323,7 +323,10 @@ describe.each(['clear', 'tls'] as const)('an expectation (%s)', (way) => {
   const json = 'Content-Type: application/json\r\n';
 
   it('of 100-continue is met when the body is wanted, and not before', async () => {
-    const received = await send(way, ask('/api/v1/loans', json, body.length), { later: body, untilSeen: /HTTP\/1.1 201/ });
+    const received = await send(way, ask('/api/v1/loans', json, body.length), {
+      later: body,
+      untilSeen: /HTTP\/1.1 201/,
+    });
     expect(statuses(received)).toEqual([100, 201]);
   });
 
@@ -338,7 +341,13 @@ describe.each(['clear', 'tls'] as const)('an expectation (%s)', (way) => {
     ['a query that is not known', 422, '/api/v1/loans?x=1', json, 10],
     ['an id that is none', 400, '/api/v1/loans/x/transitions', json, 10],
     ['an id of a loan that is none', 400, '/api/v1/loans/x/repayments', json, 10],
-    ['a condition that is none', 400, `/api/v1/loans/${'0'.repeat(8)}-0000-4000-8000-${'0'.repeat(12)}/repayments`, `${json}If-Match: x\r\n`, 10],
+    [
+      'a condition that is none',
+      400,
+      `/api/v1/loans/${'0'.repeat(8)}-0000-4000-8000-${'0'.repeat(12)}/repayments`,
+      `${json}If-Match: x\r\n`,
+      10,
+    ],
   ])('of 100-continue is not met for %s: %d alone', async (_name, status, path, fields, length) => {
     const received = await send(way, ask(path, fields, length));
     expect(statuses(received)).toEqual([status]);
@@ -359,4 +368,3 @@ describe.each(['clear', 'tls'] as const)('an expectation (%s)', (way) => {
     expect(statuses(await send(way, request + body))).toEqual([201]);
   });
 });
-
