@@ -34,10 +34,15 @@ export async function validateItems<T>(schema: z.ZodType<T>, items: readonly unk
     const parsed = schema.safeParse(item);
     if (parsed.success) valid.push(parsed.data);
     else issues.push(...parsed.error.issues.map((issue) => ({ ...issue, path: [name, index, ...issue.path] })));
-    if (issues.length >= MAX_FAULTS) break;
+    if (countOf(issues) >= MAX_FAULTS) break;
   }
   if (issues.length > 0) throw refusal(issues);
   return valid;
+}
+
+/** As many as bodyFaults makes of them. */
+function countOf(issues: readonly Issue[]): number {
+  return issues.reduce((sum, issue) => sum + (issue.code === 'unrecognized_keys' ? issue.keys.length : 1), 0);
 }
 
 function refusal(issues: readonly Issue[]): Problem {
