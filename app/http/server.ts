@@ -101,7 +101,6 @@ function rememberSockets(server: Server): ReadonlySet<Socket> {
 interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
-  answered: boolean;
 }
 
 /** Knows what is under way on each connection, and refuses what cannot be read without harm to it. */
@@ -112,9 +111,7 @@ class Connections {
   constructor(private readonly onRefused: OnRefused) {}
 
   begin(request: IncomingMessage, response: ServerResponse): void {
-    const exchange: Exchange = { request, response, answered: false };
-    this.#newest.set(request.socket, exchange);
-    response.once('close', () => (exchange.answered = true));
+    this.#newest.set(request.socket, { request, response });
   }
 
   /** @param problem undefined where the connection itself has failed, so that no answer can be sent */
@@ -124,9 +121,10 @@ class Connections {
     if (this.#refused.has(socket)) return;
     this.#refused.add(socket);
     const newest = this.#newest.get(socket);
-    if (newest === undefined || (newest.answered && newest.request.complete)) {
+    const answered = newest === undefined || newest.response.writableFinished;
+    if (newest === undefined || (answered && newest.request.complete)) {
       this.#answer(socket, problem);
-    } else if (newest.answered) {
+    } else if (answered) {
       // The rest of a body that was refused before. A second answer would be taken for that of another request.
       end(socket);
     } else if (newest.request.complete) {
