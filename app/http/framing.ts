@@ -4,12 +4,12 @@ import type { Context, Step } from './context';
 /**
  * Fields that hold one value and that the service, or the gateway before it, acts on. Of two lines one would have to be
  * chosen, and a proxy on the way may choose the other. Fields that hold a list (Accept, If-Match, If-None-Match,
- * tracestate, X-Forwarded-For) may have several lines. Node refuses a second Content-Length itself.
+ * tracestate, X-Forwarded-For) may have several lines. Node refuses a second Content-Length itself. With two lines of
+ * traceparent a new trace begins, as W3C Trace Context has it: tracing stops no request.
  */
 const SINGLE_FIELDS = [
   ...['Host', 'Authorization', 'Content-Type', 'Content-Encoding', 'Content-Length', 'Expect'],
-  ...['Idempotency-Key', 'X-Request-ID', 'traceparent', 'X-Gateway-Span', 'X-Operator-Token'],
-  ...['Origin', 'Access-Control-Request-Method'],
+  ...['Idempotency-Key', 'X-Request-ID', 'X-Operator-Token', 'Origin', 'Access-Control-Request-Method'],
 ];
 const NAMES = new Map(SINGLE_FIELDS.map((name) => [name.toLowerCase(), name]));
 
