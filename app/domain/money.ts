@@ -20,7 +20,7 @@ const JSON_NUMBER = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?[eE]([+-]?\d+)$/;
  * Characters of a decimal as it is written; the longest that any rule takes has less than half of them. Looked at before
  * anything else, since a pattern, and BigInt even more, takes time for every digit.
  */
-const MAX_WRITTEN = 60;
+export const MAX_WRITTEN = 60;
 /** Longer exponents only describe values far outside every range, and would cost memory to write out. */
 const MAX_EXPONENT = 30;
 

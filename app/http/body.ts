@@ -6,7 +6,7 @@ import { parseJson } from './json';
 
 const JSON_TYPE = /^application\/json\s*(?:;\s*charset\s*=\s*(?:"utf-8"|utf-8)\s*)?;?\s*$/i;
 /** In characters. The pattern above takes quadratic time for a run of spaces. */
-const MAX_TYPE = 100;
+export const MAX_TYPE = 100;
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**

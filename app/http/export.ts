@@ -104,7 +104,7 @@ const FUSE = new RegExp(`(?<=^|${SEPARATOR})'*(?=[${FORMULA}])|^'*(?=[\\t\\r\\n]
 
 /**
  * Adds an apostrophe before whatever would make a formula of a cell, in whatever way a spreadsheet splits the text. No
- * two texts have the same form, so it can be undone: decision 46 shows how.
+ * two texts have the same form, so it can be undone: see UNDO_PATTERN.
  */
 export function defuse(text: string): string {
   return text.replace(FUSE, "$&'");

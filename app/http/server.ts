@@ -28,7 +28,7 @@ export const LIMITS = {
 } satisfies ServerOptions;
 
 /** How long a refused client may go on sending before the connection is reset, which could cost it the answer. */
-const LINGER_MS = 1_000;
+export const LINGER_MS = 1_000;
 
 type OnRefused = (problem: Problem, requestId: string) => void;
 
