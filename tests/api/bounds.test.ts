@@ -167,9 +167,9 @@ describe.each(Object.entries(BEGINNINGS))('the header field %s', (field, beginni
   ])(
     `of 15 kB, for %s, takes less than ${FIELD_MS} ms`,
     async (_name, target, body) => {
-      const preflight =
+      const preflight: Record<string, string> =
         target.method === 'OPTIONS' ? { Origin: 'https://desk.example', 'Access-Control-Request-Method': 'POST' } : {};
-      const page = field === 'Accept' ? {} : { Accept: 'text/html' };
+      const page: Record<string, string> = field === 'Accept' ? {} : { Accept: 'text/html' };
       const trials = beginnings.flatMap((start) =>
         REPEATS.filter((repeat) => !/^%/.test(repeat)).map((repeat) => ({
           name: JSON.stringify([start, repeat]),
