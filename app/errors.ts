@@ -23,6 +23,7 @@ export const PROBLEMS = {
   'version-mismatch': { status: 412, title: 'The loan has changed since it was read' },
   'payload-too-large': { status: 413, title: 'The body is too large' },
   'unsupported-media-type': { status: 415, title: 'The body is not uncompressed JSON' },
+  'expectation-failed': { status: 417, title: 'The service cannot do what Expect asks for' },
   'misdirected-request': { status: 421, title: 'The service does not answer to that name' },
   'validation-error': { status: 422, title: 'The request breaks a rule' },
   'invalid-amount': { status: 422, title: 'The amount is not acceptable' },

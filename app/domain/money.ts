@@ -16,12 +16,15 @@ const SCALE = 4;
 const UNITS = 10n ** BigInt(SCALE);
 const PLAIN_DECIMAL = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?$/;
 const JSON_NUMBER = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?[eE]([+-]?\d+)$/;
+/**
+ * Characters of a decimal as it is written; the longest that any rule takes has less than half of them. Looked at before
+ * anything else, since a pattern, and BigInt even more, takes time for every digit.
+ */
+export const MAX_WRITTEN = 60;
 /** Longer exponents only describe values far outside every range, and would cost memory to write out. */
 const MAX_EXPONENT = 30;
 /** Digits after the point that a client may write, with zeros at the end. */
 export const MAX_WRITTEN_DIGITS = 30;
-/** More than any bound of a value has. */
-const MAX_WHOLE_DIGITS = 30;
 
 /** The outward rule for one value: digits after the point that it may have, and the range it must lie in. */
 export interface DecimalRule {
@@ -37,6 +40,7 @@ export interface DecimalRule {
  * @throws AmountFault if it is none, or has more than four digits after the point.
  */
 export function parseAmount(text: string): Amount {
+  checkLength(text);
   const match = PLAIN_DECIMAL.exec(text);
   if (match === null) throw new AmountFault('must be a decimal number such as 12500.00');
   const [, sign, whole = '', fraction = ''] = match;
@@ -66,6 +70,7 @@ export function readMoney(text: string, currency: string, max: Amount): Amount {
 }
 
 function readWritten(text: string, { fractionDigits, min, max, aboveMin }: DecimalRule, where: string): Amount {
+  checkLength(text);
   const [, sign, whole = '', fraction = ''] = PLAIN_DECIMAL.exec(text) ?? [];
   if (sign === undefined) throw new AmountFault('must be a decimal number such as 12500.00');
   if (fraction.length > MAX_WRITTEN_DIGITS) {
@@ -75,21 +80,20 @@ function readWritten(text: string, { fractionDigits, min, max, aboveMin }: Decim
   if (exact.length > fractionDigits) {
     throw new AmountFault(`must have at most ${fractionDigits} digits after the point${where}`);
   }
-  const tooSmall = new AmountFault(`must be ${aboveMin ? 'greater than' : 'at least'} ${formatPlain(min)}`);
-  const tooLarge = new AmountFault(`must be at most ${formatPlain(max)}`);
-  // Before it becomes a number: that takes long for a million digits.
-  if (whole.length > MAX_WHOLE_DIGITS) throw sign === '-' ? tooSmall : tooLarge;
   const amount = parseAmount(`${sign}${whole}${exact === '' ? '' : `.${exact}`}`);
-  if (amount < min || (aboveMin && amount === min)) throw tooSmall;
-  if (amount > max) throw tooLarge;
+  if (amount < min || (aboveMin && amount === min)) {
+    throw new AmountFault(`must be ${aboveMin ? 'greater than' : 'at least'} ${formatPlain(min)}`);
+  }
+  if (amount > max) throw new AmountFault(`must be at most ${formatPlain(max)}`);
   return amount;
 }
 
 /**
  * Writes the source text of a JSON number without its exponent: "1.25e4" becomes "12500". Other text comes back as it is.
- * @throws AmountFault if the exponent is beyond any amount.
+ * @throws AmountFault if the exponent, or the number of its digits, is beyond any amount.
  */
 export function withoutExponent(source: string): string {
+  checkLength(source);
   const match = JSON_NUMBER.exec(source);
   if (match === null) return source;
   const [, sign = '', whole = '', fraction = '', exponentText = ''] = match;
@@ -145,6 +149,11 @@ export function toMinor(amount: Amount, currency: string): MinorAmount {
 /** @throws CurrencyFault if the digits of the currency are unknown. */
 export function fromMinor(minor: MinorAmount, currency: string): Amount {
   return (minor * unitsPerMinor(requireMinorUnits(currency))) as Amount;
+}
+
+/** @throws AmountFault */
+function checkLength(text: string): void {
+  if (text.length > MAX_WRITTEN) throw new AmountFault(`must be written with at most ${MAX_WRITTEN} characters`);
 }
 
 function tooManyDigits(digits: number, currency: string): AmountFault {

@@ -32,7 +32,7 @@ const MAX_LOGGED_PATH = 256;
  */
 export function requestContext(tracing: Tracing): Step {
   return function requestContext(ctx, next) {
-    // All that follows reads the path, the log as well. `wellFormedTarget` refuses the request.
+    // All that follows reads the path, the log as well. `wellFormedRequest` refuses the request.
     if (!hasPath(ctx)) ctx.req.url = '/';
     const given = ctx.req.headers['x-request-id'];
     ctx.state.requestId = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();

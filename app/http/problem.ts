@@ -27,9 +27,13 @@ export function problemDocuments(logger: Logger): Step {
   };
 }
 
-/** Whoever takes anything gets the document: only who names HTML, and likes nothing of JSON better, gets a page. */
+/** A browser's has some 150 characters. The library that reads the field takes quadratic time for hostile ones. */
+export const MAX_ACCEPT = 1_000;
+
+/** Only a client that names HTML, and prefers nothing of JSON, gets a page. A field beyond the limit names nothing. */
 function wantsPage(ctx: Context): boolean {
-  if (!/text\/html/i.test(ctx.req.headers.accept ?? '')) return false;
+  const { accept = '' } = ctx.req.headers;
+  if (accept.length > MAX_ACCEPT || !/text\/html/i.test(accept)) return false;
   return ctx.accepts('application/problem+json', 'application/json', 'text/html') === 'text/html';
 }
 

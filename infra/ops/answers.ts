@@ -39,6 +39,7 @@ export const GATEWAY_PROBLEMS: Readonly<Record<number, readonly [slug: string, t
   411: ['length-required', 'The length of the body is missing', 'Send Content-Length.'],
   413: ['payload-too-large', 'The body is too large', 'Send a smaller body.'],
   414: ['uri-too-long', 'The address is too long', 'Send a shorter path and query.'],
+  417: ['expectation-failed', 'The gateway cannot do what Expect asks for', 'Expect nothing, or 100-continue.'],
   421: ['misdirected-request', 'This gateway does not serve that name', 'Check the host name of the request.'],
   429: ['too-many-connections', 'Too many requests at one time', 'Wait for some of your requests to finish.'],
   431: ['headers-too-large', 'The header fields are too large', 'Send fewer or shorter header fields.'],

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { BODY_LIMIT_BYTES, BULK_BODY_LIMIT_BYTES } from '../../app/config';
 import { addAbsentHeaders, errorPages, indent, renderAnswers, server } from './answers';
-import { closedPage, OPERATOR_FIELD, renderClosed, renderMaintenance, unlessClosed } from './maintenance';
+import { closedPage, OPERATOR_FIELD, renderClosed, renderMaintenance, unlessClosed, variable } from './maintenance';
 
 /**
  * The gateway's configuration as text, for nginx >= 1.27.4 (`resolve` in upstreams, `keepalive_min_timeout`), run as
@@ -408,6 +408,17 @@ map "$upstream_connect_time" $again {
 upstream current {
     server ${CURRENT};
 }
+# nginx joins the lines of a field with ", ". Of the others that hold one value it refuses two lines itself, or passes
+# both on to the API, which refuses them.
+map "$http_x_request_id;${variable(OPERATOR_FIELD)}" $given_twice {
+    "~, " 1;
+}
+map "$server_protocol $http_expect" $refused_expectation {
+    "~^HTTP/1\\.0 " "";
+    "~ $" "";
+    "~* 100-continue$" "";
+    default 1;
+}
 proxy_http_version 1.1;
 # Ample on one host. nginx gives up a retry when names change during it, so a dead server must be noticed fast.
 proxy_connect_timeout 500ms;
@@ -468,6 +479,7 @@ location = /alertmanager {
 # No address after the name of the upstream: with one, nginx would strip the prefix.
 location /grafana/ {
     client_max_body_size 1m;
+    proxy_ignore_client_abort off;
     proxy_read_timeout 60s;
 ${indent(forwardedFields('$connection_upgrade', { Upgrade: '$http_upgrade' }))}
 ${indent(addAbsentHeaders({ 'Content-Security-Policy': undefined }))}
@@ -482,6 +494,8 @@ function renderMonitor(name: string, htpasswdFile: string): string {
     auth_basic "Prometheus";
     auth_basic_user_file ${htpasswdFile};
     client_max_body_size 1m;
+    # A query for a page that was closed is of no use.
+    proxy_ignore_client_abort off;
     # A query may take Prometheus two minutes.
     proxy_read_timeout 125s;
 ${indent(forwardedFields('""', { Authorization: '""' }))}
@@ -541,6 +555,12 @@ location / {
  */
 function renderApi({ connectionsPerAddress = CONNECTIONS_PER_ADDRESS }: GatewayOptions): string {
   const forward = `${unlessClosed()}
+    if ($given_twice) {
+        return 400;
+    }
+    if ($refused_expectation) {
+        return 417;
+    }
     if ($api_is_absent) {
         return 503;
     }
@@ -556,7 +576,9 @@ ${indent(errorPages(502, 504))}
         return 504;
     }
     proxy_pass http://api;`;
-  return `location @again {
+  return `# A client that has closed its side after its request waits for the answer, and what it asked for is done anyway.
+proxy_ignore_client_abort on;
+location @again {
     proxy_next_upstream error timeout non_idempotent;
     ${again}
 }

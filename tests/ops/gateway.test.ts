@@ -98,6 +98,12 @@ function parseRaw(text: string): Answer {
   return { status: Number(statusLine.split(' ')[1]), headers, body: body.join('\r\n\r\n') };
 }
 
+/** The same for a body in chunks, of which there is one. */
+function parseChunked(text: string): Answer {
+  const answer = parseRaw(text);
+  return { ...answer, body: answer.body.slice(answer.body.indexOf('{'), answer.body.lastIndexOf('}') + 1) };
+}
+
 describeUnless(missing, 'the gateway', () => {
   let certificate: { certificate: string; key: string };
   let stage: Stage;
@@ -325,6 +331,96 @@ describeUnless(missing, 'the gateway', () => {
 
     test.each(['TLSv1.2', 'TLSv1.3'] as const)('but not %s', async (version) => {
       await expect(handshake(stage.port('https'), version)).resolves.toBe(version);
+    });
+  });
+
+  describe('on one connection', () => {
+    const request = (path: string, fields = '', body = '') =>
+      `POST ${path} HTTP/1.1\r\nHost: ${DOMAIN}\r\n${fields}Content-Length: ${body.length}\r\n\r\n${body}`;
+    const codes = (received: string) => [...received.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, code]) => Number(code));
+
+    test.each([
+      ['a byte too many', '', 'X', []],
+      ['garbage', '', 'X\r\n\r\n', [400]],
+      ['a malformed request', '', 'GET / HTTP/1.1\r\nContent-Length: a\r\n\r\n', [400]],
+      ['garbage after Connection: close', 'Connection: close\r\n', 'GARBAGE\r\n\r\n', []],
+      ['the end of the client’s side', '', '', []],
+    ])('answers a request that is under way, whatever follows it: %s', async (_name, fields, after, then) => {
+      for (const path of ['/slow/300', '/api/v1/loans/bulk?pause', '/api/v1/loans/export?pause=300']) {
+        const received = await stage.raw(request(path, fields, '{}') + after, { halfClose: true });
+        expect([path, codes(received)]).toEqual([path, [200, ...then]]);
+      }
+    });
+
+    test('logs what such a client got', async () => {
+      const id = randomUUID();
+      await stage.raw(request('/slow/300', `X-Request-ID: ${id}\r\n`, '{}'), { halfClose: true });
+      expect(await stage.logged(id)).toEqual([expect.objectContaining({ status: '200', upstream_status: '200' })]);
+    });
+
+    test('ends an export whose client is gone', async () => {
+      const id = randomUUID();
+      const startedAt = performance.now();
+      await stage.raw(request('/api/v1/loans/export?pause=1000', `X-Request-ID: ${id}\r\n`), { untilSeen: /first/ });
+      expect(await stage.logged(id)).toHaveLength(1);
+      expect(performance.now() - startedAt).toBeLessThan(5_000);
+    });
+
+    test.each([
+      ['gzip, chunked', 'HTTP/1.1', 501],
+      ['foo, chunked', 'HTTP/1.1', 501],
+      ['chunked, chunked', 'HTTP/1.1', 501],
+      ['identity', 'HTTP/1.1', 501],
+      ['chunked', 'HTTP/1.0', 400],
+    ])('refuses Transfer-Encoding: %s of %s', async (coding, version, status) => {
+      const fields = `Host: ${DOMAIN}\r\nTransfer-Encoding: ${coding}\r\n\r\n`;
+      const received = await stage.raw(`POST /api/v1/loans ${version}\r\n${fields}2\r\n{}\r\n0\r\n\r\n`);
+      expectProblem(parseRaw(received), status);
+    });
+
+    test('refuses two Transfer-Encodings', async () => {
+      const fields = `Host: ${DOMAIN}\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n`;
+      const received = await stage.raw(`POST /api/v1/loans HTTP/1.1\r\n${fields}2\r\n{}\r\n0\r\n\r\n`);
+      expectProblem(parseRaw(received), 400);
+    });
+
+    test.each([
+      ['Authorization', 'Bearer a', 'Bearer b'],
+      ['Host', DOMAIN, DOMAIN],
+      ['Content-Length', '0', '0'],
+      ['Expect', '100-continue', '100-continue'],
+      ['If-Match', '"a"', '"b"'],
+      ['X-Request-ID', 'a', 'b'],
+      ['X-Operator-Token', OPERATOR_TOKEN, OPERATOR_TOKEN],
+    ])('refuses two lines of %s', async (name, first, second) => {
+      const twice = `${name}: ${first}\r\n${name.toLowerCase()}: ${second}\r\n`;
+      const fields = name === 'Host' ? twice : `Host: ${DOMAIN}\r\n${twice}`;
+      expectProblem(parseRaw(await stage.raw(`GET /api/v1/loans HTTP/1.1\r\n${fields}\r\n`)), 400);
+    });
+
+    test.each(['Idempotency-Key', 'Content-Type', 'Content-Encoding', 'Origin'])(
+      'leaves it to the API to refuse two lines of %s',
+      async (name) => {
+        const fields = `Host: ${DOMAIN}\r\n${name}: a\r\n${name}: b\r\nConnection: close\r\n\r\n`;
+        const { rawHeaders } = echo(parseChunked(await stage.raw(`GET /api/v1/loans HTTP/1.1\r\n${fields}`)));
+        expect(rawHeaders.filter((word) => word.toLowerCase() === name.toLowerCase())).toHaveLength(2);
+      },
+    );
+
+    test('sends no 100 where it refuses a body that is announced, and one where it does not', async () => {
+      const announced = (length: number) =>
+        `POST /api/v1/loans HTTP/1.1\r\nHost: ${DOMAIN}\r\nExpect: 100-continue\r\nContent-Length: ${length}\r\n\r\n`;
+      expect(codes(await stage.raw(announced(99_999_999), { milliseconds: 1_000 }))).toEqual([413]);
+      expect(codes(await stage.raw(announced(2), { later: '{}', untilSeen: /1 200/ }))).toEqual([100, 200]);
+    });
+
+    test('refuses an expectation that it does not know', async () => {
+      for (const expectation of ['tea', '100-continue, tea', '"100-continue"']) {
+        const received = await stage.raw(request('/api/v1/loans', `Expect: ${expectation}\r\n`));
+        expectProblem(parseRaw(received), 417);
+      }
+      const old = request('/api/v1/loans', 'Expect: tea\r\n').replace('HTTP/1.1', 'HTTP/1.0');
+      expect(codes(await stage.raw(old))).toEqual([200]);
     });
   });
 

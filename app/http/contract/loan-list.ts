@@ -84,14 +84,20 @@ export const loanListQuery = z.strictObject({
   }),
 });
 
+/** Takes back what `defuse` adds: what it matches begins with the apostrophe to be taken away. */
+export const UNDO_PATTERN =
+  "(?<=^|[^\\p{L}\\p{M}\\p{N}_'=+\\-@＝＋－＠﹦﹢﹣﹫])'+(?=[=+\\-@＝＋－＠﹦﹢﹣﹫])|^'+(?=[\\t\\r\\n])";
+
 export const loanExportQuery = z.strictObject({
   format: z
     .enum(EXPORT_FORMATS, { error: `must be one of ${EXPORT_FORMATS.join(', ')}` })
     .default('csv')
     .meta({
       description:
-        'csv: RFC 4180 with a header line; a text that a spreadsheet would take for a formula has an apostrophe before it. ' +
-        'ndjson: a loan a line, exactly as it is stored',
+        'csv: RFC 4180 with a header line; a text that a spreadsheet could take for a formula, at its start or where a ' +
+        'program may split it, has an apostrophe there. To undo that, take one apostrophe away at each match of ' +
+        UNDO_PATTERN +
+        ' (with Unicode properties). ndjson: a loan a line, exactly as it is stored',
     }),
   ...loanFilterShape,
 });

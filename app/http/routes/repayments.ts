@@ -47,13 +47,12 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
   /** One entry of a loan's ledger. Of rivals the database lets one through; the others look again. */
   async function book(
     ctx: Context,
+    { id, holds }: Target,
     operation: string,
     body: unknown,
     decide: (account: LedgerAccount, now: Date) => Booking,
     reason: string | null,
   ): Promise<void> {
-    const id = readLoanId(ctx);
-    const holds = readPrecondition(ctx);
     const { principal, requestId } = ctx.state;
     await once(ctx, operation, body, async (claim) => {
       const before = await find(id);
@@ -109,6 +108,7 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
 
     async repayLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
+      const target = readTarget(ctx);
       const body = await readJson(ctx);
       const { amount, date, reference } = validateBody(paymentSchema, body);
       const decide = (account: LedgerAccount, moment: Date) => {
@@ -116,18 +116,30 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
         const payment = { id: newId(), date: date ?? dateOf(moment), amount: paid, reference };
         return pay(account, { ...payment, reverses: null, settlement: false }, moment);
       };
-      await book(ctx, 'repayLoan', body, decide, null);
+      await book(ctx, target, 'repayLoan', body, decide, null);
     },
 
     async reverseRepayment(ctx: Context) {
       validateQuery(emptyQuery, ctx);
+      const target = readTarget(ctx);
       const paymentId = readUuid(ctx, 'repaymentId', 'A repayment is named by a UUID.');
       const body = await readJson(ctx);
       const { reason } = validateBody(reversalSchema, body);
       const decide = (account: LedgerAccount, moment: Date) => reverse(account, paymentId, newId(), moment);
-      await book(ctx, 'reverseRepayment', body, decide, reason);
+      await book(ctx, target, 'reverseRepayment', body, decide, reason);
     },
   };
+}
+
+/** The loan that a request is about, and what its client assumes of it. */
+interface Target {
+  readonly id: string;
+  readonly holds: Precondition;
+}
+
+/** Before the body is asked for: see readText. */
+function readTarget(ctx: Context): Target {
+  return { id: readLoanId(ctx), holds: readPrecondition(ctx) };
 }
 
 function decided(
