@@ -5,7 +5,11 @@ import type { Database, Queryable, Statement, Value } from './pool';
 
 /** One request that is done at most once: a key of the client's, within what it may be used for. */
 export interface Claim {
-  readonly principal: string;
+  /**
+   * The names of the client, the one to prefer first. An answer is kept under each of them and found under any: the
+   * release before decision 45 knows a client whose API key was rotated by several names.
+   */
+  readonly principals: readonly string[];
   readonly operation: string;
   readonly key: string;
   /** Of what is asked for: the same key with another one is a mistake of the client. */
@@ -54,12 +58,13 @@ interface AnswerRow {
 const FIND: Statement<AnswerRow> = {
   name: 'key_find',
   text: `SELECT fingerprint, status, headers, body, created_at < now() - ${RETENTION} AS expired
-    FROM idempotency_keys WHERE principal = $1 AND operation = $2 AND key = $3`,
+    FROM idempotency_keys WHERE principal = ANY ($1::text[]) AND operation = $2 AND key = $3
+    ORDER BY expired, array_position($1::text[], principal) LIMIT 1`,
 };
 const FORGET: Statement<never> = {
   name: 'key_forget',
   text: `DELETE FROM idempotency_keys
-    WHERE principal = $1 AND operation = $2 AND key = $3 AND created_at < now() - ${RETENTION}`,
+    WHERE principal = ANY ($1::text[]) AND operation = $2 AND key = $3 AND created_at < now() - ${RETENTION}`,
 };
 const STORE: Statement<{ key: string }> = {
   name: 'key_store',
@@ -89,7 +94,7 @@ export function changeOnce(name: string, change: string, parameters: number): Ch
     keyed: {
       name: `${name}_keyed`,
       text: `WITH ${freeIf(parameters)}, ${change}, kept AS (
-          INSERT INTO idempotency_keys (${RECORDED_COLUMNS}) SELECT ${recordedFrom(parameters)} FROM changed LIMIT 1)
+          INSERT INTO idempotency_keys (${RECORDED_COLUMNS}) SELECT ${recordedFrom(parameters)} FROM (SELECT FROM changed LIMIT 1) AS one)
         SELECT id FROM changed`,
     },
   };
@@ -109,7 +114,7 @@ export async function apply(
 export function createKeys(database: Database): Keys {
   return {
     async find(claim) {
-      const values = [claim.principal, claim.operation, claim.key];
+      const values = [claim.principals, claim.operation, claim.key];
       const [row] = await database.query(FIND, values);
       if (row?.expired === 't') await database.query(FORGET, values);
       if (row === undefined || row.expired === 't') return undefined;
@@ -127,29 +132,35 @@ export function createKeys(database: Database): Keys {
   };
 }
 
-/** The lock that stands for a key while its request is being done. */
-export function lockOf({ principal, operation, key }: Omit<Claim, 'fingerprint'>): string {
+/** The locks that stand for a key while its request is being done, one for each name of the client. */
+export function locksOf({ principals, operation, key }: Omit<Claim, 'fingerprint'>): string[] {
+  return principals.map((principal) => lockOf(principal, operation, key));
+}
+
+function lockOf(principal: string, operation: string, key: string): string {
   return createHash('sha256').update([principal, operation, key].join('\0')).digest().readBigInt64BE().toString();
 }
 
-/** `free` has a row if the lock was to be had and the key is not taken. */
+/** `free` has a row if the locks were to be had and the key is not taken. */
 function freeIf(parameters: number): string {
-  const [lock, principal, operation, key] = [1, 2, 3, 4].map((n) => `$${parameters + n}`);
-  return `held AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(${lock}::bigint) AS held),
+  const [locks, principals, operation, key] = [1, 2, 3, 4].map((n) => `$${parameters + n}`);
+  return `held AS MATERIALIZED (
+      SELECT bool_and(pg_try_advisory_xact_lock(lock)) AS held FROM unnest(${locks}::bigint[]) AS lock),
     free AS MATERIALIZED (SELECT FROM held WHERE held AND NOT EXISTS (
-      SELECT FROM idempotency_keys WHERE principal = ${principal} AND operation = ${operation} AND key = ${key}))`;
+      SELECT FROM idempotency_keys WHERE principal = ANY (${principals}::text[]) AND operation = ${operation} AND key = ${key}))`;
 }
 
 function recordedFrom(parameters: number): string {
-  const types = ['text', 'text', 'text', 'text', 'smallint', 'jsonb', 'text'];
-  return types.map((type, index) => `$${parameters + 2 + index}::${type}`).join(', ');
+  const types = ['text', 'text', 'text', 'smallint', 'jsonb', 'text'];
+  const others = types.map((type, index) => `$${parameters + 3 + index}::${type}`);
+  return [`unnest($${parameters + 2}::text[])`, ...others].join(', ');
 }
 
 /** In the order of freeIf and RECORDED_COLUMNS. */
 function valuesOf(recorded: Recorded): Value[] {
-  const { principal, operation, key, fingerprint, answer } = recorded;
+  const { principals, operation, key, fingerprint, answer } = recorded;
   const { status, headers, body } = answer;
-  return [lockOf(recorded), principal, operation, key, fingerprint, status, JSON.stringify(headers), body];
+  return [locksOf(recorded), principals, operation, key, fingerprint, status, JSON.stringify(headers), body];
 }
 
 /**

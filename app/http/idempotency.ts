@@ -87,7 +87,7 @@ function readClaim(ctx: Context, operation: string, body: unknown): Claim | unde
       'A key has 1 to 255 visible ASCII characters, with or without quotes.',
     );
   }
-  return { principal: ctx.state.principal, operation, key, fingerprint: fingerprintOf(ctx, body) };
+  return { principals: ctx.state.principals, operation, key, fingerprint: fingerprintOf(ctx, body) };
 }
 
 /** Of the body as it was sent, but for space and order: what a release makes of it may differ from the next one's. */

@@ -38,6 +38,7 @@ export function requestContext(tracing: Tracing): Step {
     ctx.state.requestId = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
     ctx.state.trace = tracing.begin(ctx.req.headers, PROBE_ROUTES.has(ctx.path));
     ctx.state.principal = UNAUTHENTICATED;
+    ctx.state.principals = [UNAUTHENTICATED];
     ctx.state.startedAt = performance.now();
     ctx.state.route = UNMATCHED;
     ctx.res.setHeader('X-Request-ID', ctx.state.requestId);
@@ -99,6 +100,7 @@ function logAccess(logger: Logger, ctx: Context, status: number, milliseconds: n
       method: ctx.method,
       path: ctx.path.slice(0, MAX_LOGGED_PATH),
       principal: ctx.state.principal === UNAUTHENTICATED ? undefined : ctx.state.principal,
+      key_id: ctx.state.keyId,
       route,
       status,
       duration_ms: Math.round(milliseconds * 1_000) / 1_000,
