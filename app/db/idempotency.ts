@@ -37,10 +37,22 @@ export interface Keys {
   prune(): Promise<boolean>;
 }
 
+/**
+ * Why a change was not made, and nothing written. `twin`: a request with the same key is being done, or was done.
+ * `rival`: another request changed first what this one was to change.
+ */
+export type Conflict = 'twin' | 'rival';
+
 /** A change of the database, alone and together with the answer to the request that asked for it. */
 export interface Change {
-  readonly plain: Statement<{ id: string }>;
-  readonly keyed: Statement<{ id: string }>;
+  readonly plain: Statement<ChangeRow>;
+  readonly keyed: Statement<ChangeRow>;
+}
+
+/** Whether something was changed, and whether the key was free. */
+interface ChangeRow {
+  readonly changed: string;
+  readonly free: string;
 }
 
 const RETENTION = "interval '24 hours'";
@@ -89,26 +101,32 @@ const PRUNE: Statement<{ pruned: string }> = {
  * @param parameters how many it has; those of the key follow.
  */
 export function changeOnce(name: string, change: string, parameters: number): Change {
+  const outcome = 'SELECT EXISTS (SELECT FROM changed) AS changed, EXISTS (SELECT FROM free) AS free';
   return {
-    plain: { name, text: `WITH free AS (SELECT), ${change} SELECT id FROM changed` },
+    plain: { name, text: `WITH free AS (SELECT), ${change} ${outcome}` },
     keyed: {
       name: `${name}_keyed`,
       text: `WITH ${freeIf(parameters)}, ${change}, kept AS (
           INSERT INTO idempotency_keys (${RECORDED_COLUMNS}) SELECT ${recordedFrom(parameters)} FROM (SELECT FROM changed LIMIT 1) AS one)
-        SELECT id FROM changed`,
+        ${outcome}`,
     },
   };
 }
 
-/** Makes the change; false, and nothing written, if it found nothing to change or its key is taken or in use. */
+/** Makes the change, and resolves to why it was not made, if it was not. */
 export async function apply(
   connection: Queryable,
   { plain, keyed }: Change,
   values: readonly Value[],
   recorded: Recorded | undefined,
-): Promise<boolean> {
-  if (recorded === undefined) return (await connection.query(plain, values)).length > 0;
-  return unlessTaken(() => connection.query(keyed, [...values, ...valuesOf(recorded)]));
+): Promise<Conflict | undefined> {
+  const rows =
+    recorded === undefined
+      ? await connection.query(plain, values)
+      : await unlessTaken(() => connection.query(keyed, [...values, ...valuesOf(recorded)]));
+  const [row] = rows;
+  if (row?.changed === 't') return undefined;
+  return row?.free === 't' ? 'rival' : 'twin';
 }
 
 export function createKeys(database: Database): Keys {
@@ -125,7 +143,9 @@ export function createKeys(database: Database): Keys {
         answer: { status: Number(row.status), headers, body: row.body },
       };
     },
-    store: (recorded) => unlessTaken(() => database.query(STORE, valuesOf(recorded))),
+    async store(recorded) {
+      return (await unlessTaken(() => database.query(STORE, valuesOf(recorded)))).length > 0;
+    },
     async prune() {
       return (await database.query(PRUNE)).length === PRUNE_BATCH;
     },
@@ -165,14 +185,14 @@ function valuesOf(recorded: Recorded): Value[] {
 
 /**
  * A twin that was done between the moment the statement looked and the moment it had the lock is seen by the primary
- * key, which takes back all of the statement.
+ * key, which takes back all of the statement: no rows.
  */
-async function unlessTaken(work: () => Promise<unknown[]>): Promise<boolean> {
+async function unlessTaken<Row>(work: () => Promise<Row[]>): Promise<Row[]> {
   try {
-    return (await work()).length > 0;
+    return await work();
   } catch (error) {
     const constraint: unknown = isNativeError(error) && 'constraint' in error ? error.constraint : undefined;
-    if (codeOf(error) === '23505' && constraint === 'idempotency_keys_pkey') return false;
+    if (codeOf(error) === '23505' && constraint === 'idempotency_keys_pkey') return [];
     throw error;
   }
 }

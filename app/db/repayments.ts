@@ -2,7 +2,7 @@ import type { Account, Booking, Entry } from '../domain/account';
 import type { LoanStatus } from '../domain/loan';
 import { formatAmount, fromMinor, parseAmount } from '../domain/money';
 import { eventValues, type Happening, type Origin, withEvent } from './audit';
-import { apply, type Recorded } from './idempotency';
+import { apply, type Conflict, type Recorded } from './idempotency';
 import { COLUMNS, type LoanRow, toLoan } from './loans';
 import { type Database, type Statement, toTimestamp } from './pool';
 
@@ -26,10 +26,17 @@ export interface Repayments {
   /** A loan and its ledger, as they were at one moment. */
   find(loanId: string): Promise<LedgerAccount | undefined>;
   /**
-   * Writes an entry of the ledger, the loan as it leaves it, what happened, and the answer to be kept; false, and
-   * nothing written, if the loan is no longer as it was when it was read, or the key of the answer is taken or in use.
+   * Writes an entry of the ledger, the loan as it leaves it, what happened, and the answer to be kept, if the loan is
+   * still as it was when it was read, and the key of the answer is free.
+   * @returns why nothing was written, if nothing was
    */
-  record(before: Account, booking: Booking, note: Note, origin: Origin, answer?: Recorded): Promise<boolean>;
+  record(
+    before: Account,
+    booking: Booking,
+    note: Note,
+    origin: Origin,
+    answer?: Recorded,
+  ): Promise<Conflict | undefined>;
 }
 
 /** What is said of an entry besides its figures: the reference of a payment, or the reason of a reversal. */

@@ -53,11 +53,12 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Loa
       validateQuery(emptyQuery, ctx);
       const body = await readJson(ctx);
       const request = validateBody(newLoan, body);
-      await once(ctx, 'createLoan', body, async (claim) => {
+      await once(ctx, { operation: 'createLoan', body }, async (claim) => {
         const loan = openLoan(request, newId(), now());
         const headers = { Location: `${ctx.path}/${loan.id}`, ETag: entityTag(loan) };
         const answer = jsonTextAnswer(201, loanText(loan), headers);
-        if (!(await loans.insert(loan, ctx.state, claim && { ...claim, answer }))) return undefined;
+        const conflict = await loans.insert(loan, ctx.state, claim && { ...claim, answer });
+        if (conflict !== undefined) return conflict;
         events.loanCreated(loan, ctx.state.requestId);
         return answer;
       });
@@ -71,20 +72,21 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Loa
       sendAnswer(ctx, jsonTextAnswer(201, loanText(loan)));
     },
 
-    /** Of rivals the database lets one through; the others look again, and find that they come too late. */
+    /** The database lets one of several rivals through; the others read the loan anew, and may be too late by then. */
     async moveLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
       const id = readLoanId(ctx);
       const holds = readPrecondition(ctx);
       const body = await readJson(ctx);
       const { to, reason } = validateBody(transitionSchema, body);
-      await once(ctx, 'moveLoan', body, async (claim) => {
+      await once(ctx, { operation: 'moveLoan', body, loan: id }, async (claim) => {
         const before = await find(id);
         if (!holds(entityTag(before))) throw versionMismatch();
         const after = moveLoan(before, to, now());
         if (after === undefined) throw illegalTransition(before.status, to);
         const answer = jsonTextAnswer(200, loanText(after), { ETag: entityTag(after) });
-        if (!(await loans.move(before, after, reason, ctx.state, claim && { ...claim, answer }))) return undefined;
+        const conflict = await loans.move(before, after, reason, ctx.state, claim && { ...claim, answer });
+        if (conflict !== undefined) return conflict;
         events.loanMoved(before, after, ctx.state.requestId);
         return answer;
       });

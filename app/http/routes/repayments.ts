@@ -44,7 +44,7 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
     return account;
   }
 
-  /** One entry of a loan's ledger. Of rivals the database lets one through; the others look again. */
+  /** One entry of a loan's ledger. The database lets one of several rivals through; the others read the loan anew. */
   async function book(
     ctx: Context,
     operation: string,
@@ -55,7 +55,7 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
     const id = readLoanId(ctx);
     const holds = readPrecondition(ctx);
     const { principal, requestId } = ctx.state;
-    await once(ctx, operation, body, async (claim) => {
+    await once(ctx, { operation, body, loan: id }, async (claim) => {
       const before = await find(id);
       const moment = now();
       const booking = decided(before, holds, moment, decide);
@@ -67,7 +67,8 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
       };
       const answer = jsonAnswer(201, shown, { ETag: entityTag(after) });
       const kept = claim && { ...claim, answer };
-      if (!(await repayments.record(before, booking, note, ctx.state, kept))) return undefined;
+      const conflict = await repayments.record(before, booking, note, ctx.state, kept);
+      if (conflict !== undefined) return conflict;
       events.repaymentRecorded(before.loan, after, repayment, requestId);
       return answer;
     });
