@@ -32,9 +32,11 @@ export function createTurns(): InTurn {
       if (known !== undefined && !(await settledBy(before, deadline))) return undefined;
       const startedAt = performance.now();
       if (known !== undefined && startedAt + queue.quickestMs > deadline) return undefined;
-      const result = await work();
-      queue.quickestMs = Math.min(queue.quickestMs, performance.now() - startedAt);
-      return result;
+      try {
+        return await work();
+      } finally {
+        queue.quickestMs = Math.min(queue.quickestMs, performance.now() - startedAt);
+      }
     } finally {
       end();
     }
