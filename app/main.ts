@@ -12,6 +12,7 @@ import { applyRetention } from './retention';
 import { createService, type Service } from './service';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics } from './telemetry/metrics';
+import { withoutSecrets } from './telemetry/secrets';
 
 const USAGE = `usage: main [command]
 
@@ -132,7 +133,7 @@ async function runUntil(stopRequested: Promise<void>, service: Service): Promise
   }
   process.once('uncaughtException', (error) => {
     // It ends the process, as without this, and is told of before.
-    process.stderr.write(`${error.stack ?? String(error)}\n`);
+    process.stderr.write(`${withoutSecrets(error.stack ?? String(error))}\n`);
     void service.tracing.unhandled(error).finally(() => process.exit(1));
   });
   await stopRequested;
