@@ -13,6 +13,7 @@ import { createService, type Service } from './service';
 import { containerName } from './telemetry/container';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics } from './telemetry/metrics';
+import { withoutSecrets } from './telemetry/secrets';
 
 const USAGE = `usage: main [command]
 
@@ -134,7 +135,7 @@ async function runUntil(stopRequested: Promise<void>, service: Service): Promise
   }
   process.once('uncaughtException', (error) => {
     // It ends the process, as without this, and is told of before.
-    process.stderr.write(`${error.stack ?? String(error)}\n`);
+    process.stderr.write(`${withoutSecrets(error.stack ?? String(error))}\n`);
     void service.tracing.unhandled(error).finally(() => process.exit(1));
   });
   await stopRequested;

@@ -41,7 +41,7 @@ export function createDailyRetention({ database, keys, logger, now, years }: Par
     const day = moment.toISOString().slice(0, 10);
     if (years === 0 || day === lastDay) return;
     try {
-      const claim = { principal: 'retention', operation: 'retention', key: day, fingerprint: '' };
+      const claim = { principals: ['retention'], operation: 'retention', key: day, fingerprint: '' };
       const isFirst = await keys.store({ ...claim, answer: { status: 200, headers: {}, body: '' } });
       lastDay = day;
       if (!isFirst) return;

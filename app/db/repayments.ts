@@ -3,7 +3,7 @@ import { type Account, type Booking, type Entry, missingSettlement, principalCov
 import type { LoanStatus } from '../domain/loan';
 import { formatAmount, parseAmount } from '../domain/money';
 import { eventValues, type Happening, type Origin, withEvent } from './audit';
-import { apply, type Recorded } from './idempotency';
+import { apply, type Conflict, type Recorded } from './idempotency';
 import { COLUMNS, type LoanRow, toLoan } from './loans';
 import { type Database, type Statement, toTimestamp } from './pool';
 
@@ -32,11 +32,18 @@ export interface Repayments {
   /** What the schedule of a loan follows from: no ledger is read. */
   findTerms(loanId: string): Promise<Pick<Account, 'loan' | 'disbursedOn'> | undefined>;
   /**
-   * Writes an entry of the ledger, the loan as it leaves it, what happened, and the answer to be kept; false, and
-   * nothing written, if the loan is no longer as it was when it was read, or the key of the answer is taken or in use.
+   * Writes an entry of the ledger, the loan as it leaves it, what happened, and the answer to be kept, if the loan is
+   * still as it was when it was read, and the key of the answer is free.
    * @param reason why it is taken back, or was settled
+   * @returns why nothing was written, if nothing was
    */
-  record(before: Account, booking: Booking, reason: string | null, origin: Origin, answer?: Recorded): Promise<boolean>;
+  record(
+    before: Account,
+    booking: Booking,
+    reason: string | null,
+    origin: Origin,
+    answer?: Recorded,
+  ): Promise<Conflict | undefined>;
   /**
    * Writes down the settlement that the ledger lacks. The loan and its version stay as they are: the entry belongs to the
    * move that made the loan repaid. False, and nothing written, if the loan is no longer as it was when it was read.

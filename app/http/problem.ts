@@ -3,6 +3,7 @@ import { isNativeError } from 'node:util/types';
 import type { Answer } from '../db/idempotency';
 import { Problem } from '../errors';
 import type { Logger } from '../telemetry/logger';
+import { pathWithoutSecrets } from '../telemetry/secrets';
 import type { Context, Step } from './context';
 import { problemPage, sendPage } from './pages';
 import { sendAnswer } from './send';
@@ -22,7 +23,8 @@ export function problemDocuments(logger: Logger): Step {
       // A browser that is to show something. Stored and other answers to a change are the same for everybody.
       if (ctx.method !== 'GET' && ctx.method !== 'HEAD') return;
       ctx.vary('Accept');
-      if (wantsPage(ctx)) sendPage(ctx, problem.status, problemPage(problem, ctx.path, ctx.state.requestId));
+      if (wantsPage(ctx))
+        sendPage(ctx, problem.status, problemPage(problem, pathWithoutSecrets(ctx.path), ctx.state.requestId));
     }
   };
 }
@@ -48,7 +50,7 @@ function problemBody(problem: Problem, instance: string | undefined, requestId: 
     title: problem.title,
     status: problem.status,
     detail: problem.detail,
-    instance,
+    instance: instance && pathWithoutSecrets(instance),
     request_id: requestId,
     errors: problem.faults.length > 0 ? problem.faults : undefined,
     ...problem.extensions,

@@ -265,7 +265,19 @@ ssl_session_tickets off;
 `;
 }
 
-/** One JSON line a request. Without the query and without header fields of the client: both may hold secrets. */
+/**
+ * Where a path begins to be a secret, as a pattern: an API key or what begins like one, also percent-encoded, what stands
+ * in an Authorization field, a JSON Web Token, a long word. (The API masks its log with app/telemetry/secrets.ts.)
+ */
+const SECRET =
+  '(?:[bB]|%(?:25)*62)(?:[lL]|%(?:25)*6[cC])(?:_|%(?:25)*5[fF])|eyJ[0-9A-Za-z_-]{8}|' +
+  '[Bb](?:earer|asic)(?:%(?:25)*20|[+:=])|[;&,](?:[a-z_-]*token|api[_-]?key|secret|password)=|[0-9A-Za-z_-]{38}';
+
+/**
+ * One JSON line a request. Without the query and without header fields of the client: both may hold secrets. Of a path
+ * with a secret, what comes before it. What nginx says of a request in its error log has request line, host and referrer
+ * in clear, and no format to change that, so only what is critical gets there; the access log has the upstream's status.
+ */
 function renderLog(metrics: GatewayOptions['metrics']): string {
   const fields = {
     timestamp: '$timestamp',
@@ -276,7 +288,7 @@ function renderLog(metrics: GatewayOptions['metrics']): string {
     span_id: '$gateway_span_id',
     client: '$remote_addr',
     method: '$request_method',
-    host: '$host',
+    host: '$logged_host',
     path: '$path_without_query',
     protocol: '$server_protocol',
     tls: '$ssl_protocol',
@@ -288,8 +300,15 @@ function renderLog(metrics: GatewayOptions['metrics']): string {
     upstream_time: '$upstream_response_time',
   };
   const line = Object.entries(fields).map(([name, value]) => `"${name}":"${value}"`);
-  return `map $request_uri $path_without_query {
+  return `error_log stderr crit;
+map $request_uri $path_without_query {
+    "~^(?<path_to_secret>[^?]*?bl_[a-z][a-z0-9-]*_[0-9a-z]{12})_" \${path_to_secret}_***;
+    "~^(?<path_before_secret>[^?]*?)(?:${SECRET})" \${path_before_secret}***;
     "~^(?<path_part>[^?]*)" $path_part;
+}
+map $host $logged_host {
+    "~*bl_" ***;
+    default $host;
 }
 # ISO 8601 with milliseconds, as the API writes it; both parts are of the same look at the clock.
 map "$time_iso8601|$msec" $timestamp {

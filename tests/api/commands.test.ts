@@ -212,11 +212,11 @@ describe('api-key', () => {
     expect((await apiKey('revoke', '--id', next)).stderr).toContain(`since ${since}.`);
 
     const [headings, ...lines] = await rows();
-    expect(headings).toEqual(['id', 'name', 'scopes', 'state', 'created', 'expires', 'last used']);
+    expect(headings).toEqual(['id', 'name', 'scopes', 'state', 'created', 'expires', 'last used', 'client']);
     const time = expect.stringMatching(/^20.*Z$/);
     expect(lines).toEqual([
       [id, 'the desk', 'loans:read,loans:write', `valid until ${next} takes over`, time, time, 'never'],
-      [next, 'the desk', 'loans:read,loans:write', 'revoked', time, time, 'never'],
+      [next, 'the desk', 'loans:read,loans:write', 'revoked', time, time, 'never', `key:${id}`],
       [idOf(eternal.stdout), 'ops', 'admin', 'valid', time, 'never', 'never'],
     ]);
     const [expires, overlap] = [Date.parse(lines[1]![5]!) - Date.now(), Date.parse(lines[0]![5]!) - Date.now()];

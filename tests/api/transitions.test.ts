@@ -12,12 +12,12 @@ afterAll(() => api.stop());
 const JSON_BODY = { 'content-type': 'application/json' };
 const REASON: Partial<Record<LoanStatus, string>> = { rejected: 'no income', defaulted: '90 days late' };
 
-function move(id: string, body: object, headers: Record<string, string> = {}): Promise<Answer> {
+function move(id: string, body: object, headers: Record<string, string> = {}, service = api): Promise<Answer> {
   const options = { headers: { ...JSON_BODY, ...headers }, body: JSON.stringify(body) };
-  return api.ask('POST', `/api/v1/loans/${id}/transitions`, options);
+  return service.ask('POST', `/api/v1/loans/${id}/transitions`, options);
 }
 
-const moveTo = (id: string, to: LoanStatus) => move(id, { to, reason: REASON[to] });
+const moveTo = (id: string, to: LoanStatus, service = api) => move(id, { to, reason: REASON[to] }, {}, service);
 
 async function loanIn(...path: LoanStatus[]): Promise<string> {
   const { id } = (await api.post(LOAN)).json() as { id: string };
@@ -157,12 +157,17 @@ describe('POST /api/loans/:id/transitions', () => {
 
   it('lets one of 100 rivals through', async () => {
     const id = await loanIn();
+    const database = api.database.connection;
+    const instances = [api, await startService({ database }), await startService({ database })];
     const lock = await lockLoan(id);
-    const rivals = Array.from({ length: 100 }, (_, index) => moveTo(id, index % 2 === 0 ? 'approved' : 'rejected'));
-    // As many as there are connections have now read the loan as pending, and are about to write.
+    const rivals = Array.from({ length: 100 }, (_, index) =>
+      moveTo(id, index % 2 === 0 ? 'approved' : 'rejected', instances[index % 3]),
+    );
+    // One of each instance has now read the loan as pending, and is about to write; the others wait for their turn.
     await until(async () => (await waitingForLocks()) >= 3);
     await lock.release();
     const answers = await Promise.all(rivals);
+    for (const other of instances.slice(1)) await other.stop();
     const winners = answers.filter(({ status }) => status === 200);
     expect(winners).toHaveLength(1);
     for (const { status, text } of answers) expect([200, 409, text]).toContain(status);

@@ -150,6 +150,47 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
     for (let pair = 0; pair < locations.length; pair += 2) expect(locations[pair]).toBe(locations[pair + 1]);
   });
 
+  it.each(['the earlier', 'this'])('a client whose API key %s release rotated pays once, through both', async (by) => {
+    const environment = environmentOf(database.connection);
+    const apiKey = async (...args: string[]) => {
+      const { code, stdout, stderr } = await run(['api-key', ...args], environment, by === 'this' ? undefined : root);
+      if (code !== 0) throw new Error(stderr);
+      return { authorization: `Bearer ${stdout.trim()}` };
+    };
+    const old = await apiKey('create', '--name', 'desk', '--scopes', 'admin');
+    const next = await apiKey('rotate', '--id', old.authorization.split('_')[2]!);
+    // Not the earlier release by itself, which takes the two keys for two clients.
+    for (const [first, second] of [
+      [older, newer],
+      [newer, older],
+    ] as const) {
+      for (const [shown, again] of [
+        [old, next],
+        [next, old],
+        [next, next],
+      ] as const) {
+        const key = { 'idempotency-key': randomUUID() };
+        const path = await newer.loan();
+        const paid = await first.pay(path, '10', { ...key, ...shown });
+        const replayed = await second.pay(path, '10', { ...key, ...again });
+        // The earlier release finds what this one did; what it did itself under another key only this one finds.
+        expect([paid.status, replayed.status, replayed.text]).toEqual([201, 201, paid.text]);
+        expect((await newer.get(`${path}/balance`)).json().paid.total).toBe('10.00');
+      }
+    }
+    // In flight at the same moment.
+    const path = await newer.loan();
+    const key = { 'idempotency-key': randomUUID() };
+    const twins = Array.from({ length: 6 }, () => [
+      older.pay(path, '10', { ...key, ...next }),
+      newer.pay(path, '10', { ...key, ...next }),
+      newer.pay(path, '10', { ...key, ...old }),
+    ]);
+    const statuses = (await Promise.all(twins.flat())).map(({ status }) => status);
+    expect(statuses.filter((status) => status !== 409)).toEqual(expect.arrayContaining([201]));
+    expect((await newer.get(`${path}/balance`)).json().paid.total).toBe('10.00');
+  });
+
   it('of two that pay at once, through one each, nobody pays too much', async () => {
     const path = await older.loan();
     const { outstanding } = (await newer.get(`${path}/balance`)).json();

@@ -59,11 +59,12 @@ export function loanHandlers({ loans, repayments, events, once, maxAmount, now, 
       validateQuery(emptyQuery, ctx);
       const body = await readJson(ctx);
       const request = validateBody(newLoan, body);
-      await once(ctx, 'createLoan', body, async (claim) => {
+      await once(ctx, { operation: 'createLoan', body }, async (claim) => {
         const loan = openLoan(request, newId(), now());
         const headers = { Location: `${ctx.path}/${loan.id}`, ETag: entityTag(loan) };
         const answer = jsonTextAnswer(201, loanText(loan), headers);
-        if (!(await loans.insert(loan, ctx.state, claim && { ...claim, answer }))) return undefined;
+        const conflict = await loans.insert(loan, ctx.state, claim && { ...claim, answer });
+        if (conflict !== undefined) return conflict;
         events.loanCreated(loan, ctx.state.requestId);
         return answer;
       });
@@ -77,14 +78,14 @@ export function loanHandlers({ loans, repayments, events, once, maxAmount, now, 
       sendAnswer(ctx, jsonTextAnswer(201, loanText(loan)));
     },
 
-    /** Of rivals the database lets one through; the others look again, and find that they come too late. */
+    /** The database lets one of several rivals through; the others read the loan anew, and may be too late by then. */
     async moveLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
       const id = readLoanId(ctx);
       const holds = readPrecondition(ctx);
       const body = await readJson(ctx);
       const { to, reason } = validateBody(transitionSchema, body);
-      await once(ctx, 'moveLoan', body, async (claim) => {
+      await once(ctx, { operation: 'moveLoan', body, loan: id }, async (claim) => {
         const account = to === 'repaid' ? await repayments.find(id) : undefined;
         const before = account?.loan ?? (await find(id));
         if (!holds(entityTag(before))) throw versionMismatch();
@@ -94,11 +95,11 @@ export function loanHandlers({ loans, repayments, events, once, maxAmount, now, 
         const answer = jsonTextAnswer(200, loanText(after), { ETag: entityTag(after) });
         const kept = claim && { ...claim, answer };
         const settlement = account && settled(account, newId(), moment);
-        const written =
+        const conflict =
           account !== undefined && settlement !== undefined
             ? await repayments.record(account, settlement, reason, ctx.state, kept)
             : await loans.move(before, after, reason, ctx.state, kept);
-        if (!written) return undefined;
+        if (conflict !== undefined) return conflict;
         events.loanMoved(before, after, ctx.state.requestId);
         return answer;
       });

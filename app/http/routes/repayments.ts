@@ -44,7 +44,7 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
     return account;
   }
 
-  /** One entry of a loan's ledger. Of rivals the database lets one through; the others look again. */
+  /** One entry of a loan's ledger. The database lets one of several rivals through; the others read the loan anew. */
   async function book(
     ctx: Context,
     { id, holds }: Target,
@@ -54,7 +54,7 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
     reason: string | null,
   ): Promise<void> {
     const { principal, requestId } = ctx.state;
-    await once(ctx, operation, body, async (claim) => {
+    await once(ctx, { operation, body, loan: id }, async (claim) => {
       const before = await find(id);
       const moment = now();
       const booking = decided(before, holds, moment, decide);
@@ -66,8 +66,9 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
       };
       const answer = jsonAnswer(201, shown, { ETag: entityTag(after) });
       const kept = claim && { ...claim, answer };
-      if (!(await repayments.writeSettlement(before))) return undefined;
-      if (!(await repayments.record(before, booking, reason, ctx.state, kept))) return undefined;
+      if (!(await repayments.writeSettlement(before))) return 'rival';
+      const conflict = await repayments.record(before, booking, reason, ctx.state, kept);
+      if (conflict !== undefined) return conflict;
       events.repaymentRecorded(before.loan, after, repayment, requestId);
       return answer;
     });
