@@ -419,6 +419,25 @@ describe('the program', () => {
     expect(step?.inputs['update']).toBeUndefined();
   });
 
+  it('gives the password of the owner to the migrations, and to no container that serves', async () => {
+    install('production');
+    await run();
+    const input = (step: string) =>
+      JSON.parse(
+        String(registered.find(({ name }) => name === `branchloans-production-api-${step}`)?.inputs['stdin']),
+      ) as {
+        environment: Record<string, string>;
+        mounts: { source: string }[];
+      };
+    const secrets = 'branchloans-production-api-owner-secrets';
+    expect(input('migrate')).toMatchObject({
+      environment: { DATABASE_USER: 'branchloans_owner' },
+      mounts: [{ source: secrets }],
+    });
+    for (const container of containers()) expect(JSON.stringify(container)).not.toContain(secrets);
+    for (const { envs } of containers()) expect(JSON.stringify(envs)).not.toContain('branchloans_owner');
+  });
+
   it('takes a password that the stack sets itself', async () => {
     install('staging', (config) => (config['branchloans:databasePassword'] = 'chosen-by-the-team'));
     await run();

@@ -286,7 +286,7 @@ function tellSteps(part: string, own: readonly Resource[], all: readonly Resourc
       );
     } else if (name.endsWith('-roles')) {
       // After a new container it only confirms what is there.
-      if (op === 'update') told.changes.push('Database: its role and password are set, and the database is made.');
+      if (op === 'update') told.changes.push('Database: its roles and passwords are set, and the database is made where it is missing.');
     } else if (name.endsWith('-role')) {
       if (op === 'update' || op === 'create') told.changes.push('Database: the role that reads its statistics is set.');
     } else if (/-(password|key|token)$/.test(name)) {
@@ -485,8 +485,8 @@ const VARIABLES: Readonly<Record<string, Variable>> = {
     setting: 'database.user',
     means: (from, to) => ({
       warning:
-        `Database: the role changes from ${from} to ${to}. A database that belongs to ${from} is refused before the ` +
-        'API is touched.',
+        `Database: the service logs in as ${to} instead of ${from}, which keeps its access until you drop it. A database ` +
+        `that still belongs to ${from} is refused before the API is touched.`,
     }),
   },
 };

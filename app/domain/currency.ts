@@ -24,8 +24,9 @@ const ACTIVE = {
 
 /**
  * What is still counted, because loans in it may run: codes of list three (withdrawn, published on 2026-01-01). That list
- * has no digits; these are those of the Java platform (java.util.Currency). A code that Java does not know was withdrawn
- * before 2001 and is left out: its digits would be a guess. When list one loses a code, it moves here.
+ * has no digits; these are those of the Java platform (java.util.Currency). A code that Java does not know is left out:
+ * its digits would be a guess, and nearly all of those were withdrawn before 2001. When list one loses a code, it moves
+ * here.
  */
 const WITHDRAWN = {
   0: 'ADP BEF BYB BYR ESP GRD ITL LUF MGF PTE ROL TPE TRL',

@@ -108,7 +108,7 @@ describe('recount', () => {
   };
 
   it('names a loan that cannot be counted, does all the others, and ends with 1', async () => {
-    await run(['migrate'], environment);
+    await run(['migrate'], owner);
     const moment = "'2026-01-01', '2026-01-01'";
     const ids: string[] = [];
     for (const currency of ['KES', 'QQQ', 'BGN']) {

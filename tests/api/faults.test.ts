@@ -160,8 +160,8 @@ describe('a database that has too much to do', () => {
   afterAll(() => api.stop());
 
   it('(a locked table) sheds with 503, while the probes answer at once', async () => {
-    const { host, port, name, user } = api.database.connection;
-    const blocker = new Client({ host, port, database: name, user });
+    const { host, port, name } = api.database.connection;
+    const blocker = new Client({ host, port, database: name, user: 'postgres' });
     blocker.on('error', () => undefined);
     await blocker.connect();
     await blocker.query('BEGIN; LOCK TABLE loans');
@@ -239,7 +239,7 @@ describe('a database that has too much to do', () => {
     message = 'fault',
     condition = 'IF true THEN',
   ): Promise<void> {
-    await database.sql(`CREATE OR REPLACE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    await database.sql(`CREATE OR REPLACE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
       ${condition} RAISE EXCEPTION '${message}' USING ERRCODE = '${code}'; END IF; RETURN NEW; END $$`);
     await database.sql('CREATE TRIGGER fault BEFORE INSERT ON loans FOR EACH ROW EXECUTE FUNCTION fault()');
   }

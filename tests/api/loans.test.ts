@@ -274,7 +274,7 @@ describe('GET /api/stats', () => {
   it('counts nothing without loans', async () => {
     expect((await api.ask('GET', '/api/stats')).json()).toEqual({
       total_loans: 0,
-      by_status: { pending: 0, approved: 0, rejected: 0, disbursed: 0, repaid: 0, defaulted: 0 },
+      by_status: { pending: 0, approved: 0, rejected: 0, withdrawn: 0, disbursed: 0, repaid: 0, defaulted: 0 },
       by_currency: {},
     });
   });

@@ -131,7 +131,8 @@ describe('POST /api/loans/:id/transitions', () => {
     const withdrawn = await move(pending, { to: 'withdrawn' });
     expect([withdrawn.status, withdrawn.json().status]).toEqual([200, 'withdrawn']);
     expect(await decisions()).toBe(before); // It was not decided.
-    expect((await api.ask('GET', `/api/loans/${pending}/events`)).json().at(-1)).toMatchObject({
+    const events = (await api.ask('GET', `/api/loans/${pending}/events`)).json() as object[];
+    expect(events.at(-1)).toMatchObject({
       action: 'transitioned',
       from: 'pending',
       to: 'withdrawn',
