@@ -128,7 +128,8 @@ async function measureOurs(
   const loadAverages: number[] = [];
   // Built on a quiet host: a deploy gets an image that is there.
   const images = changes.map((change, index) => (change === 'image' ? nextRelease(base, index + 1) : ''));
-  const load = startLoad(environment, { rate: RATE, connections: busy ? BUSY_CONNECTIONS : CONNECTIONS });
+  const connections = busy ? BUSY_CONNECTIONS : CONNECTIONS;
+  const load = startLoad(environment, { rate: RATE, connections, closed: busy });
   const endHog = startHog(busy ? HOGS : 0);
   try {
     if (busy) await untilBusy();

@@ -250,7 +250,8 @@ async function runDeploys(stage: Stage, { deploys, hog }: Options): Promise<Resu
     const [ours] = series;
     const connections = hog ? BUSY_CONNECTIONS : CONNECTIONS;
     const text = [
-      `${RATE} requests/s (one of three a POST with key) on ${connections} connections over TLS, due at fixed times\n\n`,
+      `${RATE} requests/s (one of three a POST with key) on ${connections} connections over TLS, `,
+      hog ? 'fewer while all are in use\n\n' : 'due at fixed times\n\n',
       deploysTables(series),
     ].join('');
     // What the peer fails is a result, not a fault of the run.

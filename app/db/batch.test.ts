@@ -63,7 +63,7 @@ describe('batched, while what it asks is slow', () => {
   const LIMIT_MS = 20;
   const queue = (state: PoolState, size: number) =>
     createQueue(state, size, LIMIT_MS, createMetrics({ version: '1', commit: 'c', environment: 'test' }));
-  /** Answers when it is told to, as a database that gets no processor. */
+  /** Answers when `end` is called, as a database that gets no processor. */
   function stuck(inFlight: number) {
     const under: (() => void)[] = [];
     const ask = batched({ size: 50, inFlight, queue }, async (questions: readonly number[]) => {
@@ -82,7 +82,7 @@ describe('batched, while what it asks is slow', () => {
     return asked;
   }
 
-  it('refuses nobody while there are connections that it does not use', async () => {
+  it('refuses no call while there are connections that it does not use', async () => {
     const slow = stuck(3);
     const asked = await twoUnderWay(slow);
     await sleep(3 * LIMIT_MS);
@@ -92,7 +92,7 @@ describe('batched, while what it asks is slow', () => {
     expect(await Promise.all(asked)).toEqual([1, 2, 3]);
   });
 
-  it('takes another connection after a moment, without another question, and refuses nobody for that wait', async () => {
+  it('takes another connection after a moment, without another question, and refuses no call for that wait', async () => {
     const slow = stuck(3);
     const asked = await twoUnderWay(slow);
     asked.push(slow.ask(3));

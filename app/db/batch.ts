@@ -41,7 +41,7 @@ export function batched<Question, Answer>(
   const queue = createQueue?.(
     {
       totalCount: inFlight,
-      // Those that are kept for slow batches among them: a slow batch is no reason to refuse anybody while they are free.
+      // Those that are kept for slow batches among them: a slow batch is no reason to refuse a call while they are free.
       get idleCount() {
         return inFlight - running;
       },

@@ -22,6 +22,7 @@ jest.mock('./engine', () => ({
   // eslint-disable-next-line @typescript-eslint/require-await -- what it throws is a rejection
   reasonOfFailure: async (container: string) => reason(container),
   tryDocker: (args: string[]): Promise<Result> => {
+    if (args[0] === 'logs') return Promise.resolve({ ...well, stdout: log });
     const [container = '', path = ''] = [args.at(-3), args.at(-1)];
     probes.push(`${container} ${path}`);
     const fault = probe(container, path, ms / 1_000);
@@ -79,7 +80,7 @@ it.each([
   ['a connection to the database that takes more than a second', SLOW],
   ['a service that has too much to do', 'HTTP/1.1 503 Service Unavailable {"type":"urn:problem:overloaded"}'],
   ['no answer in time', 'no answer within 4 s'],
-  ['nobody who listens yet', 'nobody listens on port 8000'],
+  ['a port that does not listen yet', 'nobody listens on port 8000'],
 ])('does not refuse a release for %s', async (_name, words) => {
   probe = (id, path, seconds) => (id === 'id-2' && path === '/health-db' && seconds < 45 ? words : undefined);
   expect(await refusal()).toBeUndefined();

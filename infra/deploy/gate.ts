@@ -1,4 +1,4 @@
-import { indent, lastLog, reasonOfFailure, StepError, UNHEALTHY } from './engine';
+import { indent, lastLog, reasonOfFailure, StepError, tryDocker, UNHEALTHY } from './engine';
 import { type Attempt, read, type Release, withLedger } from './ledger';
 import { askByProbe, type Fault, faultAfterPatience, passingKey, type Smoke, smokeFault } from './smoke';
 
@@ -57,6 +57,8 @@ export async function gate(input: GateInput): Promise<GateOutput> {
 
 /** What the API logs when the database refuses its user, its password or the database's name (SQLSTATE). */
 const REFUSED_BY_DATABASE = /"code":"(?:28P01|28000|3D000)"/;
+/** Longer than a question takes. A container that runs for long may have been refused before, while a password changed. */
+const NOW = '15s';
 
 /** Why the container cannot recover; undefined while it may. */
 async function finalFault(id: string, { path, words }: Fault): Promise<Fault | undefined> {
@@ -64,7 +66,8 @@ async function finalFault(id: string, { path, words }: Fault): Promise<Fault | u
   const reason = await reasonOfFailure(id).catch(() => undefined);
   // That is Docker's word for a few late answers, which a busy host causes too.
   if (reason !== undefined && reason !== UNHEALTHY) return { path, words: `${reason}\n${words}`, kind: 'final' };
-  if (!REFUSED_BY_DATABASE.test(await lastLog(id, 50))) return undefined;
+  const { stdout, stderr } = await tryDocker(['logs', '--since', NOW, id]);
+  if (!REFUSED_BY_DATABASE.test(stdout + stderr)) return undefined;
   return { path, words: `is refused by the database\n${words}`, kind: 'final' };
 }
 
@@ -81,8 +84,7 @@ async function refuse(
 ): Promise<never> {
   const [reason = '', ...answer] = words.split('\n');
   const late = `was not ready after ${Math.round(afterMs / 1_000)} s`;
-  const what =
-    kind === 'final' ? reason : path === readyPath && kind === 'passing' ? late : `is ready but ${path} fails`;
+  const what = kind === 'final' ? reason : path === readyPath ? late : `is ready but ${path} fails`;
   const said = (kind === 'final' ? answer.join('\n') : words) || '(no answer)';
   throw new StepError(
     `${name} ${what}. The release was not let through: the old containers go on serving.\n` +

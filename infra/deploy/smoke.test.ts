@@ -97,7 +97,7 @@ it('asks no path again that was answered well', async () => {
 });
 
 describe('patience', () => {
-  /** Of a time that passes only while somebody sleeps, or asks for `askMs`. */
+  /** Of a clock that moves only during a sleep, and by `askMs`. */
   const run = (faultAt: (ms: number) => FaultKind | undefined, withinMs: number, { askMs = 0, moreMs = 0 } = {}) => {
     let ms = 0;
     const asked: number[] = [];

@@ -30,7 +30,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'a busy host', ()
   it('bears a release whose database is late at first, and a rollback, without a failed request', async () => {
     const image = hesitatingRelease(environment.output('image'), 15);
     endHog = startHog(HOGS);
-    const load = startLoad(environment, { rate: 50, connections: 40 });
+    const load = startLoad(environment, { connections: 40, closed: true });
     await load.begun;
     environment.configure((settings) => (settings['branchloans:image'] = image));
     const deploy = await environment.up();
