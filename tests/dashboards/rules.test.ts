@@ -218,6 +218,18 @@ describe('a rule finds what it is for', () => {
       'loans-api',
       (it) => (defaults(it, 'Garbage collection').thresholds!.steps[0]!.color = 'green'),
     ],
+    [
+      'threshold-areas',
+      'all',
+      'loans-requests',
+      (it) => (defaults(it, 'Error ratio').thresholds!.steps[1]!.value = 0.001),
+    ],
+    [
+      'threshold-areas',
+      'below 1',
+      'loans-postgres',
+      (it) => (defaults(it, 'Cache hit ratio').thresholds!.steps[2]!.value = 1),
+    ],
     ['heatmap', 'none', 'loans-requests', (it) => delete panelOf(it, 'Latency distribution').options!.yAxis!.unit],
     [
       'stat-layout',
