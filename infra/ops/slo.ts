@@ -118,7 +118,7 @@ interface Indicator {
 const REQUESTS = METRICS.httpRequestDuration.name;
 const users = (more = '') => `job="${JOBS.api}",${USER_ROUTES}${more}`;
 const perSecond = (series: string, selector: string, window: string) => `sum(rate(${series}{${selector}}[${window}]))`;
-/** A service that nobody has asked yet has no series of requests, but it says what it is. */
+/** A release that does not count failures from 0 has no series of requests before the first one, but it says what it is. */
 const orIdle = (expr: string) => `(${expr} or 0 * count(${METRICS.appInfo.name}{job="${JOBS.api}"}))`;
 
 /** Seconds: a bound of the histogram's buckets. */

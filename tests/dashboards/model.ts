@@ -141,14 +141,20 @@ export interface Values {
   /** `$__rate_interval` and `$__range`, such as 1m. */
   readonly rateInterval: string;
   readonly range: string;
+  /** `$__interval`, the step; if not given the same as `$__rate_interval`. */
+  readonly interval?: string;
   /** What every variable of the dashboard stands for; `.+` is `All`. */
   readonly variable?: string;
 }
 
 /** What Grafana asks in the end. */
-export function substitute(expr: string, { rateInterval, range, variable = '.+' }: Values): string {
+export function substitute(
+  expr: string,
+  { rateInterval, range, interval = rateInterval, variable = '.+' }: Values,
+): string {
   return expr
     .replaceAll('$__rate_interval', rateInterval)
+    .replaceAll('$__interval', interval)
     .replaceAll('$__range', range)
     .replace(/\$\{?\w+\}?/g, variable);
 }

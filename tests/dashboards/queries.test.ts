@@ -169,7 +169,7 @@ describeUnless(noPromtool, `queries, evaluated by ${promtoolLabel}`, () => {
   });
 
   it('a deploy is one mark as soon as it is scraped, at every zoom; a gap, a container more or less are none', () => {
-    const marks = (rateInterval: string) => substitute(deploys, { rateInterval, range: '1h' });
+    const marks = (interval: string) => substitute(deploys, { interval, rateInterval: '1m', range: '1h' });
     const deploys = queries.find(({ panel }) => panel === 'annotation Deploys')!.expr;
     /** One container: of a release, from a minute until another, scraped every 15 s, with gaps. */
     const container = (name: string, release: string, from: number, until: number, gap: [number, number] = [0, 0]) => {
@@ -197,7 +197,7 @@ describeUnless(noPromtool, `queries, evaluated by ${promtoolLabel}`, () => {
       (release) => `{env="test",track="stable",version="1",commit="c",release="${release}"}`,
     ) as [string, string, string];
     const minute = 60_000;
-    const expected: readonly [at: number, is: Expected['is'], rateInterval?: string][] = [
+    const expected: readonly [at: number, is: Expected['is'], interval?: string][] = [
       [1, { [one]: 0 }],
       [9, { [one]: 0 }],
       [13, { [one]: 0 }],
@@ -212,7 +212,7 @@ describeUnless(noPromtool, `queries, evaluated by ${promtoolLabel}`, () => {
     ];
     expectOf(
       series,
-      expected.map(([at, is, rateInterval = '2m']) => ({ expr: marks(rateInterval), at, is })),
+      expected.map(([at, is, interval = '2m']) => ({ expr: marks(interval), at, is })),
     );
   });
 });

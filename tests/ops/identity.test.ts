@@ -140,7 +140,7 @@ describeUnless(missingForContainers(['node', 'prometheus']), 'containers that fo
   });
 
   it('are a mark of a deploy each, from the first scrape on', async () => {
-    const marks = await query(DEPLOYS.replaceAll('$env', '.+').replaceAll('$__rate_interval', '10m'));
+    const marks = await query(DEPLOYS.replaceAll('$env', '.+').replaceAll('$__interval', '10m'));
     const byStart = [...marks].sort((a, b) => Number(a.value[1]) - Number(b.value[1]));
     expect(byStart.map(({ metric }) => metric)).toEqual(
       names.map((_, index) => {

@@ -229,8 +229,8 @@ function withoutMissing(panel: PanelSpec, variables: ReadonlySet<string>): Panel
  * the moment of a change is the same at every step that Grafana asks with, for a container more, and after a gap.
  */
 export const DEPLOYS = (() => {
-  // `$__rate_interval` is a step at least: a release that came and went between two steps, as one that failed, is seen too.
-  const select = (metric: string) => `last_over_time(${metric}{job="${JOBS.api}",env=~"$env"}[$__rate_interval])`;
+  // `$__interval` is the step: a release that came and went between two steps, as one that failed, is seen too.
+  const select = (metric: string) => `last_over_time(${metric}{job="${JOBS.api}",env=~"$env"}[$__interval])`;
   const starts = `max by (env, instance) (${select(RUNTIME_METRICS.startTime)})`;
   const begun = `${select(METRICS.appInfo.name)} * on (env, instance) group_left () ${starts}`;
   // By track too: a canary that is promoted is the same release, deployed once more.
