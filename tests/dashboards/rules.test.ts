@@ -50,6 +50,16 @@ test('panels that the pages of alerts send people to are there', () => {
   expect(named.filter(({ title }) => !titles.has(title))).toEqual([]);
 });
 
+test('docs/DASHBOARDS.md names dashboards, rows and panels that are there', () => {
+  const text = readFileSync(join(ROOT, 'docs/DASHBOARDS.md'), 'utf8');
+  const titles = dashboards.flatMap(({ title, panels }) => [title, ...panels.map((panel) => panel.title)]);
+  const named = [...text.matchAll(/(?<![\w`])_([^_`]+)_(?![\w`])/g)].map(([, title = '']) =>
+    title.replace(/\s+/g, ' '),
+  );
+  expect(named.length).toBeGreaterThan(8);
+  expect(named.filter((title) => !titles.includes(title))).toEqual([]);
+});
+
 test('docs/DASHBOARDS.md says what panels say when their source is well and has nothing to show', () => {
   const [, section = ''] = readFileSync(join(ROOT, 'docs/DASHBOARDS.md'), 'utf8').split('## Empty panels');
   const texts = dashboards.flatMap(({ panels }) =>
@@ -207,6 +217,18 @@ describe('a rule finds what it is for', () => {
       'green',
       'loans-api',
       (it) => (defaults(it, 'Garbage collection').thresholds!.steps[0]!.color = 'green'),
+    ],
+    [
+      'threshold-areas',
+      'all',
+      'loans-requests',
+      (it) => (defaults(it, 'Error ratio').thresholds!.steps[1]!.value = 0.001),
+    ],
+    [
+      'threshold-areas',
+      'below 1',
+      'loans-postgres',
+      (it) => (defaults(it, 'Cache hit ratio').thresholds!.steps[2]!.value = 1),
     ],
     ['heatmap', 'none', 'loans-requests', (it) => delete panelOf(it, 'Latency distribution').options!.yAxis!.unit],
     [

@@ -286,15 +286,16 @@ export const RULES = {
     return own?.steps.at(-1)?.color !== 'red' && 'critical is not red';
   }),
 
-  // The good colour is none: an area of it would cover the graph.
+  // The good colour is none, and it has some room: else an area covers the graph of what is well.
   'threshold-areas': ofPanels((panel) => {
     const { thresholds, custom } = defaultsOf(panel);
     const steps = thresholds?.steps ?? [];
     if (!isGraph(panel) || steps.length < 2) return false;
-    return (
-      (custom?.thresholdsStyle?.mode !== 'dashed+area' || steps.some(({ color }) => color === 'green')) &&
-      'bounds that are no areas'
-    );
+    if (custom?.thresholdsStyle?.mode !== 'dashed+area' || steps.some(({ color }) => color === 'green'))
+      return 'bounds that are no areas';
+    const good = steps.findIndex(({ color }) => color === 'transparent');
+    const [from, to] = [steps[good]?.value ?? 0, steps[good + 1]?.value ?? Infinity];
+    return (from >= 1 || to < 0.05 * (custom.axisSoftMax ?? 1)) && 'no room for what is good';
   }),
 
   // Requests by duration: durations at the side, requests in the cells.

@@ -262,7 +262,6 @@ function storage(): PanelSpec[] {
       unit: PER_MINUTE,
       width: 12,
       queries: { '{{datname}}': perMinute(sum(postgres.rate(pg.deadlocks, OURS), 'datname')) },
-      thresholds: { warning: 1 },
       alerts: ['PostgresDeadlocks'],
     },
     {

@@ -164,7 +164,6 @@ function connections(): PanelSpec[] {
       unit: units.CountsPerSecond,
       width: 7,
       queries: { dropped: `${sum(gateway.rate(nginx.accepted))} - ${sum(gateway.rate(nginx.handled))}` },
-      thresholds: { critical: 0.001 },
       alerts: ['NginxDroppedConnections'],
     },
   ];

@@ -152,7 +152,6 @@ function alerts(): PanelSpec[] {
       unit: PER_MINUTE,
       width: 12,
       queries: { failed: perMinute(sum(self.rate(prometheus.ruleFailures))) },
-      thresholds: { critical: 1 },
       alerts: ['PrometheusRuleFailures'],
     },
     {

@@ -78,7 +78,7 @@ export const disks = {
   fullIn: {
     kind: 'stat',
     title: 'Days until disk is full',
-    description: `Days until nothing is left of a file system, if it goes on to fill as in the last 6 hours; ${A_YEAR} for a year or more, or where it does not fill.`,
+    description: `Days until nothing is left of a file system, if it goes on to fill as in the last 6 hours; ${A_YEAR} for a year or more, or where it does not fill. Red from a day on, as the alert. A stack of some minutes says too little.`,
     unit: units.Short,
     decimals: 0,
     width: 8,
@@ -86,7 +86,7 @@ export const disks = {
     queries: {
       '{{mountpoint}}': `clamp_max(${min(machine.select(host.filesystemAvailable, DISKS), 'mountpoint')} / (clamp_min(-${min(`deriv(${machine.select(host.filesystemAvailable, DISKS)}[6h])`, 'mountpoint')}, 1) > 0) / ${DAY}, ${A_YEAR})`,
     },
-    thresholds: { warning: 14, critical: 3, low: true },
+    thresholds: { warning: 7, critical: 1, low: true },
     alerts: ['HostFilesystemFillingUp'],
   },
 } satisfies Record<string, PanelSpec>;
