@@ -61,12 +61,11 @@ export function createServer(handler: RequestListener, tls: Tls | undefined, onR
   const server =
     tls === undefined
       ? createHttpServer(LIMITS, serve)
-      : createHttpsServer(
-          { ...LIMITS, allowHalfOpen: true, minVersion: 'TLSv1.2', cert: tls.certificate, key: tls.key },
-          serve,
-        );
+      : createHttpsServer({ ...LIMITS, minVersion: 'TLSv1.2', cert: tls.certificate, key: tls.key }, serve);
   // Without this Node drops the answers of a client that has closed its side. Not in Node's documentation, but tested.
   Object.assign(server, { httpAllowHalfOpen: true });
+  // Of TLS, only once both sides have shaken hands: a client that leaves before that must not be waited for.
+  server.on('secureConnection', (socket: Duplex) => (socket.allowHalfOpen = true));
   server.on('clientError', (error: ParserError, socket) => connections.refuse(socket, problemOf(error)));
   server.on('connect', (_request, socket: Duplex) => {
     detach(socket);

@@ -433,9 +433,8 @@ map "$http_x_request_id;${variable(OPERATOR_FIELD)}" $given_twice {
     "~, " 1;
 }
 map "$server_protocol $http_expect" $refused_expectation {
-    "~^HTTP/1\\.0 " "";
-    "~ $" "";
-    "~* 100-continue$" "";
+    "~^HTTP/1[.]0 " "";
+    "~*^[^ ]+ (?:100-continue)?$" "";
     default 1;
 }
 proxy_http_version 1.1;

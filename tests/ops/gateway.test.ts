@@ -415,7 +415,7 @@ describeUnless(missing, 'the gateway', () => {
     });
 
     test('refuses an expectation that it does not know', async () => {
-      for (const expectation of ['tea', '100-continue, tea', '"100-continue"']) {
+      for (const expectation of ['tea', 'tea 100-continue', '100-continue, tea', '"100-continue"']) {
         const received = await stage.raw(request('/api/v1/loans', `Expect: ${expectation}\r\n`));
         expectProblem(parseRaw(received), 417);
       }
