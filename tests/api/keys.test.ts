@@ -399,7 +399,7 @@ it('keeps no secret: neither in the database, nor in the logs, nor in the metric
 it('keeps no secret that a client puts where it does not belong: into a path, a request id or another field', async () => {
   const { text, stored } = await newKey();
   const secret = text.split('_')[3]!;
-  const encoded = [...text].map((character) => `%${character.charCodeAt(0).toString(16)}`).join('');
+  const encoded = Array.from(text, (character) => `%${character.charCodeAt(0).toString(16)}`).join('');
   const shown = `bl_test_${stored.id}_***`;
   const paths = [`/api/v1/loans/${text}`, `/api/v1/loans/${encoded}/events`, `/${text}`, `/api/${secret}`, `/${text}/x`];
   for (const path of paths) {

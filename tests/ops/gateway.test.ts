@@ -517,7 +517,7 @@ describeUnless(missing, 'the gateway', () => {
   test('logs no API key that stands where it does not belong, also where the API breaks off', async () => {
     const secret = 'Zq3'.repeat(12);
     const key = `bl_staging_a1b2c3d4e5f6_${secret}ab`;
-    const encoded = [...key].map((character) => `%${character.charCodeAt(0).toString(16)}`).join('');
+    const encoded = Array.from(key, (character) => `%${character.charCodeAt(0).toString(16)}`).join('');
     const shown: Record<string, string> = {
       [`/api/v1/loans/${key}/events`]: '/api/v1/loans/bl_staging_a1b2c3d4e5f6_***',
       [`/api/loans/x${key}`]: '/api/loans/xbl_staging_a1b2c3d4e5f6_***',
