@@ -117,7 +117,7 @@ it('runs the commands of the API that end, on its own database, and answers as i
   const key = await command('api-key', '--', 'create', '--name', 'desk', '--scopes', 'loans:read');
   expect(key).toMatchObject({ code: 0, output: expect.stringMatching(/^bl_development_/m) });
   expect(await command('retention', '--', '--wings')).toMatchObject({
-    code: 1,
+    code: 2,
     output: expect.stringContaining('usage'),
   });
   expect(await command('smoke')).toMatchObject({
