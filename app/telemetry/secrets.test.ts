@@ -3,13 +3,13 @@ import { formatApiKey, ID, SECRET } from '../domain/api-key';
 import { hasSecret, pathWithoutSecrets, withoutSecrets } from './secrets';
 
 const characters = (alphabet: string, length: number) =>
-  fc.string({ unit: fc.constantFrom(...alphabet), minLength: length, maxLength: length });
+  fc.string({ unit: fc.constantFrom(...Array.from(alphabet)), minLength: length, maxLength: length });
 const parts = fc.record({
   environment: fc.constantFrom('test', 'production', 'a-b-9'),
   id: characters(ID.alphabet, ID.length),
   secret: characters(SECRET.alphabet, SECRET.length),
 });
-const encoded = (text: string) => [...text].map((character) => `%${character.charCodeAt(0).toString(16)}`).join('');
+const encoded = (text: string) => Array.from(text, (character) => `%${character.charCodeAt(0).toString(16)}`).join('');
 
 it('leaves of an API key what it says openly, wherever it stands and however it is written', () => {
   fc.assert(

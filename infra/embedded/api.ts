@@ -75,9 +75,9 @@ export function runOnce(command: 'migrate' | 'seed', settings: Settings): void {
   if (status !== 0) throw new EmbeddedError(`The API's command "${command}" failed:\n${lastLines(stdout + stderr)}`);
 }
 
-/** Runs the API's command for its keys with the terminal of the caller. Returns its exit code. */
-export function runApiKey(args: readonly string[], settings: Settings): number {
-  const { status } = spawnSync(process.execPath, [...PROGRAM, 'api-key', ...args], {
+/** Runs a command of the API that ends, with the terminal of the caller. Returns its exit code. */
+export function runCommand(args: readonly string[], settings: Settings): number {
+  const { status } = spawnSync(process.execPath, [...PROGRAM, ...args], {
     cwd: ROOT,
     env: { ...process.env, ...settings },
     stdio: 'inherit',

@@ -5,7 +5,7 @@ import { dirname, join, resolve } from 'node:path';
 import { Client } from 'pg';
 import { DATABASE_ROLES } from '../../app/config';
 import { ensureCertificate } from '../../ssl/certificates';
-import { isHealthy, ROOT, runApiKey, runOnce, settingsFor, sizeOf, startApi, stopApi, untilHealthy } from './api';
+import { isHealthy, ROOT, runCommand, runOnce, settingsFor, sizeOf, startApi, stopApi, untilHealthy } from './api';
 import { EmbeddedError } from './fault';
 import { freePort, portFault } from './ports';
 import { POSTGRES_LOG } from '../ops/postgres';
@@ -105,19 +105,56 @@ export async function up(
   }
 }
 
-/** Runs the API's command for its keys. Returns its exit code. @throws EmbeddedError if there is no database to keep them */
-export function apiKey(place: Place, args: readonly string[]): number {
-  const state = readState(place);
-  const postgres = state === undefined ? undefined : findPostgres(state.dataDirectory);
-  if (state === undefined || postgres === undefined)
-    throw new EmbeddedError('Development is not up, and its keys are in its database: make up');
+/**
+ * Runs a command of the API that ends, with the settings of the one that serves and the terminal of the caller.
+ * @returns its exit code
+ * @throws EmbeddedError where there is no database to run it on
+ */
+export function command(place: Place, args: readonly string[]): number {
+  const { state, postgres } = running(place);
   const settings = settingsFor({
     domain: DOMAIN,
     ports: { ...state.ports, postgres: postgres.port },
     certificate: { certificateFile: '', keyFile: '' },
     database: asService(place),
   });
-  return runApiKey(args, { ...settings, TLS_PORT: '' });
+  return runCommand(args, { ...settings, TLS_PORT: '' });
+}
+
+/** Whether a database is there to work on. */
+export function isUp(place: Place): boolean {
+  const state = readState(place);
+  return state !== undefined && findPostgres(state.dataDirectory) !== undefined;
+}
+
+/**
+ * Statements for the database, in one session, with the rights of its superuser.
+ * @returns the rows of them all: one a line, with a blank between columns, as psql writes them
+ * @throws EmbeddedError where there is no database
+ */
+export async function runSql(place: Place, statements: readonly string[]): Promise<string> {
+  const { port } = running(place).postgres;
+  const password = readSecret(passwordFile(place, 'postgres'));
+  const types = { getTypeParser: () => (text: string) => text };
+  const client = new Client({ host: '127.0.0.1', port, user: 'postgres', database: DATABASE, password, types });
+  await client.connect();
+  try {
+    const lines: string[] = [];
+    for (const text of statements) {
+      const { rows } = await client.query<(string | null)[]>({ text, rowMode: 'array' });
+      for (const row of rows) lines.push(row.join(' '));
+    }
+    return lines.join('\n');
+  } finally {
+    await client.end();
+  }
+}
+
+function running(place: Place): { readonly state: State; readonly postgres: PostgresServer } {
+  const state = readState(place);
+  const postgres = state === undefined ? undefined : findPostgres(state.dataDirectory);
+  if (state === undefined || postgres === undefined) throw new EmbeddedError('Development is not up: make up');
+  return { state, postgres };
 }
 
 /** Stops what runs, and nothing that is not ours; with `purge` its data goes too, but never the certificates. */

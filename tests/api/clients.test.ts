@@ -171,19 +171,19 @@ describe('answers that the release before kept under each key by itself', () => 
       await keepOnlyUnder(nameOf(next), key);
       await api.database.sql('UPDATE idempotency_keys SET principal = $1 WHERE key = $2', [
         nameOf(owner),
-        key['idempotency-key']!,
+        key['idempotency-key'],
       ]);
       for (const asking of [old, next]) expect(same(await as(asking).pay(path, '10.00', key))).toEqual(same(paid));
       await api.database.sql('UPDATE idempotency_keys SET principal = $1 WHERE key = $2', [
         nameOf(next),
-        key['idempotency-key']!,
+        key['idempotency-key'],
       ]);
     }
     // Done twice before the upgrade: each key goes on to get the answer that it got.
     await api.database.sql(
       `INSERT INTO idempotency_keys (principal, operation, key, fingerprint, status, headers, body)
        SELECT $1, operation, key, fingerprint, status, headers, 'of old' FROM idempotency_keys WHERE key = $2`,
-      [nameOf(old), key['idempotency-key']!],
+      [nameOf(old), key['idempotency-key']],
     );
     expect((await as(old).pay(path, '10.00', key)).text).toBe('of old');
     expect((await as(next).pay(path, '10.00', key)).text).toBe(paid.text);
@@ -197,13 +197,13 @@ describe('answers that the release before kept under each key by itself', () => 
     await as(old).post('/api/v1/loans', LOAN, key);
     const rows = await api.database.sql<{ principal: string }>(
       'SELECT principal FROM idempotency_keys WHERE key = $1',
-      [key['idempotency-key']!],
+      [key['idempotency-key']],
     );
     expect(rows.map(({ principal }) => principal).sort()).toEqual([nameOf(old), nameOf(next)].sort());
     const single = once();
     await as(await newKey()).post('/api/v1/loans', LOAN, single);
     expect(
-      await api.database.sql('SELECT FROM idempotency_keys WHERE key = $1', [single['idempotency-key']!]),
+      await api.database.sql('SELECT FROM idempotency_keys WHERE key = $1', [single['idempotency-key']]),
     ).toHaveLength(1);
   });
 });

@@ -399,9 +399,15 @@ it('keeps no secret: neither in the database, nor in the logs, nor in the metric
 it('keeps no secret that a client puts where it does not belong: into a path, a request id or another field', async () => {
   const { text, stored } = await newKey();
   const secret = text.split('_')[3]!;
-  const encoded = [...text].map((character) => `%${character.charCodeAt(0).toString(16)}`).join('');
+  const encoded = Array.from(text, (character) => `%${character.charCodeAt(0).toString(16)}`).join('');
   const shown = `bl_test_${stored.id}_***`;
-  const paths = [`/api/v1/loans/${text}`, `/api/v1/loans/${encoded}/events`, `/${text}`, `/api/${secret}`, `/${text}/x`];
+  const paths = [
+    `/api/v1/loans/${text}`,
+    `/api/v1/loans/${encoded}/events`,
+    `/${text}`,
+    `/api/${secret}`,
+    `/${text}/x`,
+  ];
   for (const path of paths) {
     const answer = await api.ask('GET', path, { headers: bearer(text) });
     expect(answer.text).not.toContain(secret);
@@ -420,7 +426,9 @@ it('keeps no secret that a client puts where it does not belong: into a path, a 
   };
   const answer = await api.ask('POST', `/api/v1/loans?api_key=${text}`, { headers: fields, body: '{}' });
   expect(answer.headers['x-request-id']).not.toContain('bl_');
-  expect((await api.ask('GET', `/api/v1/loans/${ID}?access_token=${text}`, { headers: bearer(text) })).status).toBe(422);
+  expect((await api.ask('GET', `/api/v1/loans/${ID}?access_token=${text}`, { headers: bearer(text) })).status).toBe(
+    422,
+  );
   const log = JSON.stringify(api.logs());
   expect(log).not.toContain(secret);
   expect(log).not.toContain(encoded);

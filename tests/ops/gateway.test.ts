@@ -610,6 +610,41 @@ describeUnless(missing, 'the gateway', () => {
     expect(stage.logs()).not.toContain(canary);
   });
 
+  test('logs no API key that stands where it does not belong, also where the API breaks off', async () => {
+    const secret = 'Zq3'.repeat(12);
+    const key = `bl_staging_a1b2c3d4e5f6_${secret}ab`;
+    const encoded = Array.from(key, (character) => `%${character.charCodeAt(0).toString(16)}`).join('');
+    const shown: Record<string, string> = {
+      [`/api/v1/loans/${key}/events`]: '/api/v1/loans/bl_staging_a1b2c3d4e5f6_***',
+      [`/api/loans/x${key}`]: '/api/loans/xbl_staging_a1b2c3d4e5f6_***',
+      [`/api/loans/${key.slice(0, 20)}`]: '/api/loans/***',
+      [`/api/loans/${encoded}`]: '/api/loans/***',
+      [`/api/loans/${key.replaceAll('_', '%5F')}`]: '/api/loans/***',
+      [`/api/loans;token=${secret}`]: '/api/loans***',
+      [`/api/loans/Bearer%20${secret}`]: '/api/loans/***',
+      [`/api/loans/${secret}ab`]: '/api/loans/***',
+      '/api/v1/loans/8c3b5d0e-58a8-4f7e-9d35-0f4d1f4ad6c1/repayments':
+        '/api/v1/loans/8c3b5d0e-58a8-4f7e-9d35-0f4d1f4ad6c1/repayments',
+    };
+    for (const [path, logged] of Object.entries(shown)) {
+      const id = randomUUID();
+      const headers = { 'X-Request-ID': id, Referer: `https://desk.example/${key}`, 'User-Agent': key, Cookie: key };
+      await stage.request(path, { headers });
+      expect((await stage.logged(id))[0]?.path).toBe(logged);
+    }
+    // The gateway answers these itself: the upstream breaks off, the path is not for the public, the name is another's.
+    const id = randomUUID();
+    const cut = await stage.request(`/cut?access_token=${key}`, { headers: { 'X-Request-ID': id } });
+    expect([cut.status, (await stage.logged(id)).length]).toEqual([502, 1]);
+    await stage.request(`/cut/${key}`, { headers: { Referer: key } });
+    const refused = await stage.request(`/${key}`, { host: `${key.slice(0, 40)}.example` });
+    expect(refused.status).toBe(421);
+    expect(refused.body).not.toContain(secret);
+    const named = await stage.request('/api/loans', { headers: { 'X-Request-ID': key } });
+    expect(named.headers['x-request-id']?.[0]).toMatch(UUID);
+    for (const part of [secret, encoded, key.slice(0, 30)]) expect(stage.logs()).not.toContain(part);
+  });
+
   describe('traces', () => {
     const OWN = '4bf92f3577b34da6a3ce929d0e0e4736';
     const CLIENT = '00f067aa0ba902b7';

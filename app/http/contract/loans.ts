@@ -179,7 +179,9 @@ export const loanSchema = z.strictObject({
 export const loanEventSchema = z.strictObject({
   sequence: z.int().min(1).meta({ description: 'Rises with every event of any loan' }),
   at: timestamp,
-  actor: z.string().meta({ description: 'Who did it' }),
+  actor: z
+    .string()
+    .meta({ description: 'The client that did it: key:<id of its first API key>, which a rotation does not change' }),
   action: z
     .string()
     .meta({ examples: ['created', 'transitioned', 'paid', 'repaid', 'payment_reversed', 'pseudonymised'] }),

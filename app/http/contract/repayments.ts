@@ -126,7 +126,9 @@ export const repaymentSchema = z.strictObject({
   reverses: z.uuid().nullable().meta({ description: 'Of a reversal: the entry that it takes back, all of it' }),
   reversed_by: z.uuid().nullable().meta({ description: 'Of an entry that was taken back: the reversal' }),
   reason: z.string().nullable().meta({ description: 'Of a reversal' }),
-  actor: z.string().meta({ description: 'Who recorded it' }),
+  actor: z.string().meta({
+    description: 'The client that recorded it: key:<id of its first API key>, which a rotation does not change',
+  }),
   request_id: keptRequestId,
   created_at: timestamp,
 });
