@@ -286,7 +286,8 @@ function tellSteps(part: string, own: readonly Resource[], all: readonly Resourc
       );
     } else if (name.endsWith('-roles')) {
       // After a new container it only confirms what is there.
-      if (op === 'update') told.changes.push('Database: its roles and passwords are set, and the database is made where it is missing.');
+      if (op === 'update')
+        told.changes.push('Database: its roles and passwords are set, and the database is made where it is missing.');
     } else if (name.endsWith('-role')) {
       if (op === 'update' || op === 'create') told.changes.push('Database: the role that reads its statistics is set.');
     } else if (/-(password|key|token)$/.test(name)) {

@@ -74,10 +74,12 @@ describe('the service', () => {
 
   it('has bounds of its own on statements, locks and forgotten transactions', async () => {
     const settings = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'search_path'];
-    const of = async (client: Client) =>
-      Promise.all(
-        settings.map(async (name) => Object.values((await client.query(`SHOW ${name}`)).rows[0] as object)[0]),
+    const of = async (client: Client) => {
+      const { rows } = await client.query<Record<string, string>>(
+        `SELECT ${settings.map((name) => `current_setting('${name}') AS ${name}`).join()}`,
       );
+      return Object.values(rows[0]!);
+    };
     expect(await of(service)).toEqual(['5min', '1min', '1min', 'public, pg_temp']);
     const owner = await connect(DATABASE_ROLES.owner);
     expect(await of(owner)).toEqual(['0', '10s', '1min', 'public, pg_temp']);

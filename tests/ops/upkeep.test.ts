@@ -9,8 +9,8 @@ let database: TestDatabase;
 let client: Client;
 beforeAll(async () => {
   database = await createDatabase();
-  const { host, port, name, user } = database.connection;
-  client = new Client({ host, port, database: name, user });
+  const { host, port, name } = database.connection;
+  client = new Client({ host, port, database: name, user: 'postgres' });
   await client.connect();
 });
 afterAll(async () => {

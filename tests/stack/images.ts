@@ -69,7 +69,7 @@ export function passwordlessRelease(base: string): string {
 /** Has a migration that changes the schema and its rows, and then fails. */
 export function badMigrationRelease(base: string): string {
   const sql =
-    "ALTER TABLE loans ADD COLUMN halfway text;\nUPDATE loans SET halfway = borrower_id " +
+    'ALTER TABLE loans ADD COLUMN halfway text;\nUPDATE loans SET halfway = borrower_id ' +
     "WHERE borrower_id LIKE 'usr_%';\nSELECT no_such_function();\n";
   const next = `printf '%04d' $(($(ls /app/migrations | wc -l) + 1))`;
   return build(
