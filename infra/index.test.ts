@@ -337,7 +337,7 @@ describe('the program', () => {
     expect(await release((config) => (settings(config)['memory'] = '600m'))).toBe(usual);
     expect(await release((config) => (settings(config)['poolSize'] = 7))).not.toBe(usual);
     expect(await release((config) => (settings(config)['cpus'] = 0.7))).not.toBe(usual);
-  });
+  }, 120_000);
 
   it('runs a canary beside the stable release, with its image and a gate of its own', async () => {
     const image = `sha256:${'c'.repeat(64)}`;
