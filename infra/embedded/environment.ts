@@ -106,7 +106,8 @@ export async function up(
 }
 
 /**
- * Runs a command of the API that ends, with the settings of the one that serves and the terminal of the caller.
+ * Runs a command of the API that ends, with the settings of the one that serves and the terminal of the caller. Only
+ * `migrate` logs in as the owner of the database.
  * @returns its exit code
  * @throws EmbeddedError where there is no database to run it on
  */
@@ -116,7 +117,7 @@ export function command(place: Place, args: readonly string[]): number {
     domain: DOMAIN,
     ports: { ...state.ports, postgres: postgres.port },
     certificate: { certificateFile: '', keyFile: '' },
-    database: asService(place),
+    database: args[0] === 'migrate' ? asOwner(place) : asService(place),
   });
   return runCommand(args, { ...settings, TLS_PORT: '' });
 }

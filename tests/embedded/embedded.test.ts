@@ -105,6 +105,7 @@ it('runs the commands of the API that end, on its own database, and answers as i
   expect(await command('retention')).toMatchObject({ code: 0, output: expect.stringContaining('"dry_run":false') });
   expect(await command('seed')).toMatchObject({ code: 0, output: expect.stringContaining('"message":"seed done"') });
   expect(await command('recount', '--', '--dry-run')).toMatchObject({ code: 0 });
+  expect(await command('migrate')).toMatchObject({ code: 0 });
   const rows = await runSql(place, [
     "DELETE FROM idempotency_keys WHERE key = 'none'",
     'SELECT 1, count(*) FROM loans',
