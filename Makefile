@@ -118,7 +118,7 @@ format: node_modules/.package-lock.json ## Format all files
 test: check ## Everything that can run on this machine; skips say why
 	tests/run
 
-bench: node_modules/.package-lock.json ## Measure against others, side by side (BENCH=compare|limits|memory|start|scale|deploys)
+bench: node_modules/.package-lock.json ## Measure against others, side by side (BENCH=compare|limits|memory|start|scale|deploys; HOG=1: deploys on a busy host)
 	@$(TS) bench/main.ts $(BENCH)
 
 bench-large: node_modules/.package-lock.json ## The same with ten million loans

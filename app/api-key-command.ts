@@ -1,15 +1,15 @@
 import { parseArgs } from 'node:util';
-import type { ApiKeys, NewKey, StoredKey } from './db/api-keys';
+import type { ApiKeys, ClientKey, NewKey, StoredKey } from './db/api-keys';
 import { isScope, type Scope, SCOPES } from './domain/api-key';
 import { KEY_CACHE_MS } from './http/known-keys';
 
 /** The command that makes, lists, revokes and rotates API keys. It reads arguments and returns text; main.ts does the rest. */
 export const API_KEY_USAGE = `  api-key create --name N --scopes A,B [--expires-days D]
                                  make an API key; scopes: ${SCOPES.join(', ')}
-  api-key list                   all keys; what is secret of them nobody knows
+  api-key list                   all keys, without their secrets, which are not stored
   api-key revoke --id I          refuse it, in all processes within seconds
   api-key rotate --id I [--overlap-hours H]
-                                 make its successor; the old one works for another H hours (24)
+                                 make its successor for the same client; the old one works for another H hours (24)
 `;
 
 export type ApiKeyCommand =
@@ -90,7 +90,10 @@ export async function runApiKeyCommand(command: ApiKeyCommand, keys: ApiKeys, no
     }
     case 'rotate': {
       const next = await keys.rotate(command.id, command.overlapHours * HOUR_MS, now);
-      return sayNew(next, `It follows ${command.id}, which works for another ${command.overlapHours} h at most.\n`);
+      return sayNew(
+        next,
+        `It follows ${command.id}, which works for another ${command.overlapHours} h at most. Both belong to one client.\n`,
+      );
     }
   }
 }
@@ -104,9 +107,9 @@ function sayNew({ text, stored }: NewKey, remark: string): Said {
   };
 }
 
-const HEADINGS = ['id', 'name', 'scopes', 'state', 'created', 'expires', 'last used'];
+const HEADINGS = ['id', 'name', 'scopes', 'state', 'created', 'expires', 'last used', 'client'];
 
-function columns(key: StoredKey, now: Date): string[] {
+function columns(key: ClientKey, now: Date): string[] {
   return [
     key.id,
     key.name,
@@ -115,6 +118,8 @@ function columns(key: StoredKey, now: Date): string[] {
     key.createdAt,
     key.expiresAt ?? 'never',
     key.lastUsedAt ?? 'never',
+    // The name of the client in logs and the audit trail, where it is not that of this key.
+    key.client === key.id ? '' : `key:${key.client}`,
   ];
 }
 

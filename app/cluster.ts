@@ -38,9 +38,12 @@ export interface Primary {
   readonly failed: Promise<never>;
 }
 
-/** Starts the workers, and keeps that many of them alive until it is stopped. */
-export function runPrimary(count: number, logger: Logger): Primary {
-  const collector = collectMetrics();
+/**
+ * Starts the workers, and keeps that many of them alive until it is stopped.
+ * @param container see expose()
+ */
+export function runPrimary(count: number, logger: Logger, container?: Promise<string | undefined>): Primary {
+  const collector = collectMetrics(container);
   let stopping = false;
   let everListened = false;
   let backoffMs = FIRST_BACKOFF_MS;
@@ -99,7 +102,7 @@ async function stopWorker(worker: Worker, timeoutMs: number): Promise<number | n
  * The primary's side of the metrics. A worker that does not answer in time counts with its last answer, and the
  * counters of one that died stay in the sum: a sum that falls looks like a restart of everything.
  */
-export function collectMetrics() {
+export function collectMetrics(container?: Promise<string | undefined>) {
   const last = new Map<number, Measurements>();
   const waiting = new Map<number, { missing: Set<number>; done: () => void }>();
   /** One after the other: two that die at once must not both add to the same sum. */
@@ -130,7 +133,7 @@ export function collectMetrics() {
       } else if (message.kind === 'all-metrics') {
         await askAll();
         const dead = await retired;
-        const text = await expose([...last.values(), dead], message.format);
+        const text = await expose([...last.values(), dead], message.format, await container);
         tell(worker, { kind: 'sum', id: message.id, text });
       }
     },

@@ -19,6 +19,21 @@ export const BULK_LOANS = 1_000;
 /** So many of the largest loans there can be, which take less each when written as UTF-8 without spaces. */
 export const BULK_BODY_LIMIT_BYTES = BULK_LOANS * 1_200;
 
+/**
+ * Roles of the database. An environment makes them (infra/ops/roles.ts), and `migrate` gives them their privileges
+ * (app/db/privileges.ts). The service logs in as a member of `app`; `migrate` as `owner`.
+ */
+export const DATABASE_ROLES = {
+  /** Owns the database and all that is in it. */
+  owner: 'branchloans_owner',
+  /** What the service may do; nobody logs in as it. */
+  app: 'branchloans_app',
+  /** Reads all but secrets. Nobody logs in as it until it gets a password. */
+  readonly: 'branchloans_readonly',
+  /** Copies the server, or dumps a database. Nobody logs in as it until it gets a password. */
+  backup: 'branchloans_backup',
+} as const;
+
 const port = z.coerce.number().int().min(1).max(65_535);
 const milliseconds = (fallback: number, max = 600_000) => z.coerce.number().int().min(0).max(max).default(fallback);
 
@@ -196,6 +211,8 @@ const settings = {
   ERROR_TRACKING_DSN_FILE: z.string().optional(),
   VERSION: z.string().default('0.0.0'),
   COMMIT: z.string().default('unknown'),
+  /** Id of the release in the stack's ledger (`make releases`): a label of app_info, by which deploys are marked in graphs. */
+  RELEASE: z.string().default(''),
 } satisfies Record<string, z.ZodType>;
 
 /** What is wrong with a value of MAX_AMOUNT, in words; undefined if nothing is. */
@@ -217,6 +234,8 @@ export interface Config {
   readonly environment: string;
   readonly version: string;
   readonly commit: string;
+  /** See RELEASE; empty outside a stack. */
+  readonly release: string;
   readonly host: string;
   readonly port: number;
   readonly tls: { readonly port: number; readonly certificate: string; readonly key: string } | undefined;
@@ -323,6 +342,7 @@ export function readConfig(environment: Environment): { config: Config; secrets:
     environment: s.ENVIRONMENT,
     version: s.VERSION,
     commit: s.COMMIT,
+    release: s.RELEASE,
     host: s.HOST,
     port: s.PORT,
     tls: s.TLS_PORT === undefined ? undefined : { port: s.TLS_PORT, certificate, key },

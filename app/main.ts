@@ -3,15 +3,17 @@ import { API_KEY_USAGE, type ApiKeyCommand, readApiKeyCommand, runApiKeyCommand 
 import { isWorker, joinCluster, leaveCluster, runPrimary } from './cluster';
 import { type Config, ConfigError, readConfig, type Secrets } from './config';
 import { ApiKeyError, createApiKeys } from './db/api-keys';
-import { migrate } from './db/migrate';
+import { migrate, type MigrationResult } from './db/migrate';
 import { type Database, openDatabase } from './db/pool';
-import { recount, recountPrincipal } from './db/recount';
+import { recount, recountLedgers } from './db/recount';
 import { generate, seed } from './db/samples';
 import { Problem } from './errors';
 import { applyRetention } from './retention';
 import { createService, type Service } from './service';
+import { containerName } from './telemetry/container';
 import { createLogger, type Logger } from './telemetry/logger';
 import { createMetrics } from './telemetry/metrics';
+import { withoutSecrets } from './telemetry/secrets';
 
 const USAGE = `usage: main [command]
 
@@ -21,7 +23,8 @@ const USAGE = `usage: main [command]
   generate --count N [--seed S]  insert N made-up loans; the same seed gives the same loans
   retention [--dry-run]          replace the borrowers of loans closed RETENTION_YEARS ago by pseudonyms, for good;
                                  the service does so daily by itself
-  recount [--dry-run]            compare the statistics with a count of all loans and ledgers, and correct them
+  recount [--dry-run]            compare the statistics with a count of all loans and ledgers, and correct them; a loan
+                                 that cannot be counted is named, the others are done, and the command ends with 1
 ${API_KEY_USAGE}
 Settings come from the environment; see app/config.ts.
 `;
@@ -88,7 +91,7 @@ async function serve(config: Config, secrets: Secrets): Promise<number> {
 
 async function serveAlone(config: Config, secrets: Secrets): Promise<number> {
   const stopRequested = signalled();
-  const service = createService(config, secrets, { logDestination: process.stdout });
+  const service = createService(config, secrets, { logDestination: process.stdout, container: containerName() });
   return runUntil(stopRequested, service);
 }
 
@@ -109,7 +112,7 @@ async function serveAsWorker(config: Config, secrets: Secrets): Promise<number> 
 async function servePrimary(config: Config): Promise<number> {
   const stopRequested = signalled();
   const logger = createLogger(config.logLevel, process.stdout);
-  const primary = runPrimary(config.processes, logger);
+  const primary = runPrimary(config.processes, logger, containerName());
   try {
     await Promise.race([stopRequested, primary.failed]);
   } catch (error) {
@@ -132,7 +135,7 @@ async function runUntil(stopRequested: Promise<void>, service: Service): Promise
   }
   process.once('uncaughtException', (error) => {
     // It ends the process, as without this, and is told of before.
-    process.stderr.write(`${error.stack ?? String(error)}\n`);
+    process.stderr.write(`${withoutSecrets(error.stack ?? String(error))}\n`);
     void service.tracing.unhandled(error).finally(() => process.exit(1));
   });
   await stopRequested;
@@ -152,16 +155,34 @@ async function runOnce(command: OneShot, config: Config, secrets: Secrets): Prom
   const startedAt = performance.now();
   try {
     const result = await (command.name === 'migrate'
-      ? migrate(config.database, secrets)
+      ? migrateAndWarn(config, secrets, logger)
       : withDatabase(config, secrets, logger, (database) => runOn(database, command, config)));
-    logger.log('info', `${command.name} done`, { ...result, duration_ms: Math.round(performance.now() - startedAt) });
-    return 0;
+    const complete = !('failed' in result);
+    logger.log(
+      complete ? 'info' : 'error',
+      complete ? `${command.name} done` : `${command.name} done but for some loans`,
+      {
+        ...result,
+        duration_ms: Math.round(performance.now() - startedAt),
+      },
+    );
+    return complete ? 0 : 1;
   } catch (error) {
     logger.log('error', `${command.name} failed`, {
       reason: messageOf(error instanceof Problem ? error.cause : error),
     });
     return 1;
   }
+}
+
+async function migrateAndWarn(config: Config, secrets: Secrets, logger: Logger): Promise<MigrationResult> {
+  const result = await migrate(config.database, secrets);
+  for (const violation of result.violated ?? []) {
+    logger.log('warn', 'old rows break a constraint; new ones cannot. Correct them, and migrate validates it', {
+      ...violation,
+    });
+  }
+  return result;
 }
 
 /** A new key is written to standard output and nowhere else; whatever else is to be said goes beside it. */
@@ -205,12 +226,16 @@ async function runOn(database: Database, command: Samples | Upkeep, config: Conf
       return { inserted: await generate(database, command.count, command.seed, now), seed: command.seed };
     case 'retention':
       return applyRetention(database, config.retentionYears, { now, dryRun: command.dryRun });
-    case 'recount':
+    case 'recount': {
+      const { principalCorrected, settlementsWritten, failed } = await recountLedgers(database, command.dryRun, now);
       return {
         dry_run: command.dryRun,
-        principal_corrected: await recountPrincipal(database, command.dryRun, now),
+        principal_corrected: principalCorrected,
+        settlements_written: settlementsWritten,
         corrections: await recount(database, command.dryRun),
+        ...(failed.length > 0 && { failed }),
       };
+    }
   }
 }
 

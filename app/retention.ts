@@ -6,7 +6,7 @@ import type { Logger } from './telemetry/logger';
 
 /**
  * Replaces the borrowers of loans that were closed more than `years` ago, and says what it did, or what it would do.
- * With 0 years it does nothing.
+ * With 0 years it does nothing. Loans that could not be changed are named as `failed`, if there are any.
  * @throws Problem when the database fails; what was done until then stays, and the next run does the rest.
  */
 export async function applyRetention(
@@ -17,8 +17,9 @@ export async function applyRetention(
   const common = { dry_run: options.dryRun, years };
   if (years === 0) return { ...common, closed_before: null, loans: 0, borrowers: 0, oldest_closed_at: null };
   const cutoff = retentionCutoff(options.now, years);
-  const { loans, borrowers, oldestClosedAt } = await pseudonymise(database, cutoff, options);
-  return { ...common, closed_before: cutoff.toISOString(), loans, borrowers, oldest_closed_at: oldestClosedAt };
+  const { loans, borrowers, oldestClosedAt, failed } = await pseudonymise(database, cutoff, options);
+  const result = { ...common, closed_before: cutoff.toISOString(), loans, borrowers, oldest_closed_at: oldestClosedAt };
+  return failed.length === 0 ? result : { ...result, failed };
 }
 
 interface Parts {
@@ -40,7 +41,7 @@ export function createDailyRetention({ database, keys, logger, now, years }: Par
     const day = moment.toISOString().slice(0, 10);
     if (years === 0 || day === lastDay) return;
     try {
-      const claim = { principal: 'retention', operation: 'retention', key: day, fingerprint: '' };
+      const claim = { principals: ['retention'], operation: 'retention', key: day, fingerprint: '' };
       const isFirst = await keys.store({ ...claim, answer: { status: 200, headers: {}, body: '' } });
       lastDay = day;
       if (!isFirst) return;

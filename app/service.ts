@@ -13,7 +13,7 @@ import { newestMigration } from './db/migrate';
 import { type Database, openDatabase } from './db/pool';
 import { createLedger } from './db/quotas';
 import { createRepayments } from './db/repayments';
-import { createApp } from './http/app';
+import { createApp, FAILURES } from './http/app';
 import { createAuthorize } from './http/authorize';
 import { createOnce } from './http/idempotency';
 import { createKnownKeys, type KnownKeys } from './http/known-keys';
@@ -64,6 +64,8 @@ export interface Overrides {
   readonly now?: () => Date;
   readonly newId?: () => string;
   readonly logDestination: Writable;
+  /** Name of the container, a label of this process's metrics; see containerName(). */
+  readonly container?: Promise<string | undefined>;
   /** The metrics of all processes, where there are several; else this one's. */
   readonly metricsText?: (format: Exposition) => Promise<string>;
   readonly pruneEveryMs?: number;
@@ -90,13 +92,14 @@ const RETENTION_EVERY_MS = 15 * 60_000;
 export function createService(config: Config, secrets: Secrets, overrides: Overrides): Service {
   const { now = () => new Date(), newId = randomUUID, logDestination } = overrides;
   const logger = createLogger(config.logLevel, logDestination);
-  const metrics = createMetrics(config);
+  const metrics = createMetrics(config, FAILURES);
   const tracing = createTracing(config, secrets.errorTrackingDsn, logger);
   const ownMetrics = async (format: Exposition) =>
-    format === 'text' ? metrics.registry.metrics() : expose([await metrics.registry.getMetricsAsJSON()], format);
+    expose([await metrics.registry.getMetricsAsJSON()], format, await overrides.container);
   const metricsText = overrides.metricsText ?? ownMetrics;
   const database = openDatabase(config.database, secrets, { metrics, logger });
   const loans = createLoans(database);
+  const repayments = createRepayments(database);
   const events = createEvents(metrics, logger);
   const keys = createKeys(database);
   const retention = createDailyRetention({ database, keys, logger, now, years: config.retentionYears });
@@ -132,9 +135,9 @@ export function createService(config: Config, secrets: Secrets, overrides: Overr
     allowedHosts: config.allowedHosts,
     limit: limiter && rateLimit(quota, limiter, config.clientAddress),
     handlers: {
-      ...loanHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
+      ...loanHandlers({ loans, repayments, events, once: doOnce, maxAmount, now, newId }),
       ...loanListHandlers({ loans, events, once: doOnce, maxAmount, now, newId }),
-      ...repaymentHandlers({ repayments: createRepayments(database), events, once: doOnce, now, newId }),
+      ...repaymentHandlers({ repayments, events, once: doOnce, now, newId }),
       ...healthHandlers({ database, version, now, isDraining, metricsText }),
       ...systemHandlers({ status, history: sre.history, system, now }),
       ...sreHandlers(sre),

@@ -1,17 +1,28 @@
+import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { docker } from '../infra/deploy/engine';
 import { reasonWithoutEngine, reasonWithoutPulumi, TestEnvironment } from '../tests/stack/environment';
 import { nextRelease, removeReleases } from '../tests/stack/images';
-import { failuresOf, type Figures, figuresOf, lostWrites, type Outcome } from '../infra/load/figures';
-import { type Load, loansOf, startLoad } from '../infra/load/load';
+import {
+  failuresOf,
+  type Figures,
+  figuresOf,
+  type Load,
+  loansOf,
+  lostWrites,
+  type Outcome,
+  startHog,
+  startLoad,
+} from '../tests/stack/load';
 import { ComposeDeployment, findCompose, NoCompose } from './compose';
 import { median } from '../infra/load/quantile';
 import { table } from './report';
 
 /**
- * Deploys in a row under a constant load, a changed image and a changed setting in turn: ours (the stack `staging`), and
- * the same service by Docker Compose alone.
+ * Deploys in a row under a constant load, of the stack `staging`. On a host that has time: a changed image and a changed
+ * setting in turn, and the same service by Docker Compose alone. On a busy host: changed images, and a rollback after
+ * every other one.
  */
 export interface Series {
   readonly name: string;
@@ -26,10 +37,14 @@ export interface Series {
   readonly lost: readonly string[];
   /** What the deploys left that should not be, in words. */
   readonly faults: readonly string[];
+  /** Of the host over a minute, at the end of each deploy. */
+  readonly loadAverages: readonly number[];
 }
 
+type Change = 'image' | 'setting' | 'rollback';
+
 export interface Deploy {
-  readonly change: 'image' | 'setting';
+  readonly change: Change;
   /** Of the command, from its start to its end. */
   readonly seconds: number;
   readonly figures: Figures;
@@ -53,6 +68,11 @@ export class CannotDeploy extends Error {}
 
 export const RATE = 100;
 export const CONNECTIONS = 64;
+export const BUSY_CONNECTIONS = 40;
+/** Other processes, and what they and the stack bring the load average to before the first deploy. */
+const HOGS = 14;
+const BUSY_LOAD_AVERAGE = 15;
+const BUSY_WITHIN_MS = 300_000;
 const REPLICAS = 2;
 const QUIET_MS = 4_000;
 const AROUND_MS = 2_000;
@@ -61,10 +81,17 @@ const COMPOSE_DEPLOYS = 6;
 
 /**
  * @param directory for files of the peer
+ * @param count of deploys, without the rollbacks
+ * @param busy whether the host is to have other work meanwhile
  * @param say told about each deploy
  * @throws CannotDeploy with the reason
  */
-export async function measureDeploys(directory: string, count: number, say: (line: string) => void): Promise<Series[]> {
+export async function measureDeploys(
+  directory: string,
+  count: number,
+  busy: boolean,
+  say: (line: string) => void,
+): Promise<Series[]> {
   const reason = reasonWithoutEngine() ?? reasonWithoutPulumi();
   if (reason !== undefined) throw new CannotDeploy(reason);
   const environment = await TestEnvironment.create('staging');
@@ -73,7 +100,8 @@ export async function measureDeploys(directory: string, count: number, say: (lin
     if (code !== 0) throw new Error(output);
     const base = environment.output('image');
     say(`Ours: ${count} deploys, ${REPLICAS} API containers`);
-    const ours = await measureOurs(environment, base, count, say);
+    const ours = await measureOurs(environment, base, changesOf(count, busy), busy, say);
+    if (busy) return [ours];
     const [container = ''] = environment.apiContainers();
     const settings = JSON.parse(
       await docker('looking at the API', ['inspect', '--format', '{{json .Config.Env}}', container]),
@@ -91,43 +119,64 @@ export async function measureDeploys(directory: string, count: number, say: (lin
 async function measureOurs(
   environment: TestEnvironment,
   base: string,
-  count: number,
+  changes: readonly Change[],
+  busy: boolean,
   say: (line: string) => void,
 ): Promise<Series> {
-  const load = startLoad(environment, { rate: RATE, connections: CONNECTIONS });
   const faults: string[] = [];
   const spans: Span[] = [];
-  for (let number = 1; number <= count; number++) {
-    const change = changeOf(number);
-    const image = change === 'image' ? nextRelease(base, number) : undefined;
-    environment.configure((settings) => {
-      if (image !== undefined) settings['branchloans:image'] = image;
-      const api = settings['branchloans:api'] as object;
-      if (image === undefined) settings['branchloans:api'] = { ...api, maxAmount: String(50_000 + number) };
-    });
+  const loadAverages: number[] = [];
+  // Built on a quiet host: a deploy gets an image that is there.
+  const images = changes.map((change, index) => (change === 'image' ? nextRelease(base, index + 1) : ''));
+  const connections = busy ? BUSY_CONNECTIONS : CONNECTIONS;
+  const load = startLoad(environment, { rate: RATE, connections, closed: busy });
+  const endHog = startHog(busy ? HOGS : 0);
+  try {
+    if (busy) await untilBusy();
+    for (const [index, change] of changes.entries()) {
+      const number = index + 1;
+      environment.configure((settings) => {
+        if (change === 'image') settings['branchloans:image'] = images[index];
+        const api = settings['branchloans:api'] as object;
+        if (change === 'setting') settings['branchloans:api'] = { ...api, maxAmount: String(50_000 + number) };
+      });
+      await sleep(QUIET_MS);
+      const old = await addressesOf(environment);
+      const from = Date.now();
+      const { code, output } = await (change === 'rollback' ? environment.verb('rollback') : environment.up());
+      const to = Date.now();
+      if (code !== 0) faults.push(`deploy ${number} failed:\n${output}`);
+      const fresh = await addressesOf(environment);
+      if (code === 0 && fresh.addresses.length !== REPLICAS)
+        faults.push(`deploy ${number} left ${fresh.addresses.length} containers`);
+      const log = await docker('reading the gateway’s log', [
+        ...['logs', '--timestamps', '--since', new Date(from).toISOString(), `${environment.prefix}-gateway`],
+      ]);
+      const moment = switchIn(log, old.addresses, fresh.addresses);
+      spans.push({ change, from, to, moment, startedAt: fresh.startedAt });
+      const [loadAverage = NaN] = loadavg();
+      loadAverages.push(loadAverage);
+      say(
+        `  ${number}: ${change}, ${((to - from) / 1_000).toFixed(1)} s, load average ${loadAverage.toFixed(1)}, ` +
+          `${failuresOf(load.outcomes).length} failed so far`,
+      );
+    }
     await sleep(QUIET_MS);
-    const old = await addressesOf(environment);
-    const from = Date.now();
-    const { code, output } = await environment.up();
-    const to = Date.now();
-    if (code !== 0) faults.push(`deploy ${number} failed:\n${output}`);
-    const fresh = await addressesOf(environment);
-    if (code === 0 && fresh.addresses.length !== REPLICAS)
-      faults.push(`deploy ${number} left ${fresh.addresses.length} containers`);
-    const log = await docker('reading the gateway’s log', [
-      ...['logs', '--timestamps', '--since', new Date(from).toISOString(), `${environment.prefix}-gateway`],
-    ]);
-    const moment = switchIn(log, old.addresses, fresh.addresses);
-    spans.push({ change, from, to, moment, startedAt: fresh.startedAt });
-    say(
-      `  ${number}: ${change}, ${((to - from) / 1_000).toFixed(1)} s, ${failuresOf(load.outcomes).length} failed so far`,
-    );
+  } finally {
+    endHog();
   }
-  await sleep(QUIET_MS);
   const outcomes = await load.stop();
-  const changes = await environment.changes();
-  if (changes !== '') faults.push(`a second up would change something:\n${changes}`);
-  return { ...seriesOf('ours', outcomes, spans, environment.sql(loansOf(load))), faults };
+  const left = await environment.changes();
+  if (left !== '') faults.push(`a second up would change something:\n${left}`);
+  return { ...seriesOf('ours', outcomes, spans, environment.sql(loansOf(load))), faults, loadAverages };
+}
+
+async function untilBusy(): Promise<void> {
+  const deadline = Date.now() + BUSY_WITHIN_MS;
+  while ((loadavg()[0] ?? 0) <= BUSY_LOAD_AVERAGE) {
+    if (Date.now() > deadline) throw new Error(`the load average does not get above ${BUSY_LOAD_AVERAGE}`);
+    await sleep(QUIET_MS);
+  }
 }
 
 async function measureCompose(
@@ -157,8 +206,9 @@ async function measureCompose(
     load = startLoad(deployment.target, { rate: RATE, connections: CONNECTIONS });
     const spans: Span[] = [];
     let { image, settings } = service;
+    const changes = changesOf(some, false);
     for (let number = 1; number <= some; number++) {
-      const change = changeOf(number);
+      const change = changes[number - 1] ?? 'image';
       if (change === 'image') image = nextRelease(service.image, number);
       else settings = [...settings.filter((one) => !one.startsWith('MAX_AMOUNT=')), `MAX_AMOUNT=${50_000 + number}`];
       await sleep(QUIET_MS);
@@ -175,18 +225,25 @@ async function measureCompose(
     await sleep(QUIET_MS);
     const outcomes = await load.stop();
     const stored = await deployment.sql(loansOf(load));
-    return [{ ...seriesOf(deployment.version, outcomes, spans, stored), faults: [] }];
+    return [{ ...seriesOf(deployment.version, outcomes, spans, stored), faults: [], loadAverages: [] }];
   } finally {
     await load?.stop().catch(() => undefined);
     await deployment.remove();
   }
 }
 
-const changeOf = (number: number): Deploy['change'] => (number % 2 === 1 ? 'image' : 'setting');
+/** @param count of deploys, without the rollbacks */
+export function changesOf(count: number, busy: boolean): Change[] {
+  return Array.from({ length: count }, (_, index): Change[] => {
+    const odd = index % 2 === 0;
+    if (busy) return odd ? ['image'] : ['image', 'rollback'];
+    return [odd ? 'image' : 'setting'];
+  }).flat();
+}
 
 /** In milliseconds since 1970. */
 interface Span {
-  readonly change: Deploy['change'];
+  readonly change: Change;
   readonly from: number;
   readonly to: number;
   readonly moment: { readonly firstNew: number; readonly lastOld: number } | undefined;
@@ -199,7 +256,7 @@ function seriesOf(
   outcomes: readonly Outcome[],
   spans: readonly Span[],
   stored: string,
-): Omit<Series, 'faults'> {
+): Omit<Series, 'faults' | 'loadAverages'> {
   // What fails after Compose is done fails because of the deploy too.
   const within = (span: Span, dueAt: number) => dueAt >= span.from && dueAt <= span.to + QUIET_MS;
   const deploys = spans.map((span): Deploy => {
@@ -269,6 +326,7 @@ export function deploysTables(series: readonly Series[]): string {
   };
   const summary: readonly (readonly [string, (one: Series) => string])[] = [
     ['deploys', ({ deploys }) => String(deploys.length)],
+    ['load average of the host at their ends: median (highest)', ({ loadAverages }) => middle(loadAverages)],
     ['requests', ({ total }) => String(total.requests)],
     ['failed', ({ total }) => String(total.failed)],
     ['of these between deploys', ({ quiet }) => String(quiet.failed)],

@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { compare, type ComparisonPlan } from './compare';
 import { CONTENDERS, type ContenderName } from './contenders';
 import { type DataSet, prepareLoans } from './data';
-import { CannotDeploy, CONNECTIONS, deploysTables, measureDeploys, RATE } from './deploys';
+import { BUSY_CONNECTIONS, CannotDeploy, CONNECTIONS, deploysTables, measureDeploys, RATE } from './deploys';
 import { buildImage, LIMITS, NoDocker, withLimitedPostgres } from './docker';
 import { type FlaskOriginal, NoFlask, prepareFlask } from './flask';
 import { BOUND_MS, measureLimits, SHARE } from './limits';
@@ -30,7 +30,9 @@ const USAGE = `usage: main [command] [options]
   --fresh             make the database anew
   --rounds N          (5)     --seconds N   of a round (4)     --connections N   (64)
   --requests N        of memory (360000: an hour at 100 a second)
-  --deploys N         in a row (20)
+  --deploys N         in a row (20; with --hog 10, and their rollbacks)
+  --hog               deploys: other processes keep the host busy, and a rollback follows every other deploy; no Compose
+                      (or HOG)
   --contenders a,b    of ${CONTENDERS.join(', ')}
   --workloads a,b     of ${WORKLOADS.join(', ')}
   --flask DIR         sources of the Flask original (FLASK_ORIGINAL; else they are cloned)
@@ -46,6 +48,7 @@ interface Options {
   readonly flask: string | undefined;
   readonly requests: number;
   readonly deploys: number;
+  readonly hog: boolean;
   readonly strict: boolean;
   readonly plan: ComparisonPlan;
 }
@@ -97,7 +100,8 @@ function readArguments(args: string[]): Options | undefined {
         seconds: { type: 'string', default: '4' },
         connections: { type: 'string', default: '64' },
         requests: { type: 'string', default: '360000' },
-        deploys: { type: 'string', default: '20' },
+        deploys: { type: 'string' },
+        hog: { type: 'boolean', default: Boolean(process.env['HOG']) },
         contenders: { type: 'string', default: CONTENDERS.join(',') },
         workloads: { type: 'string', default: WORKLOADS.join(',') },
         flask: { type: 'string', default: process.env['FLASK_ORIGINAL'] || undefined },
@@ -107,7 +111,8 @@ function readArguments(args: string[]): Options | undefined {
     const [command = 'compare', ...rest] = positionals;
     const contenders = namesIn(values.contenders, CONTENDERS);
     const workloads = namesIn(values.workloads, WORKLOADS);
-    const { rounds: r, seconds: s, connections: c, requests: q, deploys: d } = values;
+    const { rounds: r, seconds: s, connections: c, requests: q, hog } = values;
+    const d = values.deploys ?? (hog ? '10' : '20');
     const numbers = [r, s, c, q, d, values.rows ?? '1'].map(Number);
     const [rounds = 0, seconds = 0, connections = 0, requests = 0, deploys = 0, rows = 0] = numbers;
     if (rest.length > 0 || !isCommand(command) || contenders === undefined || workloads === undefined) return undefined;
@@ -121,6 +126,7 @@ function readArguments(args: string[]): Options | undefined {
       flask,
       requests,
       deploys,
+      hog,
       strict,
       plan,
     };
@@ -238,12 +244,14 @@ async function runScale(stage: Stage, options: Options): Promise<Result> {
   return { text, data: { rows: large.rows, page, timings, pages, stats }, failures };
 }
 
-async function runDeploys(stage: Stage, { deploys }: Options): Promise<Result> {
+async function runDeploys(stage: Stage, { deploys, hog }: Options): Promise<Result> {
   try {
-    const series = await measureDeploys(stage.directory, deploys, say);
+    const series = await measureDeploys(stage.directory, deploys, hog, say);
     const [ours] = series;
+    const connections = hog ? BUSY_CONNECTIONS : CONNECTIONS;
     const text = [
-      `${RATE} requests/s (one of three a POST with key) on ${CONNECTIONS} connections over TLS, due at fixed times\n\n`,
+      `${RATE} requests/s (one of three a POST with key) on ${connections} connections over TLS, `,
+      hog ? 'fewer while all are in use\n\n' : 'due at fixed times\n\n',
       deploysTables(series),
     ].join('');
     // What the peer fails is a result, not a fault of the run.

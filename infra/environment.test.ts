@@ -273,6 +273,11 @@ describe('wrong settings', () => {
     ['a threshold without its unit', set('api', 'slowQuery', '200'), /^api\.slowQuery: "200" .*such as 200ms/],
     ['a rate as a number', set('api', 'rateLimit', 100), /^api\.rateLimit: 100 .*such as 10000\/10, or none/],
     ['the superuser for the service', set('database', 'user', 'postgres'), /^database\.user: .*superuser/],
+    [
+      'the owner for the service',
+      set('database', 'user', 'branchloans_owner'),
+      /^database\.user: .*role of the program itself/,
+    ],
     ['a missing setting', (c) => delete c['branchloans:domain'], /^domain: not set/],
     [
       'a probe slower than its interval',

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isDsn, isOrigin, maxAmountFault } from '../app/config';
+import { DATABASE_ROLES, isDsn, isOrigin, maxAmountFault } from '../app/config';
 import { METRICS } from '../app/telemetry/names';
 import defaultImages from './images.json';
 import type { Receivers } from './ops/alertmanager';
@@ -138,7 +138,7 @@ export interface EnvironmentSpec {
     readonly volume: DataVolume;
     /** Changing it makes a new, empty database beside the old one. */
     readonly name: string;
-    /** Role of the service. Refused for a database that belongs to another role. */
+    /** Role that the service logs in as. Refused for a database that belongs to another role than the owner's. */
     readonly user: string;
     /** Changing it restarts the database: some seconds without it. The same holds for its limits and health check. */
     readonly maxConnections: number;
@@ -190,6 +190,7 @@ export type ImageName = keyof typeof defaultImages;
 
 /** Role of the database's exporter. */
 export const MONITOR = 'branchloans_monitor';
+const OTHER_ROLES: readonly string[] = Object.values(DATABASE_ROLES);
 
 /**
  * Secrets that a stack may set itself. A password that is not set is generated and kept encrypted in the state; without
@@ -467,7 +468,8 @@ const schema = z.strictObject({
     name: identifier,
     user: identifier
       .refine((name) => name !== 'postgres', 'must not be the superuser')
-      .refine((name) => name !== MONITOR, 'is the role that reads statistics: choose another name'),
+      .refine((name) => name !== MONITOR, 'is the role that reads statistics: choose another name')
+      .refine((name) => !OTHER_ROLES.includes(name), 'is a role of the program itself: choose another name'),
     maxConnections: z.int().min(10).max(2_000).default(200),
   }),
   gateway: z.strictObject({

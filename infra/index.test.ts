@@ -231,10 +231,8 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
     expect(reload).toMatchObject({ container: `branchloans-${stack}-gateway`, signal: 'HUP' });
   });
 
-  it('gives the gateway as long to finish as the API, in its files alone', () => {
-    const { files } = JSON.parse(String(commands('switch')[0]?.inputs['stdin'])) as { files: Record<string, string> };
-    const drain = { development: 2, staging: 5, production: 10 }[stack] ?? 0;
-    expect(files['nginx.conf']).toMatch(new RegExp(`^worker_shutdown_timeout ${drain + 30}s;$`, 'm'));
+  it('gives the gateway the time that its idle connections may live and an answer may take, in its files alone', () => {
+    expect(shutdownSeconds()).toBe(70);
     // Whatever depends on a setting here replaces the container with it, and shuts everybody out meanwhile.
     expect(containersOf('gateway')[0]).toMatchObject({ stopTimeout: 10, destroyGraceSeconds: 10 });
   });
@@ -255,7 +253,19 @@ describe.each(['development', 'staging', 'production'])('the program for %s', (s
   });
 });
 
+/** How long old workers of the gateway may finish what they have. */
+function shutdownSeconds(): number {
+  const { files } = JSON.parse(String(commands('switch')[0]?.inputs['stdin'])) as { files: Record<string, string> };
+  return Number(/^worker_shutdown_timeout (\d+)s;$/m.exec(files['nginx.conf'] ?? '')?.[1]);
+}
+
 describe('the program', () => {
+  it('gives the gateway as long to finish as the API, where that takes longer', async () => {
+    install('staging', (config) => Object.assign(config['branchloans:api'] as object, { drain: '5s', shutdown: '3m' }));
+    await run();
+    expect(shutdownSeconds()).toBe(185);
+  });
+
   it.each<[string, object, boolean]>([
     ['memory', { memory: '256m' }, false],
     ['reservation', { memoryReservation: '64m', cpuShares: 2048 }, false],
@@ -312,6 +322,23 @@ describe('the program', () => {
     expect(new Set(commits().flat())).toEqual(new Set(['COMMIT=abcdef0']));
   });
 
+  it('tells the containers which release they are of: another one with each setting that replaces them, and no other', async () => {
+    const release = async (change: (config: Record<string, unknown>) => void) => {
+      install('staging', change);
+      await run();
+      const releases = new Set(containersOf('api').flatMap(({ envs }) => envs?.filter((env) => /^RELEASE=/.test(env))));
+      expect([...releases]).toEqual([expect.stringMatching(/^RELEASE=[0-9a-f]{12}$/)]);
+      return [...releases][0];
+    };
+    const settings = (config: Record<string, unknown>) => config['branchloans:api'] as Record<string, unknown>;
+    const usual = await release(() => undefined);
+    expect(await release((config) => (config['branchloans:commit'] = 'abcdef0'))).toBe(usual);
+    // Applied to the running containers.
+    expect(await release((config) => (settings(config)['memory'] = '600m'))).toBe(usual);
+    expect(await release((config) => (settings(config)['poolSize'] = 7))).not.toBe(usual);
+    expect(await release((config) => (settings(config)['cpus'] = 0.7))).not.toBe(usual);
+  }, 120_000);
+
   it('runs a canary beside the stable release, with its image and a gate of its own', async () => {
     const image = `sha256:${'c'.repeat(64)}`;
     install('staging', (config) => {
@@ -325,7 +352,7 @@ describe('the program', () => {
     expect(one?.name).toBeUndefined();
     expect(violations(one!)).toEqual([]);
     const [stable] = containersOf('api');
-    const without = (envs?: readonly string[]) => envs?.filter((env) => !env.startsWith('COMMIT='));
+    const without = (envs?: readonly string[]) => envs?.filter((env) => !/^(COMMIT|RELEASE)=/.test(env));
     expect(without(one?.envs)).toEqual(without(stable?.envs));
     expect([stable, one].map((each) => each?.envs?.filter((env) => env.startsWith('COMMIT=')))).toEqual([
       ['COMMIT=abcdef0'],
@@ -400,6 +427,25 @@ describe('the program', () => {
     expect(step?.inputs).toMatchObject({ triggers: ['/var/run/docker.sock', 'unix:///var/run/docker.sock'] });
     // An update by another command would put that one's output, nothing, in the place of the group.
     expect(step?.inputs['update']).toBeUndefined();
+  });
+
+  it('gives the password of the owner to the migrations, and to no container that serves', async () => {
+    install('production');
+    await run();
+    const input = (step: string) =>
+      JSON.parse(
+        String(registered.find(({ name }) => name === `branchloans-production-api-${step}`)?.inputs['stdin']),
+      ) as {
+        environment: Record<string, string>;
+        mounts: { source: string }[];
+      };
+    const secrets = 'branchloans-production-api-owner-secrets';
+    expect(input('migrate')).toMatchObject({
+      environment: { DATABASE_USER: 'branchloans_owner' },
+      mounts: [{ source: secrets }],
+    });
+    for (const container of containers()) expect(JSON.stringify(container)).not.toContain(secrets);
+    for (const { envs } of containers()) expect(JSON.stringify(envs)).not.toContain('branchloans_owner');
   });
 
   it('takes a password that the stack sets itself', async () => {

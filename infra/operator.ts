@@ -4,6 +4,7 @@ import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { type Result, StepError, tryDocker } from './deploy/engine';
+import { isUp, placeAt } from './embedded/environment';
 import { EnvironmentError, type EnvironmentSpec, readEnvironment } from './environment';
 import { LABEL } from './labels';
 import { inTurn, placeOf, refusedBy, type Turn } from './lock';
@@ -339,6 +340,11 @@ export async function apiContainer(stack: string): Promise<string | undefined> {
 
 export function list(lines: readonly string[]): string {
   return lines.map((line) => `  - ${line}`).join('\n');
+}
+
+/** Whether the stack is up here without containers, as `make up` brings development up where there is no engine. */
+export async function runsEmbedded(stack: string): Promise<boolean> {
+  return stack === 'development' && isUp(placeAt(undefined)) && (await ourContainers(stack, ['--quiet'])) === '';
 }
 
 /** The environment without containers is a program of its own: it must run where the Docker parts cannot. */

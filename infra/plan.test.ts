@@ -65,7 +65,7 @@ it.each([
   ['prometheus.retentionSize', /oldest metrics go until 1024 MiB are left/],
   ['api.keys', /without an API key are refused \(401\)/],
   ['database.name', /from the database branchloans_dev to another, which starts EMPTY/],
-  ['database.user', /the role changes from branchloans_dev to somebody\. .* is refused before the API/],
+  ['database.user', /logs in as somebody instead of branchloans_dev, .* is refused before the API/],
   ['database.volume', /from \S+-postgres to \S+-other: the service starts with an EMPTY database.*stays where it is/],
   ['database.volume directory', /from \S+-postgres to \/srv\/postgres: the service starts with an EMPTY/],
 ])('%s warns of what it does to running data', (name, warning) => {

@@ -286,7 +286,8 @@ function tellSteps(part: string, own: readonly Resource[], all: readonly Resourc
       );
     } else if (name.endsWith('-roles')) {
       // After a new container it only confirms what is there.
-      if (op === 'update') told.changes.push('Database: its role and password are set, and the database is made.');
+      if (op === 'update')
+        told.changes.push('Database: its roles and passwords are set, and the database is made where it is missing.');
     } else if (name.endsWith('-role')) {
       if (op === 'update' || op === 'create') told.changes.push('Database: the role that reads its statistics is set.');
     } else if (/-(password|key|token)$/.test(name)) {
@@ -485,8 +486,8 @@ const VARIABLES: Readonly<Record<string, Variable>> = {
     setting: 'database.user',
     means: (from, to) => ({
       warning:
-        `Database: the role changes from ${from} to ${to}. A database that belongs to ${from} is refused before the ` +
-        'API is touched.',
+        `Database: the service logs in as ${to} instead of ${from}, which keeps its access until you drop it. A database ` +
+        `that still belongs to ${from} is refused before the API is touched.`,
     }),
   },
 };
@@ -508,7 +509,8 @@ function environmentWords({ before, after, told, reasons }: Part): string[] {
   const healthcheck = !same(before?.['healthcheck'], after?.['healthcheck']);
   return names.flatMap((name) => {
     const [from, to] = [old[name] ?? '', next[name] ?? ''];
-    if (name === 'PROCESSES' || (name === 'HEALTHCHECK_TIMEOUT' && healthcheck)) return [];
+    // They follow from others.
+    if (['PROCESSES', 'RELEASE'].includes(name) || (name === 'HEALTHCHECK_TIMEOUT' && healthcheck)) return [];
     const { setting, show, means } = VARIABLES[name] ?? { setting: name };
     const { warning, note } = means?.(from, to) ?? {};
     if (warning !== undefined) told.warnings.push(warning);
@@ -520,10 +522,13 @@ function environmentWords({ before, after, told, reasons }: Part): string[] {
 function variables(inputs: Inputs | undefined): Record<string, string> {
   const list = Array.isArray(inputs?.['envs']) ? (inputs['envs'] as string[]) : [];
   return Object.fromEntries(
-    list.map((entry): [string, string] => {
-      const [, name = entry, value = ''] = /^([^=]*)=(.*)$/s.exec(entry) ?? [];
-      return [name, value];
-    }),
+    // One whose value is not known yet is not known at all.
+    list
+      .filter((entry) => entry !== UNKNOWN)
+      .map((entry): [string, string] => {
+        const [, name = entry, value = ''] = /^([^=]*)=(.*)$/s.exec(entry) ?? [];
+        return [name, value];
+      }),
   );
 }
 

@@ -16,6 +16,14 @@ export interface StoredKey {
   readonly replacedBy: string | null;
 }
 
+/** A key and the client that it belongs to: a client is the chain of keys that rotations made, one after the other. */
+export interface ClientKey extends StoredKey {
+  /** The id of the chain's first key. It names the client, and no rotation changes it. */
+  readonly client: string;
+  /** The ids of the chain's keys that were in force within the last day, or will be. */
+  readonly recent: readonly string[];
+}
+
 /** A new key. Its text is known here and now, and never again. */
 export interface NewKey {
   readonly text: string;
@@ -27,9 +35,9 @@ export class ApiKeyError extends Error {}
 
 export interface ApiKeys {
   /** Those that exist, by id. */
-  find(ids: readonly string[]): Promise<Map<string, StoredKey>>;
+  find(ids: readonly string[]): Promise<Map<string, ClientKey>>;
   /** The newest last. */
-  list(): Promise<StoredKey[]>;
+  list(): Promise<ClientKey[]>;
   create(key: { name: string; scopes: readonly Scope[]; expiresAt: Date | null }, now: Date): Promise<NewKey>;
   /** From now on it is refused. A key that was revoked already stays as it is. @throws ApiKeyError */
   revoke(id: string, now: Date): Promise<StoredKey>;
@@ -54,15 +62,20 @@ interface KeyRow {
   readonly replaced_by: string | null;
 }
 
+interface ClientKeyRow extends KeyRow {
+  readonly client: string;
+  readonly recent: string | null;
+}
+
 const COLUMNS =
   "id, digest, name, array_to_string(scopes, ',') AS scopes, created_at, expires_at, revoked_at, last_used_at, replaced_by";
-const FIND: Statement<KeyRow> = {
+const FIND: Statement<ClientKeyRow> = {
   name: 'api_key_find',
-  text: `SELECT ${COLUMNS} FROM api_keys WHERE id = ANY ($1::text[])`,
+  text: withClients('id = ANY ($1::text[])'),
 };
-const LIST: Statement<KeyRow> = {
+const LIST: Statement<ClientKeyRow> = {
   name: 'api_key_list',
-  text: `SELECT ${COLUMNS} FROM api_keys ORDER BY created_at, id`,
+  text: `${withClients('true')} ORDER BY created_at, id`,
 };
 const LOCK: Statement<KeyRow> = {
   name: 'api_key_lock',
@@ -87,6 +100,26 @@ const RECORD_USE: Statement<never> = {
     WHERE api_keys.id = used.id AND (last_used_at IS NULL OR last_used_at < used.at)`,
 };
 
+/**
+ * The keys that a condition chooses, each with its client. The chain is read from `replaced_by` in both directions, and
+ * not stored a second time: a release that knows nothing of clients rotates keys as well.
+ *
+ * Idempotent answers are kept for a day; the hour more is for clocks that differ.
+ */
+function withClients(condition: string): string {
+  return `WITH RECURSIVE chain (asked, id, next) AS (
+      SELECT id, id, replaced_by FROM api_keys WHERE ${condition}
+      UNION
+      SELECT asked, linked.id, linked.replaced_by
+      FROM chain JOIN api_keys AS linked ON linked.id = chain.next OR linked.replaced_by = chain.id)
+    SELECT ${COLUMNS},
+      (SELECT id FROM chain WHERE asked = api_keys.id AND NOT EXISTS (
+        SELECT FROM chain AS before WHERE before.asked = chain.asked AND before.next = chain.id)) AS client,
+      (SELECT string_agg(linked.id, ',') FROM chain JOIN api_keys AS linked USING (id) WHERE asked = api_keys.id
+        AND coalesce(least(linked.expires_at, linked.revoked_at), 'infinity') > now() - interval '25 hours') AS recent
+    FROM api_keys WHERE ${condition}`;
+}
+
 /** What is kept of a key: over all of it, so that neither its environment nor its id can be exchanged. */
 export function digestOf(text: string): Buffer {
   return createHash('sha256').update(text).digest();
@@ -110,10 +143,10 @@ export function createApiKeys(database: Database, environment: string): ApiKeys 
   return {
     async find(ids) {
       const rows = await database.query(FIND, [ids]);
-      return new Map(rows.map((row) => [row.id, toStoredKey(row)]));
+      return new Map(rows.map((row) => [row.id, toClientKey(row)]));
     },
     async list() {
-      return (await database.query(LIST)).map(toStoredKey);
+      return (await database.query(LIST)).map(toClientKey);
     },
     create: (key, now) => insert(database, key, now),
     async revoke(id, now) {
@@ -160,6 +193,10 @@ function unknownKey(id: string): ApiKeyError {
 
 function draw({ alphabet, length }: { readonly alphabet: string; readonly length: number }): string {
   return Array.from({ length }, () => alphabet[randomInt(alphabet.length)] ?? '').join('');
+}
+
+function toClientKey(row: ClientKeyRow): ClientKey {
+  return { ...toStoredKey(row), client: row.client, recent: row.recent?.split(',') ?? [] };
 }
 
 function toStoredKey(row: KeyRow): StoredKey {

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
+import { createMetrics } from '../telemetry/metrics';
 import { batched, shared } from './batch';
+import { createQueue, type PoolState } from './queue';
 
 const DOUBLE = async (questions: readonly number[]) => {
   await sleep(1);
@@ -54,6 +56,63 @@ describe('batched', () => {
     const answers = await Promise.allSettled([1, 2].map(ask));
     expect(answers.map(({ status }) => status)).toEqual(['rejected', 'fulfilled']);
     expect(await ask(3)).toBe(6);
+  });
+});
+
+describe('batched, while what it asks is slow', () => {
+  const LIMIT_MS = 20;
+  const queue = (state: PoolState, size: number) =>
+    createQueue(state, size, LIMIT_MS, createMetrics({ version: '1', commit: 'c', environment: 'test' }));
+  /** Answers when `end` is called, as a database that gets no processor. */
+  function stuck(inFlight: number) {
+    const under: (() => void)[] = [];
+    const ask = batched({ size: 50, inFlight, queue }, async (questions: readonly number[]) => {
+      await new Promise<void>((done) => under.push(done));
+      return questions;
+    });
+    const end = () => under.splice(0).forEach((done) => done());
+    return { ask, end, count: () => under.length };
+  }
+  /** Two batches are under way, which is as many as usual. */
+  async function twoUnderWay({ ask, count }: ReturnType<typeof stuck>): Promise<Promise<number>[]> {
+    const asked = [ask(1)];
+    while (count() < 1) await sleep(1);
+    asked.push(ask(2));
+    while (count() < 2) await sleep(1);
+    return asked;
+  }
+
+  it('refuses no call while there are connections that it does not use', async () => {
+    const slow = stuck(3);
+    const asked = await twoUnderWay(slow);
+    await sleep(3 * LIMIT_MS);
+    asked.push(slow.ask(3));
+    await sleep(150);
+    slow.end();
+    expect(await Promise.all(asked)).toEqual([1, 2, 3]);
+  });
+
+  it('takes another connection after a moment, without another question, and refuses no call for that wait', async () => {
+    const slow = stuck(3);
+    const asked = await twoUnderWay(slow);
+    asked.push(slow.ask(3));
+    const deadline = performance.now() + 5_000;
+    while (slow.count() < 3 && performance.now() < deadline) await sleep(5);
+    expect(slow.count()).toBe(3);
+    slow.end();
+    expect(await Promise.all(asked)).toEqual([1, 2, 3]);
+  });
+
+  it('refuses who waits too long when all connections are in use', async () => {
+    const slow = stuck(2);
+    const asked = await twoUnderWay(slow);
+    const waited = slow.ask(3);
+    const late = expect(waited).rejects.toThrow('overloaded');
+    await sleep(3 * LIMIT_MS);
+    await expect(slow.ask(4)).rejects.toThrow('overloaded');
+    slow.end();
+    await late;
+    expect(await Promise.all(asked)).toEqual([1, 2]);
   });
 });
 

@@ -34,12 +34,16 @@ export function batched<Question, Answer>(
   let scheduled = false;
   let currentSize = size;
   let lastBegunAt = 0;
+  /** When all that may be was under way. A call that asked later has not waited for the database. */
+  let lastFullAt = -Infinity;
+  let patience: NodeJS.Timeout | undefined;
   const usually = Math.min(USUALLY_IN_FLIGHT, inFlight);
   const queue = createQueue?.(
     {
       totalCount: inFlight,
+      // Those that are kept for slow batches among them: a slow batch is no reason to refuse a call while they are free.
       get idleCount() {
-        return Math.max(0, mayRun() - running);
+        return inFlight - running;
       },
       get waitingCount() {
         return Math.ceil(waiting.length / currentSize);
@@ -58,9 +62,17 @@ export function batched<Question, Answer>(
   }
 
   function schedule(): void {
-    if (scheduled || waiting.length === 0 || !mayBegin()) return;
-    scheduled = true;
-    setImmediate(begin);
+    if (scheduled || waiting.length === 0) return;
+    if (mayBegin()) {
+      scheduled = true;
+      setImmediate(begin);
+    } else if (running < inFlight && patience === undefined) {
+      const leftMs = lastBegunAt + PATIENCE_MS - performance.now();
+      patience = setTimeout(() => {
+        patience = undefined;
+        schedule();
+      }, leftMs + 1);
+    }
   }
 
   function begin(): void {
@@ -68,12 +80,15 @@ export function batched<Question, Answer>(
     while (waiting.length > 0 && mayBegin()) {
       const calls = waiting.slice(0, currentSize);
       waiting = waiting.slice(currentSize);
-      const patient = calls.filter((call) => queue?.refuseLate(call.askedAt, call.reject) !== true);
+      const patient = calls.filter(
+        ({ askedAt, reject }) => lastFullAt < askedAt || queue?.refuseLate(askedAt, reject) !== true,
+      );
       if (patient.length === 0) continue;
       running++;
       lastBegunAt = performance.now();
       void settle(patient);
     }
+    schedule();
   }
 
   function nextSize(tookMs: number): number {
@@ -94,6 +109,7 @@ export function batched<Question, Answer>(
       for (const { reject } of calls) reject(error);
     } finally {
       done?.();
+      if (running === inFlight) lastFullAt = performance.now();
       running--;
       currentSize = failed ? 1 : nextSize(performance.now() - begunAt);
       schedule();

@@ -1,5 +1,5 @@
 import type { LoanStatus } from '../domain/loan';
-import { parseAmount } from '../domain/money';
+import { type Amount, AmountFault, parseAmount } from '../domain/money';
 import type { Book } from '../telemetry/metrics';
 import type { Database, Statement } from './pool';
 
@@ -19,7 +19,7 @@ const BOOK: Statement<GroupRow> = {
 };
 
 /**
- * The kept figures of all loans, beside the pool: whoever watches the book must not wait for requests, nor they for it.
+ * The kept figures of all loans, beside the pool: those who watch the book do not wait for requests, nor these for them.
  * @throws a Problem, within a second or two, when the database is away or too slow
  */
 export async function readBook(database: Pick<Database, 'probe'>): Promise<Book> {
@@ -29,8 +29,18 @@ export async function readBook(database: Pick<Database, 'probe'>): Promise<Book>
       currency,
       status,
       loans: BigInt(loans),
-      total: parseAmount(total),
-      principalPaid: parseAmount(principal_paid),
+      total: readFigure(total),
+      principalPaid: readFigure(principal_paid),
     };
   });
+}
+
+/** Undefined for what is no amount, such as NaN of a broken total: one figure must not cost all the others. */
+function readFigure(text: string): Amount | undefined {
+  try {
+    return parseAmount(text);
+  } catch (error) {
+    if (error instanceof AmountFault) return undefined;
+    throw error;
+  }
 }

@@ -30,6 +30,14 @@ export function isLostRace(error: unknown): boolean {
   return LOST_RACE.has(codeOf(error) ?? '');
 }
 
+/**
+ * Whether it is a fault of the data at hand: what the domain says of it (its faults are RangeErrors), or a value or
+ * constraint that the database refuses. It says nothing about the data beside it.
+ */
+export function isFaultOfOne(error: unknown): error is Error {
+  return error instanceof RangeError || /^2[23]/.test(codeOf(error) ?? '');
+}
+
 /** Whether the connection can't be trusted with a next statement. */
 export function breaksConnection(error: unknown): boolean {
   const code = codeOf(error);

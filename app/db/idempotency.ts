@@ -5,7 +5,11 @@ import type { Database, Queryable, Statement, Value } from './pool';
 
 /** One request that is done at most once: a key of the client's, within what it may be used for. */
 export interface Claim {
-  readonly principal: string;
+  /**
+   * The names of the client, the one to prefer first. An answer is kept under each of them and found under any: the
+   * release before decision 45 knows a client whose API key was rotated by several names.
+   */
+  readonly principals: readonly string[];
   readonly operation: string;
   readonly key: string;
   /** Of what is asked for: the same key with another one is a mistake of the client. */
@@ -33,10 +37,22 @@ export interface Keys {
   prune(): Promise<boolean>;
 }
 
+/**
+ * Why a change was not made, and nothing written. `twin`: a request with the same key is being done, or was done.
+ * `rival`: another request changed first what this one was to change.
+ */
+export type Conflict = 'twin' | 'rival';
+
 /** A change of the database, alone and together with the answer to the request that asked for it. */
 export interface Change {
-  readonly plain: Statement<{ id: string }>;
-  readonly keyed: Statement<{ id: string }>;
+  readonly plain: Statement<ChangeRow>;
+  readonly keyed: Statement<ChangeRow>;
+}
+
+/** Whether something was changed, and whether the key was free. */
+interface ChangeRow {
+  readonly changed: string;
+  readonly free: string;
 }
 
 const RETENTION = "interval '24 hours'";
@@ -54,12 +70,13 @@ interface AnswerRow {
 const FIND: Statement<AnswerRow> = {
   name: 'key_find',
   text: `SELECT fingerprint, status, headers, body, created_at < now() - ${RETENTION} AS expired
-    FROM idempotency_keys WHERE principal = $1 AND operation = $2 AND key = $3`,
+    FROM idempotency_keys WHERE principal = ANY ($1::text[]) AND operation = $2 AND key = $3
+    ORDER BY expired, array_position($1::text[], principal) LIMIT 1`,
 };
 const FORGET: Statement<never> = {
   name: 'key_forget',
   text: `DELETE FROM idempotency_keys
-    WHERE principal = $1 AND operation = $2 AND key = $3 AND created_at < now() - ${RETENTION}`,
+    WHERE principal = ANY ($1::text[]) AND operation = $2 AND key = $3 AND created_at < now() - ${RETENTION}`,
 };
 const STORE: Statement<{ key: string }> = {
   name: 'key_store',
@@ -84,32 +101,38 @@ const PRUNE: Statement<{ pruned: string }> = {
  * @param parameters how many it has; those of the key follow.
  */
 export function changeOnce(name: string, change: string, parameters: number): Change {
+  const outcome = 'SELECT EXISTS (SELECT FROM changed) AS changed, EXISTS (SELECT FROM free) AS free';
   return {
-    plain: { name, text: `WITH free AS (SELECT), ${change} SELECT id FROM changed` },
+    plain: { name, text: `WITH free AS (SELECT), ${change} ${outcome}` },
     keyed: {
       name: `${name}_keyed`,
       text: `WITH ${freeIf(parameters)}, ${change}, kept AS (
-          INSERT INTO idempotency_keys (${RECORDED_COLUMNS}) SELECT ${recordedFrom(parameters)} FROM changed LIMIT 1)
-        SELECT id FROM changed`,
+          INSERT INTO idempotency_keys (${RECORDED_COLUMNS}) SELECT ${recordedFrom(parameters)} FROM (SELECT FROM changed LIMIT 1) AS one)
+        ${outcome}`,
     },
   };
 }
 
-/** Makes the change; false, and nothing written, if it found nothing to change or its key is taken or in use. */
+/** Makes the change, and resolves to why it was not made, if it was not. */
 export async function apply(
   connection: Queryable,
   { plain, keyed }: Change,
   values: readonly Value[],
   recorded: Recorded | undefined,
-): Promise<boolean> {
-  if (recorded === undefined) return (await connection.query(plain, values)).length > 0;
-  return unlessTaken(() => connection.query(keyed, [...values, ...valuesOf(recorded)]));
+): Promise<Conflict | undefined> {
+  const rows =
+    recorded === undefined
+      ? await connection.query(plain, values)
+      : await unlessTaken(() => connection.query(keyed, [...values, ...valuesOf(recorded)]));
+  const [row] = rows;
+  if (row?.changed === 't') return undefined;
+  return row?.free === 't' ? 'rival' : 'twin';
 }
 
 export function createKeys(database: Database): Keys {
   return {
     async find(claim) {
-      const values = [claim.principal, claim.operation, claim.key];
+      const values = [claim.principals, claim.operation, claim.key];
       const [row] = await database.query(FIND, values);
       if (row?.expired === 't') await database.query(FORGET, values);
       if (row === undefined || row.expired === 't') return undefined;
@@ -120,48 +143,56 @@ export function createKeys(database: Database): Keys {
         answer: { status: Number(row.status), headers, body: row.body },
       };
     },
-    store: (recorded) => unlessTaken(() => database.query(STORE, valuesOf(recorded))),
+    async store(recorded) {
+      return (await unlessTaken(() => database.query(STORE, valuesOf(recorded)))).length > 0;
+    },
     async prune() {
       return (await database.query(PRUNE)).length === PRUNE_BATCH;
     },
   };
 }
 
-/** The lock that stands for a key while its request is being done. */
-export function lockOf({ principal, operation, key }: Omit<Claim, 'fingerprint'>): string {
+/** The locks that stand for a key while its request is being done, one for each name of the client. */
+export function locksOf({ principals, operation, key }: Omit<Claim, 'fingerprint'>): string[] {
+  return principals.map((principal) => lockOf(principal, operation, key));
+}
+
+function lockOf(principal: string, operation: string, key: string): string {
   return createHash('sha256').update([principal, operation, key].join('\0')).digest().readBigInt64BE().toString();
 }
 
-/** `free` has a row if the lock was to be had and the key is not taken. */
+/** `free` has a row if the locks were to be had and the key is not taken. */
 function freeIf(parameters: number): string {
-  const [lock, principal, operation, key] = [1, 2, 3, 4].map((n) => `$${parameters + n}`);
-  return `held AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(${lock}::bigint) AS held),
+  const [locks, principals, operation, key] = [1, 2, 3, 4].map((n) => `$${parameters + n}`);
+  return `held AS MATERIALIZED (
+      SELECT bool_and(pg_try_advisory_xact_lock(lock)) AS held FROM unnest(${locks}::bigint[]) AS lock),
     free AS MATERIALIZED (SELECT FROM held WHERE held AND NOT EXISTS (
-      SELECT FROM idempotency_keys WHERE principal = ${principal} AND operation = ${operation} AND key = ${key}))`;
+      SELECT FROM idempotency_keys WHERE principal = ANY (${principals}::text[]) AND operation = ${operation} AND key = ${key}))`;
 }
 
 function recordedFrom(parameters: number): string {
-  const types = ['text', 'text', 'text', 'text', 'smallint', 'jsonb', 'text'];
-  return types.map((type, index) => `$${parameters + 2 + index}::${type}`).join(', ');
+  const types = ['text', 'text', 'text', 'smallint', 'jsonb', 'text'];
+  const others = types.map((type, index) => `$${parameters + 3 + index}::${type}`);
+  return [`unnest($${parameters + 2}::text[])`, ...others].join(', ');
 }
 
 /** In the order of freeIf and RECORDED_COLUMNS. */
 function valuesOf(recorded: Recorded): Value[] {
-  const { principal, operation, key, fingerprint, answer } = recorded;
+  const { principals, operation, key, fingerprint, answer } = recorded;
   const { status, headers, body } = answer;
-  return [lockOf(recorded), principal, operation, key, fingerprint, status, JSON.stringify(headers), body];
+  return [locksOf(recorded), principals, operation, key, fingerprint, status, JSON.stringify(headers), body];
 }
 
 /**
  * A twin that was done between the moment the statement looked and the moment it had the lock is seen by the primary
- * key, which takes back all of the statement.
+ * key, which takes back all of the statement: no rows.
  */
-async function unlessTaken(work: () => Promise<unknown[]>): Promise<boolean> {
+async function unlessTaken<Row>(work: () => Promise<Row[]>): Promise<Row[]> {
   try {
-    return (await work()).length > 0;
+    return await work();
   } catch (error) {
     const constraint: unknown = isNativeError(error) && 'constraint' in error ? error.constraint : undefined;
-    if (codeOf(error) === '23505' && constraint === 'idempotency_keys_pkey') return false;
+    if (codeOf(error) === '23505' && constraint === 'idempotency_keys_pkey') return [];
     throw error;
   }
 }

@@ -3,8 +3,8 @@ import type { Loan } from '../domain/loan';
 import { formatAmount } from '../domain/money';
 import type { Origin } from './audit';
 import { batched } from './batch';
-import { codeOf } from './faults';
-import { lockOf, type Recorded } from './idempotency';
+import { codeOf, isFaultOfOne } from './faults';
+import { locksOf, type Recorded } from './idempotency';
 import type { Database, Queryable, Statement } from './pool';
 
 /** One loan to be written, who asks for it, and the answer to keep under the request's key, if it has one. */
@@ -14,14 +14,14 @@ interface Opening {
   readonly recorded: Recorded | undefined;
 }
 
-/** With the lock of its key. */
+/** With the locks of its key. */
 interface Asked extends Opening {
-  readonly lock: string | undefined;
+  readonly locks: readonly string[] | undefined;
 }
 
 /**
  * The loans of several requests in one statement, and so in one round trip and one flush to disk: each with its event
- * and its answer, or not at all. A request whose key is in use or taken is left out; see changeOnce for the lock.
+ * and its answer, or not at all. A request whose key is in use or taken is left out; see changeOnce for the locks.
  * The look for a taken key is a scalar subquery, which is an index probe for each row whatever the planner believes
  * about the size of the table.
  */
@@ -31,19 +31,19 @@ const INSERT: Statement<{ id: string }> = {
       SELECT * FROM json_to_recordset($1::json) AS asked (
         id uuid, borrower_id text, amount numeric, currency text, term_months int, interest_rate_apr numeric,
         status text, created_at timestamptz, version int, actor text, request_id text,
-        lock bigint, principal text, operation text, key text, fingerprint text,
+        locks bigint[], principals text[], operation text, key text, fingerprint text,
         answer_status smallint, answer_headers jsonb, answer_body text)
-      WHERE lock IS NULL OR pg_try_advisory_xact_lock(lock)),
+      WHERE locks IS NULL OR (SELECT bool_and(pg_try_advisory_xact_lock(lock)) FROM unnest(locks) AS lock)),
     free AS MATERIALIZED (
       SELECT * FROM asked WHERE key IS NULL OR (
         SELECT true FROM idempotency_keys k
-        WHERE k.principal = asked.principal AND k.operation = asked.operation AND k.key = asked.key) IS NULL),
+        WHERE k.principal = ANY (asked.principals) AND k.operation = asked.operation AND k.key = asked.key LIMIT 1) IS NULL),
     event AS (
       INSERT INTO loan_events (loan_id, version, at, actor, action, to_status, request_id, amount, currency)
       SELECT id, version, created_at, actor, 'created', status, request_id, amount, currency FROM free),
     kept AS (
       INSERT INTO idempotency_keys (principal, operation, key, fingerprint, status, headers, body)
-      SELECT principal, operation, key, fingerprint, answer_status, answer_headers, answer_body
+      SELECT unnest(principals), operation, key, fingerprint, answer_status, answer_headers, answer_body
       FROM free WHERE key IS NOT NULL)
     INSERT INTO loans (id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at, version)
     SELECT id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, created_at, version FROM free
@@ -68,7 +68,7 @@ export function createInsert(database: Database): (opening: Opening) => Promise<
     },
   );
   return async (opening) => {
-    const outcome = await insert({ ...opening, lock: opening.recorded && lockOf(opening.recorded) });
+    const outcome = await insert({ ...opening, locks: opening.recorded && locksOf(opening.recorded) });
     return outcome();
   };
 }
@@ -83,7 +83,7 @@ export function createDryRun(database: Database): (loan: Loan, origin: Origin) =
     const takenBack = new Error('All of it is taken back');
     try {
       await database.transaction(async (connection) => {
-        const written = await insertRows(connection, [{ loan, origin, recorded: undefined, lock: undefined }]);
+        const written = await insertRows(connection, [{ loan, origin, recorded: undefined, locks: undefined }]);
         if (!written.has(loan.id)) throw new Error('The database took the loan and did not write it');
         await connection.query(CHECK_AS_COMMIT);
         throw takenBack;
@@ -138,18 +138,17 @@ async function insertRows(connection: Queryable, openings: readonly Asked[]): Pr
   return new Set(rows.map(({ id }) => id));
 }
 
-/** The lock is one for a whole session, so it does not tell two requests of one statement apart. */
+/** A lock is one for a whole session, so it does not tell two requests of one statement apart. */
 function withoutTwins(openings: readonly Asked[]): Asked[] {
-  const locks = new Set<string>();
-  return openings.filter(({ lock }) => {
-    if (lock === undefined) return true;
-    const isFirst = !locks.has(lock);
-    locks.add(lock);
+  const seen = new Set<string>();
+  return openings.filter(({ locks = [] }) => {
+    const isFirst = !locks.some((lock) => seen.has(lock));
+    for (const lock of locks) seen.add(lock);
     return isFirst;
   });
 }
 
-function toRow({ loan, origin, recorded, lock }: Asked) {
+function toRow({ loan, origin, recorded, locks }: Asked) {
   return {
     id: loan.id,
     borrower_id: loan.borrowerId,
@@ -163,8 +162,8 @@ function toRow({ loan, origin, recorded, lock }: Asked) {
     actor: origin.principal,
     request_id: origin.requestId,
     ...(recorded !== undefined && {
-      lock,
-      principal: recorded.principal,
+      locks,
+      principals: recorded.principals,
       operation: recorded.operation,
       key: recorded.key,
       fingerprint: recorded.fingerprint,
@@ -173,11 +172,6 @@ function toRow({ loan, origin, recorded, lock }: Asked) {
       answer_body: recorded.answer.body,
     }),
   };
-}
-
-/** Of the data of one row: the whole statement is taken back for it. */
-function isFaultOfOne(error: unknown): boolean {
-  return /^2[23]/.test(codeOf(error) ?? '');
 }
 
 function isKeyTaken(error: unknown): boolean {

@@ -3,25 +3,31 @@ import { type Amount, formatAmount, parseAmount } from '../domain/money';
 import { batched } from './batch';
 import { eventValues, HISTORY, type LoanEvent, type Origin, toEvent, withEvent } from './audit';
 import { createDryRun, createInsert } from './insert';
-import { apply, type Recorded } from './idempotency';
+import { apply, type Conflict, type Recorded } from './idempotency';
 import { createPages, type Listing, type Page, type Position } from './loan-pages';
 import { type Database, type Statement, toTimestamp } from './pool';
 
 export interface Loans {
   /**
-   * Writes the loan, that it was created, and the answer to be kept; false, and nothing written, if the key of the
-   * answer is taken or in use.
+   * Writes the loan, that it was created, and the answer to be kept, if its key is free.
+   * @returns why nothing was written, if nothing was; the same holds for insertAll and move
    */
-  insert(loan: Loan, origin: Origin, answer?: Recorded): Promise<boolean>;
+  insert(loan: Loan, origin: Origin, answer?: Recorded): Promise<Conflict | undefined>;
   /** Writes the loan as insert does, and takes all of it back. Rejects where it could not be written. */
   dryRun(loan: Loan, origin: Origin): Promise<void>;
   /** The same as insert for many loans, one of them at least: all or none. */
-  insertAll(loans: readonly Loan[], origin: Origin, answer?: Recorded): Promise<boolean>;
+  insertAll(loans: readonly Loan[], origin: Origin, answer?: Recorded): Promise<Conflict | undefined>;
   /**
-   * Writes a loan's next status, that it came to it, and the answer to be kept; false, and nothing written, if the
-   * loan is no longer as it was when it was read, or the key of the answer is taken or in use.
+   * Writes a loan's next status, that it came to it, and the answer to be kept, if the loan is still as it was when it
+   * was read, and the key of the answer is free.
    */
-  move(before: Loan, after: Loan, reason: string | null, origin: Origin, answer?: Recorded): Promise<boolean>;
+  move(
+    before: Loan,
+    after: Loan,
+    reason: string | null,
+    origin: Origin,
+    answer?: Recorded,
+  ): Promise<Conflict | undefined>;
   /** All that happened to a loan, in order; nothing only where there never was such a loan. */
   history(id: string): Promise<LoanEvent[]>;
   find(id: string): Promise<Loan | undefined>;
@@ -99,7 +105,7 @@ export function createLoans(database: Database): Loans {
   const readPage = pagesOf(database, { inFlight: database.connections, queue: database.queueBefore });
   const insert = createInsert(database);
   return {
-    insert: (loan, origin, recorded) => insert({ loan, origin, recorded }),
+    insert: async (loan, origin, recorded) => ((await insert({ loan, origin, recorded })) ? undefined : 'twin'),
     dryRun: createDryRun(database),
     insertAll(many, origin, answer) {
       const rows = many.map(toValues);

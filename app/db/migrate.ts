@@ -3,9 +3,11 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
-import type { Config, Secrets } from '../config';
+import { type Config, DATABASE_ROLES, type Secrets } from '../config';
+import { validateConstraints, type Violation } from './constraints';
 import { codeOf } from './faults';
 import { connectionOptions } from './pool';
+import { grantPrivileges } from './privileges';
 import { type Statement, statementsOf } from './statements';
 
 /** Beside this file in the sources, and beside the bundle in the image. */
@@ -17,6 +19,7 @@ const TURN_POLL_MS = 100;
 /** Between two attempts to get a lock, so that those who queued behind the first one are through. */
 const LOCK_PAUSE_MS = 500;
 const LOCK_NOT_AVAILABLE = '55P03';
+const INSUFFICIENT_PRIVILEGE = '42501';
 
 /**
  * First line of a migration that builds or drops indexes while others write: `CREATE INDEX CONCURRENTLY` and
@@ -52,6 +55,8 @@ export interface MigrationResult {
   readonly version: number;
   /** Names that a newer release has applied: normal after a roll-back, since migrations only ever expand first. */
   readonly ahead: readonly string[];
+  /** Constraints that old rows break, if there are any. */
+  readonly violated?: readonly Violation[];
 }
 
 interface Options {
@@ -74,6 +79,9 @@ type Patience = Required<Pick<Options, 'lockTimeoutMs' | 'lockPatienceMs' | 'ind
  *
  * A statement that waits for a lock makes all wait that come after it. So it waits for a moment only; then the file is
  * rolled back and, when those have gone on, tried again.
+ *
+ * Afterwards the roles get their privileges (see privileges.ts), unless a newer release has given them its own, and
+ * constraints that are not validated yet are (see constraints.ts).
  * @throws MigrationError when a file was edited, is missing or fails. What a failing file did is rolled back.
  */
 export async function migrate(
@@ -89,8 +97,7 @@ export async function migrate(
   try {
     await takeTurn(client, runnerTimeoutMs);
     await client.query(`SET lock_timeout = ${patience.lockTimeoutMs}`);
-    await client.query(`CREATE TABLE IF NOT EXISTS schema_migrations (
-      version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())`);
+    await makeRecord(client, database.user);
     const { rows } = await client.query<AppliedRow>(
       'SELECT version, name, checksum FROM schema_migrations ORDER BY version',
     );
@@ -102,10 +109,20 @@ export async function migrate(
     }
     const newest = migrations.at(-1)?.version ?? 0;
     const ahead = rows.filter((row) => Number(row.version) > newest);
+    // The privileges are those of this release's own schema.
+    if (ahead.length === 0 && directory === DIRECTORY)
+      await patiently(
+        client,
+        patience,
+        () => 'Granting privileges',
+        () => grantPrivileges(client),
+      );
+    const violated = await validateConstraints(client);
     return {
       applied: pending.map(({ name }) => name),
       version: Math.max(newest, ...ahead.map((row) => Number(row.version))),
       ahead: ahead.map(({ name }) => name),
+      ...(violated.length > 0 && { violated }),
     };
   } finally {
     await client.end().catch(() => undefined);
@@ -162,6 +179,19 @@ async function isTurn(client: Client): Promise<boolean> {
   return rows[0]?.taken === 't';
 }
 
+async function makeRecord(client: Client, user: string): Promise<void> {
+  try {
+    await client.query(`CREATE TABLE IF NOT EXISTS schema_migrations (
+      version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())`);
+  } catch (error) {
+    if (codeOf(error) !== INSUFFICIENT_PRIVILEGE) throw error;
+    throw new MigrationError(
+      `The role ${user} may not change the schema. Run migrate as the owner of the database: DATABASE_USER=${DATABASE_ROLES.owner}, with its password.`,
+      { cause: error },
+    );
+  }
+}
+
 interface AppliedRow {
   readonly version: string;
   readonly name: string;
@@ -190,20 +220,37 @@ function compare(migrations: readonly Migration[], applied: readonly AppliedRow[
   return pending;
 }
 
-async function apply(client: Client, migration: Migration, { lockTimeoutMs, lockPatienceMs }: Patience): Promise<void> {
-  const deadline = performance.now() + lockPatienceMs;
-  for (;;) {
-    let statement: Statement | undefined;
-    try {
-      await client.query('BEGIN');
+async function apply(client: Client, migration: Migration, patience: Patience): Promise<void> {
+  let statement: Statement | undefined;
+  await patiently(
+    client,
+    patience,
+    (error) => placeOf(migration, statement, error),
+    async () => {
       for (statement of migration.statements) await client.query(statement.text);
       statement = undefined;
       await record(client, migration);
+    },
+  );
+}
+
+/** Does the work in a transaction, and again while it gets no lock. @param placeOf what failed, for the message */
+async function patiently(
+  client: Client,
+  { lockTimeoutMs, lockPatienceMs }: Patience,
+  placeOf: (error: unknown) => string,
+  work: () => Promise<void>,
+): Promise<void> {
+  const deadline = performance.now() + lockPatienceMs;
+  for (;;) {
+    try {
+      await client.query('BEGIN');
+      await work();
       await client.query('COMMIT');
       return;
     } catch (error) {
       await client.query('ROLLBACK').catch(() => undefined);
-      const what = `${placeOf(migration, statement, error)} failed and was rolled back`;
+      const what = `${placeOf(error)} failed and was rolled back`;
       if (codeOf(error) !== LOCK_NOT_AVAILABLE) throw failure(error, what);
       if (performance.now() > deadline) {
         throw failure(

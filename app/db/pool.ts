@@ -94,11 +94,12 @@ export function openDatabase(config: DatabaseConfig, secrets: Secrets, telemetry
     statement_timeout: config.statementTimeoutMs,
     query_timeout: config.statementTimeoutMs === 0 ? 0 : config.statementTimeoutMs + 500,
     idle_in_transaction_session_timeout: 10_000,
-    idleTimeoutMillis: 30_000,
+    // What was opened stays open: the database has room for all of it, and on a busy host a new connection takes seconds.
+    idleTimeoutMillis: 0,
   };
   // One connection of the size is kept aside for the probes.
   const max = Math.max(1, config.poolSize - 1);
-  const pool = watched(new Pool({ ...budgets, max, min: Math.min(2, max) }), telemetry.logger);
+  const pool = watched(new Pool({ ...budgets, max }), telemetry.logger);
   const probes = watched(
     new Pool({ ...budgets, max: 1, statement_timeout: 1_000, query_timeout: 1_000, connectionTimeoutMillis: 1_000 }),
     telemetry.logger,
@@ -146,7 +147,7 @@ async function withConnection<T>(
   work: (connection: Queryable) => Promise<T>,
 ): Promise<T> {
   queue.enter();
-  const client = await pool.connect().catch((error: unknown) => {
+  const client = await connect(pool).catch((error: unknown) => {
     metrics.dbQueryErrors.inc({ sqlstate_class: sqlstateClass(codeOf(error)) });
     throw error;
   });
@@ -168,6 +169,14 @@ async function withConnection<T>(
     client.release(broken);
     givenBack();
   }
+}
+
+/** Where a new connection cannot be had in time, but one that is there has come free meanwhile, that one serves. */
+function connect(pool: Pool): Promise<PoolClient> {
+  return pool.connect().catch((error: unknown) => {
+    if (pool.idleCount === 0) throw error;
+    return pool.connect();
+  });
 }
 
 async function timedQuery<Row>(

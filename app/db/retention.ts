@@ -1,5 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { CLOSED_STATUSES } from '../domain/retention';
+import { isFaultOfOne } from './faults';
 import { type Database, type Statement, toTimestamp } from './pool';
 
 export interface Pseudonymised {
@@ -7,6 +8,8 @@ export interface Pseudonymised {
   readonly borrowers: number;
   /** When the first of the loans was closed: ISO 8601, UTC. Null if there was none. */
   readonly oldestClosedAt: string | null;
+  /** Loans that the database did not let change, and why: their borrowers are still there. */
+  readonly failed: readonly { readonly loan_id: string; readonly reason: string }[];
 }
 
 interface PageRow {
@@ -61,6 +64,7 @@ export async function pseudonymise(
 ): Promise<Pseudonymised> {
   const key = randomBytes(32);
   const tally = createTally();
+  const failed: { loan_id: string; reason: string }[] = [];
   let [createdAt, id]: readonly [string, string] = START;
   while (options.signal?.aborted !== true) {
     const page = await database.query(PAGE, [createdAt, id, cutoff.toISOString(), CLOSED_STATUSES]);
@@ -69,17 +73,42 @@ export async function pseudonymise(
       .map((row) => ({ ...row, pseudonym: pseudonymOf(key, row.borrower_id) }));
     if (options.dryRun === true) tally.add(due);
     else if (due.length > 0) {
-      const values = [due.map((row) => row.id), due.map((row) => row.version), due.map((row) => row.pseudonym)];
-      const changed = new Set(
-        (await database.query(PSEUDONYMISE, [...values, options.now.toISOString()])).map((row) => row.id),
-      );
-      tally.add(due.filter((row) => changed.has(row.id)));
+      tally.add(await change(database, due, options.now, failed));
     }
     const last = page.at(-1);
     if (last === undefined || page.length < PAGE_SIZE) break;
     [createdAt, id] = [last.created_at, last.id];
   }
-  return tally.result();
+  return { ...tally.result(), failed };
+}
+
+type Due = PageRow & { readonly pseudonym: string };
+
+/**
+ * All of them in one statement. Where one loan spoils it for all, each on its own: the rest must not wait for that one.
+ * @returns those that were changed
+ */
+async function change(
+  database: Database,
+  due: readonly Due[],
+  now: Date,
+  failed: { loan_id: string; reason: string }[],
+): Promise<Due[]> {
+  const values = [due.map((row) => row.id), due.map((row) => row.version), due.map((row) => row.pseudonym)];
+  try {
+    const rows = await database.query(PSEUDONYMISE, [...values, now.toISOString()]);
+    const changed = new Set(rows.map((row) => row.id));
+    return due.filter((row) => changed.has(row.id));
+  } catch (error) {
+    if (!isFaultOfOne(error)) throw error;
+    if (due.length > 1) {
+      const changed: Due[] = [];
+      for (const row of due) changed.push(...(await change(database, [row], now, failed)));
+      return changed;
+    }
+    failed.push(...due.map(({ id }) => ({ loan_id: id, reason: error.message })));
+    return [];
+  }
 }
 
 /** Whoever has all ids of borrowers could compute a plain digest of each; without the key there is nothing to compare. */
@@ -101,6 +130,6 @@ function createTally() {
         if (oldest === undefined || closedAt < oldest) oldest = closedAt;
       }
     },
-    result: (): Pseudonymised => ({ loans, borrowers: borrowers.size, oldestClosedAt: oldest ?? null }),
+    result: () => ({ loans, borrowers: borrowers.size, oldestClosedAt: oldest ?? null }),
   };
 }

@@ -1,3 +1,4 @@
+import { minorUnits } from '../domain/currency';
 import type { Loan, LoanStatus } from '../domain/loan';
 import { parseAmount } from '../domain/money';
 import { toValues } from './loans';
@@ -96,7 +97,8 @@ function generatedLoan(random: Random, now: Date): Loan {
   const pick = <T>(choices: readonly T[]): T => choices[random(choices.length)] as T;
   const { country, currency, from, to } = pick(MARKETS);
   const whole = from + random(to - from);
-  const cents = random(4) === 0 ? `.${String(random(100)).padStart(2, '0')}` : '';
+  const drawn = random(4) === 0 ? `.${String(random(100)).padStart(2, '0')}` : '';
+  const cents = minorUnits(currency) === 0 ? '' : drawn;
   const createdMs = now.getTime() - random(365) * DAY_MS - random(DAY_MS);
   const status = pick(STATUSES);
   return {

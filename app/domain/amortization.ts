@@ -3,10 +3,6 @@ import type { Amount, MinorAmount } from './money';
 /** A day of the calendar, ISO 8601, years 0000 to 9999: "2026-01-31". */
 export type CalendarDate = string;
 
-/** Equal instalments on a reducing balance; or equal shares of principal, on which the interest gets less. */
-export const METHODS = ['annuity', 'equal-principal'] as const;
-export type Method = (typeof METHODS)[number];
-
 export interface Terms {
   /** Above 0. */
   readonly principalMinor: MinorAmount;
@@ -16,7 +12,6 @@ export interface Terms {
   readonly termMonths: number;
   /** The day the money is paid out. Instalments fall due on the same day of the months that follow. */
   readonly startDate: CalendarDate;
-  readonly method: Method;
 }
 
 export interface Instalment {
@@ -49,33 +44,49 @@ export const MAX_TERM_MONTHS = 600;
 /** A rate of 100 % a month: twelve months, a hundred percent, ten-thousandths. */
 const WHOLE = 12n * 100n * 10_000n;
 
+/** Of all schedules that are kept together; some 6 MB. */
+const KEPT_INSTALMENTS = 30_000;
+/** By their terms, which never change: the one that was asked for last is the last. */
+const kept = new Map<string, readonly Instalment[]>();
+let keptInstalments = 0;
+
 /**
  * The instalments of a loan, termMonths of them. Always: the principal adds up to the amount, the last balance is 0, no
  * balance is above the one before it, and each interest is the balance before it times the rate, rounded half to even.
  *
- * equal-principal: every instalment has floor(amount / months) of principal, and the last one the remainder as well.
- *
- * annuity: every instalment but the last has the same payment, the exact one rounded half to even. The last clears what
- * is left; it differs from the others by at most ((1 + i)^months - 1) / i minor units with i the rate of a month, which
- * is what roundings of half a unit can grow to: 6 at 28 % over 6 months, the number of months at 0 %.
+ * Every instalment but the last has the same payment, the exact one of an annuity rounded half to even. The last clears
+ * what is left; it differs from the others by at most ((1 + i)^months - 1) / i minor units with i the rate of a month,
+ * which is what roundings of half a unit can grow to: 6 at 28 % over 6 months, the number of months at 0 %.
  * Where that outweighs the payment itself (1 cent over 600 months; 100 % a year over decades), equal instalments would
  * clear the loan early or leave a last one more than twice as large. Then each balance is the exact one, rounded half to
  * even: every instalment is within 1.5 + i / 2 minor units of the exact payment, and may be 0. 1 cent over 5 months falls
  * due once, in the month in which the exact balance gets below half a cent.
  *
+ * The schedules that were asked for last are kept, so the second time costs nothing: the result is shared, do not change it.
+ *
  * @throws TermsFault that names the field; DateFault if a due date would be after the year 9999.
  */
-export function schedule(terms: Terms): Instalment[] {
+export function schedule(terms: Terms): readonly Instalment[] {
   check(terms);
-  const { principalMinor, interestRateApr, termMonths, startDate, method } = terms;
-  const balances =
-    method === 'annuity'
-      ? annuityBalances(principalMinor, interestRateApr, termMonths)
-      : equalPrincipalBalances(principalMinor, BigInt(termMonths));
-  return balances.map((balance, index) => {
-    const before = balances[index - 1] ?? principalMinor;
+  const { principalMinor, interestRateApr, termMonths, startDate } = terms;
+  const key = `${principalMinor} ${interestRateApr} ${termMonths} ${startDate}`;
+  const instalments = kept.get(key) ?? instalmentsOf(terms);
+  if (!kept.delete(key)) keptInstalments += instalments.length;
+  kept.set(key, instalments);
+  for (const [oldest, { length }] of kept) {
+    if (keptInstalments <= KEPT_INSTALMENTS) break;
+    kept.delete(oldest);
+    keptInstalments -= length;
+  }
+  return instalments;
+}
+
+function instalmentsOf({ principalMinor, interestRateApr, termMonths, startDate }: Terms): Instalment[] {
+  let before: bigint = principalMinor;
+  return annuityBalances(principalMinor, interestRateApr, termMonths).map((balance, index) => {
     const principal = before - balance;
     const interest = interestOfMonth(before, interestRateApr);
+    before = balance;
     return {
       number: index + 1,
       dueDate: addMonths(startDate, index + 1),
@@ -122,31 +133,37 @@ function check({ principalMinor, interestRateApr, termMonths, startDate }: Terms
   if (!isCalendarDate(startDate)) throw new TermsFault('startDate', 'must be a date such as 2026-01-31');
 }
 
-function equalPrincipalBalances(principal: bigint, months: bigint): bigint[] {
-  const share = principal / months;
-  return Array.from({ length: Number(months) }, (_, index) => {
-    const paid = BigInt(index + 1);
-    return paid === months ? 0n : principal - share * paid;
+/**
+ * With 1 + i = grown / base in lowest terms, the exact payment is principal * i / (1 - (1 + i)^-months), and the exact
+ * balance after k months is principal * ((1 + i)^months - (1 + i)^k) / ((1 + i)^months - 1). Both are worked out in whole
+ * numbers; nothing is approximated. At 600 months those have up to 15,000 bits.
+ */
+function annuityBalances(principal: bigint, rate: bigint, months: number): bigint[] {
+  const n = BigInt(months);
+  if (rate === 0n) {
+    const left = (k: bigint) => roundHalfEven(principal * (n - k), n);
+    const payment = roundHalfEven(principal, n);
+    return levelBalances(principal, rate, months, payment) ?? monthsOf(months).map((k) => left(BigInt(k)));
+  }
+  const divisor = greatestCommonDivisor(WHOLE, rate);
+  const base = WHOLE / divisor;
+  const grown = (WHOLE + rate) / divisor;
+  const [grownToTheEnd, baseToTheEnd] = [grown ** n, base ** n];
+  const growth = grownToTheEnd - baseToTheEnd;
+  const payment = roundHalfEven(principal * grownToTheEnd * (grown - base), base * growth);
+  const level = levelBalances(principal, rate, months, payment);
+  if (level !== undefined) return level;
+  // (1 + i)^k, over the same denominator as the others: the division leaves no remainder.
+  let power = baseToTheEnd;
+  return monthsOf(months).map(() => {
+    power = (power / base) * grown;
+    return roundHalfEven(principal * (grownToTheEnd - power), growth);
   });
 }
 
-/**
- * With i = rate / WHOLE, the exact payment is principal * i / (1 - (1 + i)^-months). Nothing is approximated: as whole
- * numbers, (1 + i)^k is powers[k] / WHOLE^k, and 1 + (1 + i) + ... + (1 + i)^(k - 1) is sums[k] / WHOLE^(k - 1), for a
- * rate of 0 as well. At 600 months these have about 15,000 bits: some 20 ms for a schedule, and under 1 ms up to 60 months.
- */
-function annuityBalances(principal: bigint, rate: bigint, months: number): bigint[] {
-  const powers = [1n];
-  const sums = [0n];
-  for (let k = 1; k <= months; k++) {
-    sums.push(at(sums, k - 1) * WHOLE + at(powers, k - 1));
-    powers.push(at(powers, k - 1) * (WHOLE + rate));
-  }
-  const payment = roundHalfEven(principal * at(powers, months), WHOLE * at(sums, months));
-  const exactBalance = (k: number) => roundHalfEven(principal * at(powers, k) * at(sums, months - k), at(sums, months));
-  return (
-    levelBalances(principal, rate, months, payment) ?? Array.from({ length: months }, (_, k) => exactBalance(k + 1))
-  );
+/** From 1. */
+function monthsOf(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => index + 1);
 }
 
 /** Undefined if the last instalment would not lie above 0 and within twice the payment. */
@@ -174,10 +191,8 @@ function roundHalfEven(numerator: bigint, denominator: bigint): bigint {
   return up ? floor + 1n : floor;
 }
 
-function at(values: readonly bigint[], index: number): bigint {
-  const value = values[index];
-  if (value === undefined) throw new RangeError(`no value at ${index}`);
-  return value;
+function greatestCommonDivisor(a: bigint, b: bigint): bigint {
+  return b === 0n ? a : greatestCommonDivisor(b, a % b);
 }
 
 function requireDate(date: CalendarDate): void {

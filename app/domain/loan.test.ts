@@ -62,6 +62,8 @@ describe('the status machine', () => {
   /** Every path that there is, written out: not the table under test in other words. */
   const PATHS = [
     'pending rejected',
+    'pending withdrawn',
+    'pending approved withdrawn',
     'pending approved disbursed repaid',
     'pending approved disbursed defaulted repaid',
   ].map((path) => path.split(' ') as LoanStatus[]);

@@ -1,7 +1,15 @@
 import { type Amount, average, sum } from './money';
 
 /** A new loan is pending. */
-export const LOAN_STATUSES = ['pending', 'approved', 'rejected', 'disbursed', 'repaid', 'defaulted'] as const;
+export const LOAN_STATUSES = [
+  'pending',
+  'approved',
+  'rejected',
+  'withdrawn',
+  'disbursed',
+  'repaid',
+  'defaulted',
+] as const;
 export type LoanStatus = (typeof LOAN_STATUSES)[number];
 
 /** What a client says of a loan it asks for. */
@@ -33,15 +41,19 @@ export function openLoan(request: LoanRequest, id: string, now: Date): Loan {
 }
 
 const MOVES: Readonly<Record<LoanStatus, readonly LoanStatus[]>> = {
-  pending: ['approved', 'rejected'],
-  approved: ['disbursed'],
+  pending: ['approved', 'rejected', 'withdrawn'],
+  approved: ['disbursed', 'withdrawn'],
   rejected: [],
+  withdrawn: [],
   disbursed: ['repaid', 'defaulted'],
   repaid: [],
   defaulted: ['repaid'],
 };
 
-/** Moves that somebody will ask about later: they are refused without a reason. */
+/** What a lender decides about a pending loan. A loan that is withdrawn was not decided. */
+export const DECISIONS: readonly LoanStatus[] = ['approved', 'rejected'];
+
+/** Moves that have to be explained later: they are refused without a reason. */
 export const NEEDS_REASON: readonly LoanStatus[] = ['rejected', 'defaulted'];
 
 /** Where a loan of this status may go next. */

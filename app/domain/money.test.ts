@@ -113,7 +113,11 @@ describe('the outward rule', () => {
 
   it.each([
     ['0.001', 'must have at most 2 digits after the point'],
-    ['1.000', 'must have at most 2 digits after the point'],
+    ['1.0010', 'must have at most 2 digits after the point'],
+    [`1.${'0'.repeat(31)}`, 'must have at most 30 digits after the point, zeros included'],
+    ['1' + '0'.repeat(59), 'must be at most 50000'],
+    ['-1' + '0'.repeat(58), 'must be greater than 0'],
+    ['1' + '0'.repeat(60), 'must be written with at most 60 characters'],
     ['0', 'must be greater than 0'],
     ['50000.01', 'must be at most 50000'],
     ['x', 'must be a decimal number such as 12500.00'],
@@ -237,11 +241,30 @@ describe('minor units of a currency', () => {
     expect(readMoney(text, code, parseAmount('12500'))).toBe(parseAmount(text));
   });
 
+  it('are read with any zeros at the end, up to 30 digits, as without them', () => {
+    const zeros = fc.integer({ min: 0, max: 40 });
+    const anyValue = fc.bigInt({ min: 1n, max: EDGE_19_4 });
+    fc.assert(
+      fc.property(anyValue, currency, zeros, (value, code, count) => {
+        const exact = fromMinor(value as MinorAmount, code);
+        const text = `${formatAmount(exact)}${'0'.repeat(count)}`;
+        const read = () => [
+          readMoney(text, code, exact),
+          readDecimal(text, { ...RULE, fractionDigits: 4, max: exact }),
+        ];
+        if (text.length > 60) expect(read).toThrow('must be written with at most 60 characters');
+        else if (text.length - text.indexOf('.') > 31) expect(read).toThrow('must have at most 30 digits after the point');
+        else expect(read()).toEqual([exact, exact]);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
   it.each([
     ['0.5', 'VND', 'must have at most 0 digits after the point in VND'],
-    ['8400.000', 'VND', 'must have at most 0 digits after the point in VND'],
+    ['8400.010', 'VND', 'must have at most 0 digits after the point in VND'],
     ['10.001', 'KES', 'must have at most 2 digits after the point in KES'],
-    ['12500.000', 'KES', 'must have at most 2 digits after the point in KES'],
+    ['10.0010', 'KES', 'must have at most 2 digits after the point in KES'],
     ['10.0001', 'KWD', 'must have at most 3 digits after the point in KWD'],
     ['0.00001', 'CLF', 'must have at most 4 digits after the point in CLF'],
     ['0', 'KES', 'must be greater than 0'],

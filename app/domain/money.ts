@@ -16,10 +16,17 @@ const SCALE = 4;
 const UNITS = 10n ** BigInt(SCALE);
 const PLAIN_DECIMAL = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?$/;
 const JSON_NUMBER = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?[eE]([+-]?\d+)$/;
+/**
+ * Characters of a decimal as it is written; the longest that any rule takes has less than half of them. Looked at before
+ * anything else, since a pattern, and BigInt even more, takes time for every digit.
+ */
+export const MAX_WRITTEN = 60;
 /** Longer exponents only describe values far outside every range, and would cost memory to write out. */
 const MAX_EXPONENT = 30;
+/** Digits after the point that a client may write, with zeros at the end. */
+export const MAX_WRITTEN_DIGITS = 30;
 
-/** The outward rule for one value: digits after the point, and the range it must lie in. */
+/** The outward rule for one value: digits after the point that it may have, and the range it must lie in. */
 export interface DecimalRule {
   readonly fractionDigits: number;
   readonly min: Amount;
@@ -33,6 +40,7 @@ export interface DecimalRule {
  * @throws AmountFault if it is none, or has more than four digits after the point.
  */
 export function parseAmount(text: string): Amount {
+  checkLength(text);
   const match = PLAIN_DECIMAL.exec(text);
   if (match === null) throw new AmountFault('must be a decimal number such as 12500.00');
   const [, sign, whole = '', fraction = ''] = match;
@@ -42,42 +50,50 @@ export function parseAmount(text: string): Amount {
 }
 
 /**
- * Reads a value that a client sent, and holds it to the rule. Digits are counted as written, so nothing is ever rounded.
+ * Reads a value that a client sent, and holds it to the rule. Zeros at the end say nothing, so they may be written:
+ * "12500.000" is 12500, up to MAX_WRITTEN_DIGITS digits after the point. Other digits beyond those of the rule are
+ * refused; nothing is ever rounded.
  * @throws AmountFault that names the broken part of the rule.
  */
 export function readDecimal(text: string, rule: DecimalRule): Amount {
-  const digits = PLAIN_DECIMAL.exec(text)?.[3]?.length ?? 0;
-  if (digits > rule.fractionDigits) {
-    throw new AmountFault(`must have at most ${rule.fractionDigits} digits after the point`);
-  }
-  const amount = parseAmount(text);
-  if (amount < rule.min || (rule.aboveMin && amount === rule.min)) {
-    throw new AmountFault(`must be ${rule.aboveMin ? 'greater than' : 'at least'} ${formatPlain(rule.min)}`);
-  }
-  if (amount > rule.max) throw new AmountFault(`must be at most ${formatPlain(rule.max)}`);
-  return amount;
+  return readWritten(text, rule, '');
 }
 
 /**
- * Reads an amount of money that a client sent, above 0. It may be written with as many digits after the point as its
- * currency has, and with two in any case, so that what formatAmount writes can come back: "8400.00" VND is 8400.
- * @throws AmountFault that names the broken part of the rule; CurrencyFault if the currency isn't lendable.
+ * Reads an amount of money that a client sent, above 0, with as many digits after the point as its currency has. Zeros
+ * at the end may be written as for readDecimal: "8400.00" VND is 8400, so what formatAmount writes can come back.
+ * @throws AmountFault that names the broken part of the rule; CurrencyFault if the digits of the currency are unknown.
  */
 export function readMoney(text: string, currency: string, max: Amount): Amount {
-  const digits = requireMinorUnits(currency);
-  const written = PLAIN_DECIMAL.exec(text)?.[3]?.length ?? 0;
-  const fractionDigits = Math.max(2, digits);
-  if (written > fractionDigits) throw tooManyDigits(digits, currency);
-  const amount = readDecimal(text, { fractionDigits, min: 0n as Amount, max, aboveMin: true });
-  toMinor(amount, currency);
+  const rule = { fractionDigits: requireMinorUnits(currency), min: 0n as Amount, max, aboveMin: true };
+  return readWritten(text, rule, ` in ${currency}`);
+}
+
+function readWritten(text: string, { fractionDigits, min, max, aboveMin }: DecimalRule, where: string): Amount {
+  checkLength(text);
+  const [, sign, whole = '', fraction = ''] = PLAIN_DECIMAL.exec(text) ?? [];
+  if (sign === undefined) throw new AmountFault('must be a decimal number such as 12500.00');
+  if (fraction.length > MAX_WRITTEN_DIGITS) {
+    throw new AmountFault(`must have at most ${MAX_WRITTEN_DIGITS} digits after the point, zeros included`);
+  }
+  const exact = fraction.replace(/0+$/, '');
+  if (exact.length > fractionDigits) {
+    throw new AmountFault(`must have at most ${fractionDigits} digits after the point${where}`);
+  }
+  const amount = parseAmount(`${sign}${whole}${exact === '' ? '' : `.${exact}`}`);
+  if (amount < min || (aboveMin && amount === min)) {
+    throw new AmountFault(`must be ${aboveMin ? 'greater than' : 'at least'} ${formatPlain(min)}`);
+  }
+  if (amount > max) throw new AmountFault(`must be at most ${formatPlain(max)}`);
   return amount;
 }
 
 /**
  * Writes the source text of a JSON number without its exponent: "1.25e4" becomes "12500". Other text comes back as it is.
- * @throws AmountFault if the exponent is beyond any amount.
+ * @throws AmountFault if the exponent, or the number of its digits, is beyond any amount.
  */
 export function withoutExponent(source: string): string {
+  checkLength(source);
   const match = JSON_NUMBER.exec(source);
   if (match === null) return source;
   const [, sign = '', whole = '', fraction = '', exponentText = ''] = match;
@@ -121,7 +137,7 @@ export function average(total: Amount, count: bigint): Amount {
 
 /**
  * The amount in the smallest unit of its currency. Never rounds.
- * @throws AmountFault if it has more digits after the point than the currency; CurrencyFault if that isn't lendable.
+ * @throws AmountFault if it has more digits after the point than the currency; CurrencyFault if those are unknown.
  */
 export function toMinor(amount: Amount, currency: string): MinorAmount {
   const digits = requireMinorUnits(currency);
@@ -130,17 +146,25 @@ export function toMinor(amount: Amount, currency: string): MinorAmount {
   return (amount / unit) as MinorAmount;
 }
 
-/** @throws CurrencyFault if the currency isn't lendable. */
+/** @throws CurrencyFault if the digits of the currency are unknown. */
 export function fromMinor(minor: MinorAmount, currency: string): Amount {
   return (minor * unitsPerMinor(requireMinorUnits(currency))) as Amount;
+}
+
+/** @throws AmountFault */
+function checkLength(text: string): void {
+  if (text.length > MAX_WRITTEN) throw new AmountFault(`must be written with at most ${MAX_WRITTEN} characters`);
 }
 
 function tooManyDigits(digits: number, currency: string): AmountFault {
   return new AmountFault(`must have at most ${digits} digits after the point in ${currency}`);
 }
 
+/** By the number of digits after the point. */
+const UNITS_PER_MINOR = [0, 1, 2, 3, 4].map((digits) => 10n ** BigInt(SCALE - digits));
+
 function unitsPerMinor(fractionDigits: number): bigint {
-  return 10n ** BigInt(SCALE - fractionDigits);
+  return UNITS_PER_MINOR[fractionDigits] ?? 1n;
 }
 
 /** 50000 rather than 50000.00: the way a bound is written in a sentence. */

@@ -8,8 +8,10 @@ export interface Repayment {
   readonly date: CalendarDate;
   /** Above 0, for a reversal as well: that of the repayment it takes back. */
   readonly amountMinor: MinorAmount;
-  /** The id of an earlier repayment that this entry takes back, all of it. */
-  readonly reverses?: string;
+  /** The id of an earlier entry that this one takes back, all of it; null for what takes nothing back. */
+  readonly reverses: string | null;
+  /** Whether it was settled outside of these records, rather than paid. */
+  readonly settlement: boolean;
 }
 
 export interface Share {
@@ -19,17 +21,19 @@ export interface Share {
   readonly total: MinorAmount;
 }
 
-/** What is paid and what is left of one instalment. */
+/** What is paid or settled, and what is left, of one instalment. */
 export interface InstalmentStanding {
   readonly number: number;
   readonly dueDate: CalendarDate;
-  readonly paid: Share;
+  readonly covered: Share;
   readonly outstanding: Share;
 }
 
 export interface Standing {
-  /** Repayments less reversals. */
+  /** Payments less their reversals. */
   readonly paid: Share;
+  /** Settlements less their reversals. */
+  readonly settled: Share;
   /** All that is left to pay, due or not. */
   readonly outstanding: Share;
   readonly instalments: readonly InstalmentStanding[];
@@ -69,8 +73,8 @@ export class RepaymentFault extends RangeError {
  * Where a loan stands on a day, by its schedule and all entries of its ledger in the order in which they were recorded.
  *
  * Payments go to the oldest instalment first, and in it to interest before principal; what is over goes on to the next
- * instalment, due or not. So the standing follows from the sum alone: neither the order nor the dates of the entries
- * change it. Interest is owed as scheduled; paying early doesn't lessen it.
+ * instalment, due or not. Settlements come after all payments. So the standing follows from the two sums alone: neither
+ * the order nor the dates of the entries change it. Interest is owed as scheduled; paying early doesn't lessen it.
  *
  * @throws RepaymentFault for the first entry that the ledger refuses; DateFault if asOf is no date.
  */
@@ -79,10 +83,14 @@ export function standing(
   repayments: readonly Repayment[],
   asOf: CalendarDate,
 ): Standing {
-  const instalments = allocate(schedule, sumPaid(repayments, total(schedule.map(({ payment }) => payment))));
+  const sums = sumsOf(repayments, total(schedule.map(({ payment }) => payment)));
+  const instalments = allocate(schedule, sums.paid + sums.settled);
+  const covered = add(instalments.map((each) => each.covered));
+  const paid = sums.settled === 0n ? covered : add(allocate(schedule, sums.paid).map((each) => each.covered));
   const nextDue = instalments.find(({ outstanding }) => outstanding.total > 0n) ?? null;
   return {
-    paid: add(instalments.map(({ paid }) => paid)),
+    paid,
+    settled: share(covered.principal - paid.principal, covered.interest - paid.interest),
     outstanding: add(instalments.map(({ outstanding }) => outstanding)),
     instalments,
     nextDue,
@@ -91,54 +99,60 @@ export function standing(
   };
 }
 
-/** Repayments less reversals, from 0 to `owed` after each entry. */
-function sumPaid(entries: readonly Repayment[], owed: bigint): bigint {
+/** Payments and settlements, each less their reversals: together from 0 to `owed` after each entry. */
+function sumsOf(entries: readonly Repayment[], owed: bigint): { paid: bigint; settled: bigint } {
   const earlier = new Map<string, Repayment>();
   const reversed = new Set<string>();
-  let paid = 0n;
+  const sums = { paid: 0n, settled: 0n };
   for (const entry of entries) {
     if (earlier.has(entry.id)) throw new RepaymentFault('duplicate-id', entry.id, 'is recorded already');
     if (entry.amountMinor <= 0n) throw new RepaymentFault('amount-not-positive', entry.id, 'must be greater than 0');
-    if (entry.reverses === undefined) {
-      if (entry.amountMinor > owed - paid) {
+    if (entry.reverses === null) {
+      if (entry.amountMinor > owed - sums.paid - sums.settled) {
         throw new RepaymentFault('overpayment', entry.id, 'must be at most the outstanding total');
       }
-      paid += entry.amountMinor;
+      sums[kindOf(entry)] += entry.amountMinor;
     } else {
-      checkReversal(entry, earlier.get(entry.reverses), reversed);
+      const taken = checkReversal(entry, earlier.get(entry.reverses), reversed);
       reversed.add(entry.reverses);
-      paid -= entry.amountMinor;
+      sums[kindOf(taken)] -= entry.amountMinor;
     }
     earlier.set(entry.id, entry);
   }
-  return paid;
+  return sums;
 }
 
-function checkReversal(entry: Repayment, repayment: Repayment | undefined, reversed: ReadonlySet<string>): void {
+function kindOf({ settlement }: Repayment): 'paid' | 'settled' {
+  return settlement ? 'settled' : 'paid';
+}
+
+/** @returns what it takes back */
+function checkReversal(entry: Repayment, repayment: Repayment | undefined, reversed: ReadonlySet<string>): Repayment {
   const refuse = (kind: RepaymentFaultKind, message: string) => new RepaymentFault(kind, entry.id, message);
   if (repayment === undefined) throw refuse('reversal-of-unknown', 'must reverse an earlier repayment of the loan');
-  if (repayment.reverses !== undefined) throw refuse('reversal-of-reversal', 'must not reverse a reversal');
+  if (repayment.reverses !== null) throw refuse('reversal-of-reversal', 'must not reverse a reversal');
   if (reversed.has(repayment.id)) throw refuse('reversed-before', 'must not reverse a repayment twice');
   if (repayment.amountMinor !== entry.amountMinor) {
     throw refuse('reversal-amount', 'must have the amount of the repayment that it reverses');
   }
+  return repayment;
 }
 
-function allocate(schedule: readonly Instalment[], paid: bigint): InstalmentStanding[] {
-  let rest = paid;
+function allocate(schedule: readonly Instalment[], sum: bigint): InstalmentStanding[] {
+  let rest = sum;
   const take = (atMost: bigint) => {
     const taken = rest < atMost ? rest : atMost;
     rest -= taken;
     return taken;
   };
   return schedule.map(({ number, dueDate, principal, interest }) => {
-    const paidInterest = take(interest);
-    const paidPrincipal = take(principal);
+    const coveredInterest = take(interest);
+    const coveredPrincipal = take(principal);
     return {
       number,
       dueDate,
-      paid: share(paidPrincipal, paidInterest),
-      outstanding: share(principal - paidPrincipal, interest - paidInterest),
+      covered: share(coveredPrincipal, coveredInterest),
+      outstanding: share(principal - coveredPrincipal, interest - coveredInterest),
     };
   });
 }

@@ -1,7 +1,7 @@
 import type { LoanStatus } from './loan';
 
 /** Nothing is owed any more, or ever was. What is defaulted may still be repaid. */
-export const CLOSED_STATUSES: readonly LoanStatus[] = ['rejected', 'repaid'];
+export const CLOSED_STATUSES: readonly LoanStatus[] = ['rejected', 'withdrawn', 'repaid'];
 
 /**
  * Loans that were closed before this moment have been kept for all of the years: the beginning, in UTC, of the same day

@@ -1,14 +1,16 @@
 import Router from '@koa/router';
 import Koa from 'koa';
-import { Problem } from '../errors';
+import { Problem, PROBLEMS } from '../errors';
 import type { Logger } from '../telemetry/logger';
-import type { Metrics } from '../telemetry/metrics';
+import type { Failure, Metrics } from '../telemetry/metrics';
 import type { Tracing } from '../telemetry/tracing';
 import type { Authorize } from './authorize';
 import type { Context, RequestState, Step } from './context';
 import { OPERATIONS, type OperationId } from './contract';
+import { problemsOf } from './contract/operation';
 import type { Scope } from '../domain/api-key';
 import { crossOrigin } from './cross-origin';
+import { wellFormedRequest } from './framing';
 import { allowedHosts } from './hosts';
 import { observe, requestContext } from './observe';
 import { problemDocuments, securityHeaders } from './problem';
@@ -40,7 +42,7 @@ export function createApp(parts: Parts): Koa<RequestState> {
   app.use(securityHeaders);
   app.use(closeWhileDraining(parts.isDraining));
   app.use(problemDocuments(logger));
-  app.use(wellFormedTarget);
+  app.use(wellFormedRequest);
   app.use(allowedHosts(parts.allowedHosts));
   if (parts.corsOrigins.length > 0) app.use(crossOrigin(parts.corsOrigins));
   app.use(routes(parts));
@@ -56,27 +58,17 @@ function closeWhileDraining(isDraining: () => boolean): Step {
   };
 }
 
-/** HTTP/1, one Host, and a path of ours: what says otherwise was meant for a proxy, or means to confuse one. */
-const wellFormedTarget: Step = function wellFormedTarget(ctx, next) {
-  const { rawHeaders, httpVersion } = ctx.req;
-  let hosts = 0;
-  for (let index = 0; index < rawHeaders.length; index += 2) {
-    const name = rawHeaders[index];
-    if (name?.length === 4 && name.toLowerCase() === 'host') hosts++;
-  }
-  if (hosts > 1 || (hosts === 0 && httpVersion === '1.1')) {
-    throw new Problem('malformed-request', 'Send exactly one Host header field.');
-  }
-  if (httpVersion !== '1.1' && httpVersion !== '1.0') throw new Problem('malformed-request', 'Speak HTTP/1.1.');
-  // One without a path was replaced, see requestContext.
-  if (!ctx.originalUrl.startsWith('/') || ctx.url !== ctx.originalUrl)
-    throw new Problem('malformed-request', 'The target must be a path.');
-  return next();
-};
-
 /** Of the paths of an operation, the first stands for all. */
 const PATTERNS = new Map(OPERATIONS.flatMap(({ paths }) => paths.map((path) => [path, paths[0] ?? path] as const)));
 const patternOf = (path: string): string => PATTERNS.get(path) ?? path;
+
+/** Every status of 5xx that an operation may answer with, by its method and route. */
+export const FAILURES: readonly Failure[] = OPERATIONS.flatMap((operation) => {
+  const statuses = new Set(problemsOf(operation).map((slug) => PROBLEMS[slug].status));
+  return [...statuses]
+    .filter((status) => status >= 500)
+    .flatMap((status) => operation.paths.slice(0, 1).map((route) => ({ method: operation.method, route, status })));
+});
 
 /** Every operation is reached by way of its guards: nobody can forget them. */
 function routes({ authorize, limit, handlers }: Parts) {

@@ -1,6 +1,6 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { Config } from '../config';
-import { digestOf, type StoredKey } from '../db/api-keys';
+import { type ClientKey, digestOf } from '../db/api-keys';
 import { allows, parseApiKey, type Scope } from '../domain/api-key';
 import { Problem } from '../errors';
 import type { Events } from '../telemetry/events';
@@ -44,13 +44,16 @@ export function createAuthorize({ keys, events, now, environment, apiKeys }: Par
     return undefined;
   };
 
-  function admit(ctx: Context, scope: Scope, text: string, id: string, key: StoredKey | undefined): void {
+  function admit(ctx: Context, scope: Scope, text: string, id: string, key: ClientKey | undefined): void {
     if (key === undefined) throw refused(ctx, 'unknown', id);
     if (!timingSafeEqual(digestOf(text), key.digest)) throw refused(ctx, 'secret', id);
     if (key.revokedAt !== null) throw refused(ctx, 'revoked', id);
     const at = now().getTime();
     if (key.expiresAt !== null && Date.parse(key.expiresAt) <= at) throw refused(ctx, 'expired', id);
-    ctx.state.principal = `key:${id}`;
+    ctx.state.keyId = id;
+    ctx.state.principal = principalOf(key.client);
+    // Before decision 45 each key was a principal of its own.
+    ctx.state.principals = [...new Set([id, key.client, ...key.recent])].map(principalOf);
     keys.used(id, at);
     if (allows(key.scopes, scope)) return;
     events.authFailed('scope', id, ctx.state.requestId);
@@ -66,6 +69,8 @@ export function createAuthorize({ keys, events, now, environment, apiKeys }: Par
     return unauthorized('The API key is not valid here.', 'Bearer error="invalid_token"');
   }
 }
+
+const principalOf = (id: string) => `key:${id}`;
 
 /** @param challenge RFC 6750, 3 */
 function unauthorized(detail: string, challenge: string): Problem {

@@ -5,8 +5,15 @@ import type { RequestTrace } from '../telemetry/tracing';
 export interface RequestState {
   requestId: string;
   trace: RequestTrace;
-  /** Who asks, as the audit trail and the keys of idempotent requests have it. */
+  /**
+   * The client that asks, as the audit trail, the log and the rate limits name it: `key:` and the id of the client's
+   * first API key, which a rotation does not change, or `unauthenticated`.
+   */
   principal: string;
+  /** All names that answers to this client are kept under; that of the key it shows comes first. */
+  principals: readonly string[];
+  /** Id of the API key that the request shows, once it is known to be valid. */
+  keyId?: string;
   /** Milliseconds on a clock that never goes back. */
   startedAt: number;
   /** The pattern of the route that was found, such as /api/loans/:id; a bounded set. */

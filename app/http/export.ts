@@ -82,15 +82,30 @@ function csvLine(loan: Loan): string {
   return `${COLUMNS.map((column) => csvField(String(shown[column] ?? ''))).join(',')}\r\n`;
 }
 
-/** What a spreadsheet takes for a formula, also after spaces: OWASP's list, with the wide forms of East Asian keyboards. */
-const FORMULA = /^\s*[=+\-@＝＋－＠]|^[\t\r\n]/;
-const NEEDS_QUOTES = /[",\r\n]/;
+/** Also characters at which many programs split a line: they leave alone what stands between quotes. */
+const NEEDS_QUOTES = /[",;|\t\r\n]/;
+
+/** RFC 4180, with every text defused. */
+function csvField(value: string): string {
+  const text = defuse(value);
+  return text !== value || NEEDS_QUOTES.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+/** What a spreadsheet takes for the beginning of a formula, with the wide and small forms of East Asian keyboards. */
+const FORMULA = String.raw`=+\-@＝＋－＠﹦﹢﹣﹫`;
+/** All but letters, digits and the characters of formulas; an apostrophe is what defuses. */
+const SEPARATOR = String.raw`[^\p{L}\p{M}\p{N}_'${FORMULA}]`;
+/**
+ * Apostrophes, mostly none, where a cell may begin and a formula would: at the start of a text and after every separator,
+ * since users choose at which characters their program splits a line, and programs drop quotes and spaces. At the start,
+ * a tab or a line break counts as well: Excel drops those.
+ */
+const FUSE = new RegExp(`(?<=^|${SEPARATOR})'*(?=[${FORMULA}])|^'*(?=[\\t\\r\\n])`, 'gu');
 
 /**
- * RFC 4180. A text that begins like a formula gets an apostrophe before it, since a spreadsheet would run it otherwise;
- * who wants every byte as it is stored takes NDJSON.
+ * Adds an apostrophe before whatever would make a formula of a cell, in whatever way a spreadsheet splits the text. No
+ * two texts have the same form, so it can be undone: see UNDO_PATTERN.
  */
-function csvField(value: string): string {
-  const text = FORMULA.test(value) ? `'${value}` : value;
-  return text !== value || NEEDS_QUOTES.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+export function defuse(text: string): string {
+  return text.replace(FUSE, "$&'");
 }

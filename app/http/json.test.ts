@@ -54,10 +54,16 @@ it('takes one name in different objects, and not twice in one', () => {
   expect(() => parseJson('{"a":":","b":"a"}')).not.toThrow();
 });
 
-it('takes 40,000 values and not one more', () => {
+it('takes 25,000 values and not one more', () => {
   const list = (count: number) => `[${Array(count).fill('0').join(',')}]`;
-  expect(parseJson(list(39_999))).toHaveLength(39_999);
-  expect(() => parseJson(list(40_000))).toThrow('more than 40000 values');
+  expect(parseJson(list(24_999))).toHaveLength(24_999);
+  expect(() => parseJson(list(25_000))).toThrow('more than 25000 values');
+});
+
+it('takes 10,000 properties and not one more', () => {
+  const objects = (count: number) => `[${Array(count).fill('{"a":0,"b":0}').join(',')}]`;
+  expect(parseJson(objects(5_000))).toHaveLength(5_000);
+  expect(() => parseJson(objects(5_001))).toThrow('more than 10000 properties');
 });
 
 it('says where a text is broken, and what was expected there', () => {

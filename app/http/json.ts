@@ -6,15 +6,17 @@ export class JsonNumber {
 }
 
 export const MAX_DEPTH = 32;
-/** More than fit into 64 KiB; a megabyte of nothing but brackets would keep everybody waiting. */
-export const MAX_VALUES = 40_000;
+/** Four times what the largest request of the contract has; a megabyte of brackets would keep other requests waiting. */
+export const MAX_VALUES = 25_000;
+/** Twice what the largest request of the contract has. A name that was not seen before costs more than a value. */
+export const MAX_PROPERTIES = 10_000;
 const MAX_NAME = 100;
 
 /**
  * Reads a JSON text (RFC 8259) with every number as a JsonNumber. Property names are unique, and `__proto__` is one
  * like any other. A text of a megabyte takes some ten milliseconds.
- * @throws Problem malformed-json, also when it nests deeper than 32 levels, has more than 40,000 values or repeats the
- * name of a property.
+ * @throws Problem malformed-json, also when it nests deeper than 32 levels, has more than 25,000 values or 10,000
+ * properties, or repeats the name of a property.
  */
 export function parseJson(text: string): unknown {
   if (text.startsWith('\uFEFF')) throw malformed('The body begins with a byte order mark.');
@@ -39,6 +41,7 @@ const WORDS: Readonly<Record<string, unknown>> = { true: true, false: false, nul
 class Reader {
   #at = 0;
   #values = 0;
+  #properties = 0;
 
   constructor(readonly text: string) {}
 
@@ -83,11 +86,12 @@ class Reader {
     const object: Record<string, unknown> = {};
     if (this.#take('}')) return object;
     do {
+      if (++this.#properties > MAX_PROPERTIES) throw malformed(`The body has more than ${MAX_PROPERTIES} properties.`);
       this.skipSpace();
       if (this.text[this.#at] !== '"') throw this.unexpected('the name of a property');
       const name = this.#readString();
       if (Object.hasOwn(object, name))
-        throw malformed(`The property ${JSON.stringify(name).slice(0, MAX_NAME)} occurs twice.`);
+        throw malformed(`The property ${JSON.stringify(name.slice(0, MAX_NAME))} occurs twice.`);
       if (!this.#take(':')) throw this.unexpected('a colon');
       this.skipSpace();
       const value = this.readValue(depth);

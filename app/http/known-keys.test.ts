@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { StoredKey } from '../db/api-keys';
+import type { ClientKey } from '../db/api-keys';
 import { createKnownKeys } from './known-keys';
 
-const keyOf = (id: string): StoredKey => ({
+const keyOf = (id: string): ClientKey => ({
   id,
   digest: Buffer.alloc(32),
   name: 'n',
@@ -12,6 +12,8 @@ const keyOf = (id: string): StoredKey => ({
   revokedAt: null,
   lastUsedAt: null,
   replacedBy: null,
+  client: id,
+  recent: [id],
 });
 
 /** A store that knows the ids that begin with "real", and says what it was asked. */

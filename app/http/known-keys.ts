@@ -1,4 +1,4 @@
-import type { ApiKeys, StoredKey } from '../db/api-keys';
+import type { ApiKeys, ClientKey } from '../db/api-keys';
 import { onBehalfOf, requestsServed, type ServedRequest } from '../telemetry/requests';
 
 /**
@@ -11,7 +11,7 @@ export interface KnownKeys {
    * The key of an id, or undefined if there is none; at once if that was read within the cache time.
    * @throws Problem where the database has to be asked, and does not answer
    */
-  find(id: string): StoredKey | undefined | Promise<StoredKey | undefined>;
+  find(id: string): ClientKey | undefined | Promise<ClientKey | undefined>;
   /** Notes that a key is used. @param at milliseconds since 1970 */
   used(id: string, at: number): void;
   /** Writes down what was noted since the last time. */
@@ -23,7 +23,7 @@ export const KEY_CACHE_MS = 5_000;
 const MAX_ENTRIES = 10_000;
 
 interface Entry {
-  readonly key: StoredKey | undefined;
+  readonly key: ClientKey | undefined;
   /** On the clock of performance.now(). */
   readonly until: number;
 }
@@ -36,13 +36,13 @@ export function createKnownKeys(store: Pick<ApiKeys, 'find' | 'recordUse'>, cach
     | {
         readonly ids: Set<string>;
         readonly requests: ServedRequest[];
-        readonly answer: Promise<Map<string, StoredKey>>;
+        readonly answer: Promise<Map<string, ClientKey>>;
       }
     | undefined;
   let asking: Promise<unknown> = Promise.resolve();
 
   /** One query at a time: who comes meanwhile is in the next one, together with all the others. */
-  async function ask(id: string): Promise<StoredKey | undefined> {
+  async function ask(id: string): Promise<ClientKey | undefined> {
     if (waiting === undefined) {
       const ids = new Set<string>();
       const requests: ServedRequest[] = [];
@@ -58,7 +58,7 @@ export function createKnownKeys(store: Pick<ApiKeys, 'find' | 'recordUse'>, cach
     return (await waiting.answer).get(id);
   }
 
-  async function read(ids: readonly string[]): Promise<Map<string, StoredKey>> {
+  async function read(ids: readonly string[]): Promise<Map<string, ClientKey>> {
     const until = performance.now() + cacheMs; // What happens while it is read may be missed.
     const found = await store.find(ids);
     for (const id of ids) {

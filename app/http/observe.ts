@@ -3,6 +3,7 @@ import { Problem } from '../errors';
 import type { Logger, LogLevel } from '../telemetry/logger';
 import type { Metrics } from '../telemetry/metrics';
 import { onBehalfOf } from '../telemetry/requests';
+import { hasSecret, pathWithoutSecrets } from '../telemetry/secrets';
 import type { Tracing } from '../telemetry/tracing';
 import type { Context, Step } from './context';
 import { logFailure } from './problem';
@@ -32,17 +33,23 @@ const MAX_LOGGED_PATH = 256;
  */
 export function requestContext(tracing: Tracing): Step {
   return function requestContext(ctx, next) {
-    // All that follows reads the path, the log as well. `wellFormedTarget` refuses the request.
+    // All that follows reads the path, the log as well. `wellFormedRequest` refuses the request.
     if (!hasPath(ctx)) ctx.req.url = '/';
     const given = ctx.req.headers['x-request-id'];
-    ctx.state.requestId = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+    ctx.state.requestId = isRequestId(given) ? given : randomUUID();
     ctx.state.trace = tracing.begin(ctx.req.headers, PROBE_ROUTES.has(ctx.path));
     ctx.state.principal = UNAUTHENTICATED;
+    ctx.state.principals = [UNAUTHENTICATED];
     ctx.state.startedAt = performance.now();
     ctx.state.route = UNMATCHED;
     ctx.res.setHeader('X-Request-ID', ctx.state.requestId);
     return onBehalfOf([served(ctx)], next);
   };
+}
+
+/** It is repeated in answers, logs, traces and the audit trail. */
+function isRequestId(given: string | string[] | undefined): given is string {
+  return typeof given === 'string' && REQUEST_ID.test(given) && !hasSecret(given);
 }
 
 /** Node takes targets that nobody can take apart, such as http://a[b/, and some without a path, such as foo://a. */
@@ -97,8 +104,9 @@ function logAccess(logger: Logger, ctx: Context, status: number, milliseconds: n
     logger.log(level, 'request', {
       request_id: requestId,
       method: ctx.method,
-      path: ctx.path.slice(0, MAX_LOGGED_PATH),
+      path: pathWithoutSecrets(ctx.path).slice(0, MAX_LOGGED_PATH),
       principal: ctx.state.principal === UNAUTHENTICATED ? undefined : ctx.state.principal,
+      key_id: ctx.state.keyId,
       route,
       status,
       duration_ms: Math.round(milliseconds * 1_000) / 1_000,

@@ -51,7 +51,8 @@ const SECURITY_SCHEMES = {
     bearerFormat: 'bl_<environment>_<id>_<secret>',
     description:
       'An API key, as Authorization: Bearer <key>. An operation names the scope that the key must have; admin ' +
-      'includes all others.',
+      'includes all others. A key that follows another by rotation is the same client: Idempotency-Key, rate limits and ' +
+      'actors of events stay as they are.',
   },
 } as const;
 

@@ -54,7 +54,12 @@ export function presentEvent(event: LoanEvent) {
   };
 }
 
-export function presentSchedule(loan: Loan, start: CalendarDate, projected: boolean, instalments: Instalment[]) {
+export function presentSchedule(
+  loan: Loan,
+  start: CalendarDate,
+  projected: boolean,
+  instalments: readonly Instalment[],
+) {
   const { currency } = loan;
   const total = (of: (instalment: Instalment) => MinorAmount) =>
     formatAmount(sum(instalments.map((instalment) => fromMinor(of(instalment), currency))));
@@ -107,6 +112,7 @@ export function presentRepayment(repayment: Repayment, currency: string, reverse
     amount: formatAmount(repayment.amount),
     currency,
     date: repayment.date,
+    settlement: repayment.settlement || undefined,
     reference: repayment.reference,
     reverses: repayment.reverses,
     reversed_by: reversedBy,

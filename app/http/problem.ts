@@ -3,6 +3,7 @@ import { isNativeError } from 'node:util/types';
 import type { Answer } from '../db/idempotency';
 import { Problem } from '../errors';
 import type { Logger } from '../telemetry/logger';
+import { pathWithoutSecrets } from '../telemetry/secrets';
 import type { Context, Step } from './context';
 import { problemPage, sendPage } from './pages';
 import { sendAnswer } from './send';
@@ -22,14 +23,19 @@ export function problemDocuments(logger: Logger): Step {
       // A browser that is to show something. Stored and other answers to a change are the same for everybody.
       if (ctx.method !== 'GET' && ctx.method !== 'HEAD') return;
       ctx.vary('Accept');
-      if (wantsPage(ctx)) sendPage(ctx, problem.status, problemPage(problem, ctx.path, ctx.state.requestId));
+      if (wantsPage(ctx))
+        sendPage(ctx, problem.status, problemPage(problem, pathWithoutSecrets(ctx.path), ctx.state.requestId));
     }
   };
 }
 
-/** Whoever takes anything gets the document: only who names HTML, and likes nothing of JSON better, gets a page. */
+/** A browser's has some 150 characters. The library that reads the field takes quadratic time for hostile ones. */
+export const MAX_ACCEPT = 1_000;
+
+/** Only a client that names HTML, and prefers nothing of JSON, gets a page. A field beyond the limit names nothing. */
 function wantsPage(ctx: Context): boolean {
-  if (!/text\/html/i.test(ctx.req.headers.accept ?? '')) return false;
+  const { accept = '' } = ctx.req.headers;
+  if (accept.length > MAX_ACCEPT || !/text\/html/i.test(accept)) return false;
   return ctx.accepts('application/problem+json', 'application/json', 'text/html') === 'text/html';
 }
 
@@ -44,7 +50,7 @@ function problemBody(problem: Problem, instance: string | undefined, requestId: 
     title: problem.title,
     status: problem.status,
     detail: problem.detail,
-    instance,
+    instance: instance && pathWithoutSecrets(instance),
     request_id: requestId,
     errors: problem.faults.length > 0 ? problem.faults : undefined,
     ...problem.extensions,

@@ -5,6 +5,7 @@ import type { Context } from './context';
 
 const MAX_FAULTS = 20;
 const MAX_NAME = 100;
+export const MAX_PARAMETERS = 100;
 /** Some milliseconds of work. */
 const ITEMS_AT_ONCE = 100;
 
@@ -33,10 +34,15 @@ export async function validateItems<T>(schema: z.ZodType<T>, items: readonly unk
     const parsed = schema.safeParse(item);
     if (parsed.success) valid.push(parsed.data);
     else issues.push(...parsed.error.issues.map((issue) => ({ ...issue, path: [name, index, ...issue.path] })));
-    if (issues.length >= MAX_FAULTS) break;
+    if (countOf(issues) >= MAX_FAULTS) break;
   }
   if (issues.length > 0) throw refusal(issues);
   return valid;
+}
+
+/** As many as bodyFaults makes of them. */
+function countOf(issues: readonly Issue[]): number {
+  return issues.reduce((sum, issue) => sum + (issue.code === 'unrecognized_keys' ? issue.keys.length : 1), 0);
 }
 
 function refusal(issues: readonly Issue[]): Problem {
@@ -47,19 +53,12 @@ function refusal(issues: readonly Issue[]): Problem {
 }
 
 /**
- * Holds the query string to its schema; every parameter may occur once.
+ * Holds the query string to its schema; every parameter may occur once, in UTF-8 and percent-encoded where it must be.
  * @throws Problem invalid-parameter
  */
 export function validateQuery<T>(schema: z.ZodType<T>, ctx: Context): T {
-  const faults: RequestFault[] = [];
-  const values: Record<string, string> = Object.create(null) as Record<string, string>;
-  if (ctx.querystring !== '') {
-    for (const [name, value] of new URLSearchParams(ctx.querystring)) {
-      if (name in values) faults.push({ parameter: name.slice(0, MAX_NAME), detail: 'is given more than once' });
-      values[name] = value;
-    }
-  }
-  const parsed = schema.safeParse({ ...values });
+  const { values, faults } = readQuery(ctx.querystring);
+  const parsed = schema.safeParse(values);
   if (parsed.success && faults.length === 0) return parsed.data;
   for (const issue of parsed.error?.issues ?? []) {
     const names = issue.code === 'unrecognized_keys' ? issue.keys : [String(issue.path[0])];
@@ -68,6 +67,40 @@ export function validateQuery<T>(schema: z.ZodType<T>, ctx: Context): T {
   }
   const reported = faults.slice(0, MAX_FAULTS);
   throw new Problem('invalid-parameter', summaryOf(reported), { faults: reported });
+}
+
+/** Not URLSearchParams, which replaces what it cannot decode: a search for another name would find nothing. */
+function readQuery(querystring: string): { values: Record<string, string>; faults: RequestFault[] } {
+  const values: Record<string, string> = {};
+  const faults: RequestFault[] = [];
+  const pairs = querystring === '' ? [] : querystring.split('&', MAX_PARAMETERS + 1);
+  if (pairs.length > MAX_PARAMETERS) {
+    throw new Problem('invalid-parameter', `The query has more than ${MAX_PARAMETERS} parameters.`);
+  }
+  for (const pair of pairs) {
+    if (pair === '') continue;
+    const end = pair.includes('=') ? pair.indexOf('=') : pair.length;
+    const [name, value] = [decode(pair.slice(0, end)), decode(pair.slice(end + 1))];
+    const parameter = (name ?? pair.slice(0, end)).slice(0, MAX_NAME);
+    if (name === undefined || value === undefined) {
+      faults.push({ parameter, detail: 'must be UTF-8 in percent-encoding, such as M%C3%BCller' });
+    } else if (Object.hasOwn(values, name)) {
+      faults.push({ parameter, detail: 'is given more than once' });
+    } else {
+      Object.defineProperty(values, name, { value, enumerable: true });
+    }
+  }
+  return { values, faults };
+}
+
+/** A part of a query string, in which a plus stands for a space; undefined if it has other bytes, or is no UTF-8. */
+function decode(text: string): string | undefined {
+  if (/[^\x21-\x7e]/.test(text)) return undefined;
+  try {
+    return decodeURIComponent(text.replaceAll('+', ' '));
+  } catch {
+    return undefined;
+  }
 }
 
 type Issue = z.core.$ZodIssue;

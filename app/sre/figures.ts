@@ -1,5 +1,5 @@
 import { PROCESS_START } from '../telemetry/exposition';
-import { METRICS, REFUSED_ROUTE } from '../telemetry/names';
+import { METRICS, REFUSED_ROUTE, requestRate } from '../telemetry/names';
 import type { SystemFigures } from '../telemetry/system';
 import { isFailure, isUserRoute, quantileOf, type Sample, sumOf, USER_ROUTES } from './exposition';
 import { rounded } from './objectives';
@@ -95,10 +95,10 @@ export function expressions(env: string) {
   const api = `job="api",env="${env}"`;
   const users = `${api},${USER_ROUTES}`;
   const window = `${WINDOW_SECONDS}s`;
-  const rate = (selector: string) => `sum(rate(${REQUESTS}_count{${selector}}[${window}]))`;
+  const rate = (selector: string) => `sum${requestRate(selector, window)}`;
   const quantile = (q: number, by = '') =>
     `histogram_quantile(${q}, sum by (${by}le) (rate(${REQUESTS}_bucket{${users}}[${window}])))`;
-  const byRoute = (selector: string) => `sum by (method, route) (rate(${REQUESTS}_count{${selector}}[${window}]))`;
+  const byRoute = (selector: string) => `sum by (method, route) ${requestRate(selector, window)}`;
   return {
     requests: rate(users),
     // Without a single failure there is no series of failures; without requests there is nothing to divide by.
@@ -115,7 +115,8 @@ export function expressions(env: string) {
     connections: `sum(${METRICS.dbPoolConnections.name}{${api}} - ${METRICS.dbPoolIdle.name}{${api}})`,
     waiting: `sum(${METRICS.dbPoolWaiting.name}{${api}})`,
     openCircuits: `sum(${METRICS.dbCircuitOpen.name}{${api}})`,
-    routes: byRoute(`${users},route!="${REFUSED_ROUTE}"`),
+    // Failures begin at 0 for operations that nobody has asked for.
+    routes: `${byRoute(`${users},route!="${REFUSED_ROUTE}"`)} > 0`,
     refusals: `sum by (route) (rate(${REFUSALS}{${users}}[${window}]))`,
     routeErrors: byRoute(`${users},status_code=~"5.."`),
     routeP95: quantile(0.95, 'method, route, '),

@@ -1,5 +1,5 @@
 import type { ObjectiveName, Promises } from '../config';
-import { METRICS } from '../telemetry/names';
+import { METRICS, requestRate } from '../telemetry/names';
 import { FAST, isFailure, isUserRoute, type Sample, sumOf, USER_ROUTES } from './exposition';
 import type { Prometheus, Value } from './prometheus';
 
@@ -146,8 +146,10 @@ export function directExpressions(env: string): Readonly<Record<ObjectiveName, (
   return {
     availability: (window) => `1 - avg_over_time(${reachable(env)}[${window}:1m])`,
     // Without a single failure there is no series of failures; without requests there is nothing to divide by.
-    success: (window) =>
-      `(${sum(`${users},status_code=~"5.."`, window)} or 0 * ${sum(users, window)}) / (${sum(users, window)} > 0)`,
+    success: (window) => {
+      const all = `sum${requestRate(users, window)}`;
+      return `(sum${requestRate(`${users},status_code=~"5.."`, window)} or 0 * ${all}) / (${all} > 0)`;
+    },
     latency: (window) =>
       `1 - ${sum(`${answered},le="${FAST}"`, window, `${httpRequestDuration.name}_bucket`)} / (${sum(answered, window)} > 0)`,
     freshness: (window) =>

@@ -1,5 +1,5 @@
 import type { Entry } from '../domain/account';
-import type { Loan } from '../domain/loan';
+import { DECISIONS, type Loan } from '../domain/loan';
 import { formatAmount } from '../domain/money';
 import type { Logger } from './logger';
 import type { AuthFailure, Metrics } from './metrics';
@@ -23,8 +23,8 @@ export interface Events {
 export function createEvents(metrics: Metrics, logger: Logger): Events {
   function loanMoved(before: Loan, after: Loan, requestId: string): void {
     metrics.countTransition(before.status, after.status);
-    // Both as they are in the database. A pending loan goes nowhere but to its decision.
-    if (before.status === 'pending') {
+    // Both as they are in the database.
+    if (DECISIONS.includes(after.status)) {
       metrics.observeDecision((Date.parse(after.updatedAt) - Date.parse(before.createdAt)) / 1_000);
     }
     logger.log('info', 'loan moved', {

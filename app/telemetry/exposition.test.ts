@@ -44,6 +44,14 @@ it('adds up, and keeps of each bucket the newest exemplar', async () => {
   }
 });
 
+it.each(['text', 'openmetrics'] as const)('names the container in every series of %s', async (format) => {
+  const text = await expose([await measured([[0.5, 'trace']])], format, 'bl-api-1-97fff87');
+  const series = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  expect(series.length).toBeGreaterThan(5);
+  expect(series.filter((line) => !line.includes('container="bl-api-1-97fff87"'))).toEqual([]);
+  expect(await expose([await measured([])], format)).not.toContain('container=');
+});
+
 it('writes the text format as the library does, without exemplars', async () => {
   const text = await expose([await measured([[0.5, 'trace']])], 'text');
   expect(text).toContain(`seconds_bucket{le="1",${BOUND}} 2\n`);

@@ -21,14 +21,26 @@ interface Exemplar {
 /** A value as the library has it, its exemplar included, which its types do not know. */
 type Value = Measurements[number]['values'][number] & { readonly metricName?: string; readonly exemplar?: Exemplar };
 
-/** The measurements of all processes added up, each exemplar being the newest there is. */
-export async function expose(processes: readonly Measurements[], format: Exposition): Promise<string> {
+/**
+ * The measurements of all processes added up, each exemplar being the newest there is.
+ * @param container label of every series, see containerName(); no label if not given
+ */
+export async function expose(
+  processes: readonly Measurements[],
+  format: Exposition,
+  container?: string,
+): Promise<string> {
   const sum = AggregatorRegistry.aggregate([...processes]);
-  if (format === 'text') return sum.metrics();
+  const labels = container === undefined ? {} : { container };
+  if (format === 'text') {
+    sum.setDefaultLabels(labels);
+    return sum.metrics();
+  }
   // The library's own sum has no exemplars, and would write "_total" twice.
   const exemplars = newestExemplars(processes);
   const registry = new Registry<typeof EXPOSITIONS.openmetrics>();
   registry.setContentType(EXPOSITIONS.openmetrics);
+  registry.setDefaultLabels(labels);
   for (const metric of await sum.getMetricsAsJSON()) {
     const name = isCounter(metric) ? metric.name.replace(/_total$/, '') : metric.name;
     const values = metric.values.map((value) => ({ ...value, exemplar: exemplars.get(keyOf(value)) }));

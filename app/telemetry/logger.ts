@@ -1,13 +1,14 @@
 import { Writable } from 'node:stream';
 import winston from 'winston';
 import { traceFields } from './requests';
+import { withoutSecrets } from './secrets';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 export type LogFields = Readonly<Record<string, unknown>>;
 
 /**
  * One JSON object a line: timestamp, level, request_id (where there is a request), message, then the given fields, and
- * the trace of the request, where it has one.
+ * the trace of the request, where it has one. Whatever of it a client wrote is without secrets.
  */
 export interface Logger {
   log(level: LogLevel, message: string, fields?: LogFields): void;
@@ -39,13 +40,14 @@ export function createLogger(level: LogLevel, destination: Writable): Logger {
 
 function toLine(info: winston.Logform.TransformableInfo): winston.Logform.TransformableInfo {
   const { level, message, request_id, ...fields } = info;
-  info[MESSAGE] = JSON.stringify({
+  const line = JSON.stringify({
     timestamp: new Date().toISOString(),
     level,
     request_id,
     message,
     ...fields,
   });
+  info[MESSAGE] = withoutSecrets(line);
   return info;
 }
 

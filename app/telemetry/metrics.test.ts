@@ -1,5 +1,6 @@
 import { AggregatorRegistry } from 'prom-client';
 import { parseAmount } from '../domain/money';
+import { FAILURES } from '../http/app';
 import { OPERATIONS } from '../http/contract';
 import { isUserRoute, readExposition } from '../sre/exposition';
 import { expose } from './exposition';
@@ -98,7 +99,27 @@ it('a refusal is counted by its route and timed as one of all', async () => {
     'http_request_duration_seconds_count{method="GET",route="/api/loans/:id",status_code="503"} 1',
     'http_requests_refused_total{route="/api/loans",status_code="422"} 1',
     'http_requests_refused_total{route="/api/loans/:id",status_code="404"} 1',
+    'http_requests_failed_total{method="GET",route="/api/loans/:id",status_code="503"} 1',
   ]);
+});
+
+it('counts failures from 0, for every operation and status of the contract', async () => {
+  const metrics = createMetrics({ version: '1', commit: 'a', environment: 'test', release: 'r' }, FAILURES);
+  const read = async () =>
+    readExposition(await metrics.registry.metrics())
+      .filter(({ name }) => name === 'http_requests_failed_total')
+      .map(({ labels, value }) => [`${labels['method']} ${labels['route']} ${labels['status_code']}`, value] as const);
+  const before = await read();
+  for (const { method, paths } of OPERATIONS) expect(before).toContainEqual([`${method} ${paths[0]} 500`, 0]);
+  expect(before).toContainEqual(['POST /api/loans 503', 0]);
+  expect(before.filter(([, value]) => value !== 0)).toEqual([]);
+  metrics.observeRequest('POST', '/api/loans', 503, 0.01);
+  metrics.observeRequest('POST', '/api/loans', 422, 0.01);
+  metrics.observeRequest('POST', '/api/loans', 201, 0.01);
+  expect((await read()).filter(([, value]) => value !== 0)).toEqual([['POST /api/loans 503', 1]]);
+  // What is no operation of the contract is counted as well.
+  metrics.observeRequest('other', 'unmatched', 500, 0.01);
+  expect(await read()).toHaveLength(before.length + 1);
 });
 
 it('one process whose event loop hangs is not hidden by those of the others', async () => {

@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { isLendable } from '../domain/currency';
+import { minorUnits } from '../domain/currency';
 import { allowedMoves, type Loan, LOAN_STATUSES, type LoanStatus } from '../domain/loan';
 import { type Amount, formatAmount } from '../domain/money';
 import { PROCESS_START } from './exposition';
@@ -59,9 +59,10 @@ export type Book = readonly {
   readonly currency: string;
   readonly status: LoanStatus;
   readonly loans: bigint;
-  readonly total: Amount;
-  /** Of the total, what was paid back as principal. */
-  readonly principalPaid: Amount;
+  /** Undefined if the database has no number there: see `recount`. */
+  readonly total: Amount | undefined;
+  /** Of the total, what was paid or settled of the principal. Undefined likewise. */
+  readonly principalPaid: Amount | undefined;
 }[];
 
 interface PoolState {
@@ -74,6 +75,15 @@ interface BuildInformation {
   readonly version: string;
   readonly commit: string;
   readonly environment: string;
+  readonly release?: string;
+}
+
+/** One status of 5xx that an operation may answer with. */
+export interface Failure {
+  readonly method: string;
+  /** As `observeRequest` gets it. */
+  readonly route: string;
+  readonly status: number;
 }
 
 /** SQLSTATE classes that do happen; they start at 0, so that a first error is a rise and not a new series. */
@@ -95,12 +105,18 @@ const EVENT_LOOP_LAGS = ['seconds', 'p50_seconds', 'p90_seconds', 'p99_seconds']
 /** In these a loan's principal is with the borrower. */
 const WITH_BORROWER: readonly LoanStatus[] = ['disbursed', 'defaulted'];
 
-export function createMetrics({ version, commit, environment }: BuildInformation): Metrics {
+/** @param failures what requests may fail with: each of them is counted from 0 on, so that the first is a rise */
+export function createMetrics(
+  { version, commit, environment, release = '' }: BuildInformation,
+  failures: readonly Failure[] = [],
+): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   aggregateOverProcesses(registry);
   const requestDuration = histogram(registry, METRICS.httpRequestDuration, true);
   const refusals = counter(registry, METRICS.httpRequestsRefused);
+  const failed = counter(registry, METRICS.httpRequestsFailed);
+  for (const { method, route, status } of failures) failed.inc({ method, route, status_code: status }, 0);
   const queryDuration = histogram(registry, METRICS.dbQueryDuration);
   const slowQueries = counter(registry, METRICS.dbSlowQueries);
   const amountRequested = histogram(registry, METRICS.loanAmountRequested);
@@ -130,7 +146,7 @@ export function createMetrics({ version, commit, environment }: BuildInformation
   for (const reason of AUTH_FAILURES) authFailures.inc({ reason }, 0);
   // The same in every process of a cluster: adding it up would make it the number of processes.
   new Gauge({ ...METRICS.appInfo, ...own(registry, METRICS.appInfo), aggregator: 'first' }).set(
-    { version, commit, environment },
+    { version, commit, environment, release },
     1,
   );
 
@@ -156,6 +172,8 @@ export function createMetrics({ version, commit, environment }: BuildInformation
     observeRequest(method, route, status, seconds, traceId) {
       const refused = status >= 400 && status < 500;
       if (refused) refusals.inc({ route, status_code: status });
+      // The histogram cannot start at 0 for each status of each operation: that would be some 800 series.
+      if (status >= 500) failed.inc({ method, route, status_code: status });
       const timedAs = refused ? (OPERATOR_ROUTE.test(route) ? REFUSED_OPERATOR : REFUSED_ROUTE) : route;
       const labels = [refused ? ANY : method, timedAs, String(status)] as const;
       if (traceId !== undefined) {
@@ -212,7 +230,7 @@ function createCurrencyLabels(): (code: string) => string {
   const labels = new Set<string>(KNOWN_CURRENCIES);
   return (code) => {
     if (labels.has(code)) return code;
-    if (labels.size >= MOST_CURRENCIES || !isLendable(code)) return OTHER;
+    if (labels.size >= MOST_CURRENCIES || minorUnits(code) === undefined) return OTHER;
     labels.add(code);
     return code;
   };
@@ -256,8 +274,8 @@ function createBookGauges(registry: Registry, labelOf: (code: string) => string)
 }
 
 /** For a graph, which is no place for exact money. */
-function unitsOf(amount: Amount): number {
-  return Number(formatAmount(amount));
+function unitsOf(amount: Amount | undefined): number {
+  return amount === undefined ? NaN : Number(formatAmount(amount));
 }
 
 function own(registry: Registry, definition: MetricDefinition) {

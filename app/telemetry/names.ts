@@ -32,6 +32,12 @@ export const METRICS = {
     help: 'Requests that were answered with a status of 4xx, by route pattern',
     labels: ['route', 'status_code'],
   },
+  httpRequestsFailed: {
+    name: 'http_requests_failed_total',
+    type: 'counter',
+    help: 'Requests that were answered with a status of 5xx, by method and route pattern; starts at 0 for every operation, so that the first failure is a rise',
+    labels: ['method', 'route', 'status_code'],
+  },
   httpRequestsInFlight: {
     name: 'http_requests_in_flight',
     type: 'gauge',
@@ -183,6 +189,18 @@ export const METRICS = {
     name: 'app_info',
     type: 'gauge',
     help: 'Constant 1; the labels say what runs',
-    labels: ['version', 'commit', 'environment'],
+    labels: ['version', 'commit', 'environment', 'release'],
   },
 } as const satisfies Record<string, MetricDefinition>;
+
+/**
+ * PromQL: requests per second, in series by method, route and status. Those of a failure come from a counter that starts at
+ * 0. The histogram's series of a failure begins with the first one, so `rate` does not see that one; it stands in for the
+ * counter where a release has none, as after a rollback to an earlier version.
+ * @param matchers of labels that both have, such as job, env, instance, method, route, status_code
+ */
+export function requestRate(matchers: string, window: string): string {
+  const { httpRequestsFailed, httpRequestDuration } = METRICS;
+  const rate = (name: string) => `rate(${name}{${matchers}}[${window}])`;
+  return `(${rate(httpRequestsFailed.name)} or ${rate(`${httpRequestDuration.name}_count`)})`;
+}

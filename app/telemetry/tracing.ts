@@ -42,6 +42,7 @@ import type { Config } from '../config';
 import { createErrorTracking, type ErrorTracking } from './error-tracking';
 import type { Logger } from './logger';
 import { requestsServed } from './requests';
+import { hasSecret } from './secrets';
 
 /**
  * Seam between the service and whoever follows its requests from outside: a collector of traces, and a tracker of
@@ -96,7 +97,8 @@ const GATEWAY_FIELD = 'x-gateway-span';
 const propagator = new W3CTraceContextPropagator();
 const getter = {
   keys: (headers: IncomingHttpHeaders) => Object.keys(headers),
-  get: (headers: IncomingHttpHeaders, name: string) => headers[name],
+  // `tracestate` is free text of the client, and goes to the collector with every span.
+  get: (headers: IncomingHttpHeaders, name: string) => (hasSecret(String(headers[name])) ? undefined : headers[name]),
 };
 const setter = { set: (headers: Record<string, string>, name: string, value: string) => void (headers[name] = value) };
 

@@ -21,6 +21,7 @@ const PORT = 8000;
 const PROBE = '/app/probe';
 const MAIN = ['node', '--enable-source-maps', '/app/main.js'] as const;
 const SECRETS = '/run/branchloans';
+const PASSWORD_FILE = 'database-password';
 /** Empty where the stack has none. */
 const DSN_FILE = 'error-tracking-dsn';
 
@@ -67,10 +68,18 @@ export class Api extends pulumi.ComponentResource {
       `${name}-secrets`,
       context,
       {
-        files: { 'database-password': database.password, [DSN_FILE]: context.configuredSecret('errorTracking') ?? '' },
+        files: { [PASSWORD_FILE]: database.password, [DSN_FILE]: context.configuredSecret('errorTracking') ?? '' },
         owner: USER,
         helperImage: images.nginx,
       },
+      { parent: this },
+    );
+
+    // Apart from the others: no container that serves can read it.
+    const ownerSecrets = new Files(
+      `${name}-owner-secrets`,
+      context,
+      { files: { [PASSWORD_FILE]: database.owner.password }, owner: USER, helperImage: images.nginx },
       { parent: this },
     );
 
@@ -81,7 +90,7 @@ export class Api extends pulumi.ComponentResource {
         release: version === undefined ? given : { ...given, schema: version },
       }));
 
-    const once = (step: string, after: pulumi.Resource[]) =>
+    const once = (step: string, changes: Partial<typeof environment>, files: Files, after: pulumi.Resource[]) =>
       createStep(
         `${name}-${step}`,
         'run',
@@ -91,17 +100,18 @@ export class Api extends pulumi.ComponentResource {
           user,
           entrypoint: MAIN[0],
           command: [...MAIN.slice(1), step],
-          environment: { ...environment, PROCESSES: '1' },
+          environment: { ...environment, PROCESSES: '1', ...changes },
           network: network.data,
-          mounts: [{ source: secrets.volume, target: SECRETS }],
+          mounts: [{ source: files.volume, target: SECRETS }],
           memoryMib: 256,
           labels: labelsOf(spec, step),
           attempt: attempt(),
         },
-        { parent: this, engine, triggers: [image, secrets.version, database.files], dependsOn: after },
+        { parent: this, engine, triggers: [image, files.version, database.files], dependsOn: after },
       );
-    const migrated = once('migrate', [database.ready]);
-    const seeded = spec.sampleLoans && track === 'stable' ? [once('seed', [migrated])] : [];
+    const asOwner = { DATABASE_USER: database.owner.user, ERROR_TRACKING_DSN_FILE: '' };
+    const migrated = once('migrate', asOwner, ownerSecrets, [database.ready]);
+    const seeded = spec.sampleLoans && track === 'stable' ? [once('seed', {}, secrets, [migrated])] : [];
 
     const containers = Array.from({ length: replicas }, (_, index) =>
       createContainer(
@@ -114,7 +124,11 @@ export class Api extends pulumi.ComponentResource {
           user,
           entrypoint: [...MAIN],
           // The probe gives up by itself: without this it would do so at the number of whoever built the image.
-          environment: { ...environment, HEALTHCHECK_TIMEOUT: `${spec.api.healthcheck.timeoutSeconds}s` },
+          environment: {
+            ...environment,
+            RELEASE: release.apply(({ id }) => id),
+            HEALTHCHECK_TIMEOUT: `${spec.api.healthcheck.timeoutSeconds}s`,
+          },
           limits: spec.api.limits,
           healthcheck: { ...spec.api.healthcheck, test: [PROBE], startPeriodSeconds: 10 },
           networks: [{ name: network.front, alias: TRACK_NAMES[track] }, { name: network.data }],
@@ -174,7 +188,7 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     DATABASE_PORT: String(database.port),
     DATABASE_NAME: database.name,
     DATABASE_USER: database.user,
-    DATABASE_PASSWORD_FILE: `${SECRETS}/current/database-password`,
+    DATABASE_PASSWORD_FILE: `${SECRETS}/current/${PASSWORD_FILE}`,
     DATABASE_POOL_SIZE: String(spec.api.poolSize),
     DATABASE_CONNECT_TIMEOUT_MS: '2000',
     DATABASE_QUEUE_MS: '500',
@@ -203,6 +217,7 @@ function settings(spec: EnvironmentSpec, database: Connection) {
     ERROR_TRACKING_DSN_FILE: `${SECRETS}/current/${DSN_FILE}`,
     VERSION: '',
     COMMIT: '',
+    RELEASE: '',
   } satisfies Record<SettingName, string>;
 }
 
@@ -213,8 +228,10 @@ function releaseOf(
   environment: object,
 ): pulumi.Output<Release> {
   const { limits, healthcheck, drainSeconds, shutdownSeconds } = spec.api;
-  // The commit is told apart: the same settings are the same, whatever else a commit changed.
-  const settings = { ...environment, COMMIT: '', limits, healthcheck, drainSeconds, shutdownSeconds };
+  // The commit is told apart: the same settings are the same, whatever else a commit changed. Limits of memory and shares
+  // of the CPU are applied to running containers: those stay what they are, and know the release that they were made for.
+  const { cpus } = limits;
+  const settings = { ...environment, COMMIT: '', cpus, healthcheck, drainSeconds, shutdownSeconds };
   const configuration = hash(JSON.stringify(settings));
   return pulumi.all([reference, image]).apply(([known, imageId]) => {
     const id = hash(`${imageId}\n${configuration}`);

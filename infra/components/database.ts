@@ -1,5 +1,6 @@
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
+import { DATABASE_ROLES } from '../../app/config';
 import { createContainer } from '../container';
 import { POSTGRES_LOG } from '../ops/postgres';
 import { createSecret, createStep } from '../step';
@@ -12,13 +13,16 @@ export interface Connection {
   readonly host: string;
   readonly port: number;
   readonly name: string;
+  /** Of the service. */
   readonly user: string;
   readonly password: pulumi.Output<string>;
+  /** Owns the database, and is for the migrations only. */
+  readonly owner: { readonly user: string; readonly password: pulumi.Output<string> };
   /** Where its files lie: others hold another database, or none yet. */
   readonly files: pulumi.Output<string>;
   /** Name and id of its container. */
   readonly container: docker.Container;
-  /** Resolves when role, password and database are as described. */
+  /** Resolves when roles, passwords and database are as described. */
   readonly ready: pulumi.Resource;
 }
 
@@ -28,7 +32,7 @@ const MAJOR = 18;
 
 /**
  * PostgreSQL with its files in a volume (or a directory of the host) that outlives the stack. It knows no
- * password at start: the superuser comes in by the local socket only, and a step gives the service its role.
+ * password at start: the superuser comes in by the local socket only, and a step makes the roles.
  */
 export class Database extends pulumi.ComponentResource {
   readonly connection: Connection;
@@ -91,19 +95,24 @@ export class Database extends pulumi.ComponentResource {
     );
 
     const password = createSecret(`${name}-password`, context.configuredSecret('databasePassword'), { parent: this });
+    const ownerPassword = createSecret(`${name}-owner-password`, undefined, { parent: this });
+    const { name: databaseName, user } = database;
     const ready = createStep(
       `${name}-roles`,
       'roles',
-      { container: container.name, database: database.name, user: database.user, password, readyWithinSeconds: 120 },
+      {
+        ...{ container: container.name, database: databaseName, readyWithinSeconds: 120 },
+        ...{ user, password, ownerPassword },
+      },
       { parent: this, engine, triggers: [container.id] },
     );
-    const { name: databaseName, user } = database;
     this.connection = {
       host: 'database',
       port: 5432,
       name: databaseName,
       user,
       password,
+      owner: { user: DATABASE_ROLES.owner, password: ownerPassword },
       files: source,
       container,
       ready,

@@ -106,6 +106,10 @@ export class Exporters extends pulumi.ComponentResource {
           '--collector.stat_statements',
           '--collector.stat_statements.limit=50',
           `--collector.stat_statements.exclude_users=${MONITOR}`,
+          // The id alone says nothing. Texts have no values in them; utility statements, which have, are not tracked.
+          '--collector.stat_statements.include_query',
+          '--collector.stat_statements.query_length=300',
+          '--collector.stat_checkpointer',
           // Of the one database that it is connected to, which holds nothing.
           '--no-collector.stat_user_tables',
           '--no-collector.statio_user_tables',

@@ -8,7 +8,7 @@ import { LABEL } from '../labels';
 import { withCanary } from '../ops/canary';
 import { GATEWAY_METRICS_PORT } from '../ops/exporters';
 import { MAINTENANCE_FLAG, renderOperators } from '../ops/maintenance';
-import { htpasswd, renderGateway, renderUpstream, VERSION_TEXT, WIND_DOWN } from '../ops/nginx';
+import { htpasswd, LEAST_SHUTDOWN_SECONDS, renderGateway, renderUpstream, VERSION_TEXT, WIND_DOWN } from '../ops/nginx';
 import { createSecret, createStep } from '../step';
 import type { Api } from './api';
 import type { Context } from './context';
@@ -21,8 +21,6 @@ const USER = { uid: 101, gid: 101 };
 const MOUNT = '/etc/branchloans';
 const CURRENT = `${MOUNT}/current`;
 const COMMAND = ['nginx', '-c', `${CURRENT}/nginx.conf`] as const;
-/** What an old worker gets after a reload in any case, since an answer may take so long. */
-const LEAST_FINISH_SECONDS = 30;
 /** When its own container is replaced all others wait outside meanwhile: as long as a usual answer may take, no more. */
 const STOP_SECONDS = 10;
 /** Inside the container, where no right is needed for them. */
@@ -78,7 +76,7 @@ export class Gateway extends pulumi.ComponentResource {
       },
       metrics: { port: GATEWAY_METRICS_PORT, script: `${CURRENT}/gateway.js` },
       // As long as the old API containers, which are told to go only after the reload.
-      workerShutdownTimeoutSeconds: Math.max(LEAST_FINISH_SECONDS, spec.api.drainSeconds + spec.api.shutdownSeconds),
+      workerShutdownTimeoutSeconds: Math.max(LEAST_SHUTDOWN_SECONDS, spec.api.drainSeconds + spec.api.shutdownSeconds),
     });
     const way = {
       entrance: {

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
@@ -56,7 +57,7 @@ export class Images extends pulumi.ComponentResource {
               NODE_IMAGE: spec.images.node,
               ENVIRONMENT: spec.stack,
               VERSION: version,
-              COMMIT: spec.commit || 'unknown',
+              COMMIT: spec.commit || commitOf(resolve(__dirname, '../..')) || 'unknown',
               HEALTHCHECK_INTERVAL: `${intervalSeconds}s`,
               HEALTHCHECK_TIMEOUT: `${timeoutSeconds}s`,
               HEALTHCHECK_RETRIES: String(retries),
@@ -72,6 +73,22 @@ export class Images extends pulumi.ComponentResource {
     this.canary = canary && { id: canary.imageId, reference: referenceOf(canary) };
     this.registerOutputs({ apiReference: this.apiReference });
   }
+}
+
+/** What the API's image is made of, as .dockerignore says. */
+const SOURCES = ['package.json', 'package-lock.json', 'app', ':(exclude,glob)app/**/*.test.ts'];
+
+/**
+ * The last commit that changed what the API's image is made of, so that any other commit makes no other image.
+ * @param root of the repository
+ * @returns 40 hexadecimal digits; empty with changes that are not committed, and where git knows no history
+ */
+export function commitOf(root: string): string {
+  const git = (...args: string[]) => spawnSync('git', ['-C', root, ...args, '--', ...SOURCES], { encoding: 'utf8' });
+  const changes = git('status', '--porcelain');
+  if (changes.status !== 0 || changes.stdout !== '') return '';
+  const last = git('log', '-1', '--format=%H');
+  return last.status === 0 ? last.stdout.trim() : '';
 }
 
 function referenceOf(image: docker.RemoteImage): pulumi.Output<string> {

@@ -1,7 +1,7 @@
 import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import { createContainer } from '../container';
-import { HOME, renderDashboards } from '../ops/dashboards';
+import { HOME_PATH, renderDashboards } from '../ops/dashboards';
 import { grafanaEnvironment, renderProvisioning } from '../ops/grafana';
 import { renderRules } from '../ops/alerts';
 import { jobsOf, prometheusArguments, renderPrometheus, RULES_FILE } from '../ops/prometheus';
@@ -155,6 +155,8 @@ function createGrafana(
     context,
     {
       files: renderDashboards({
+        url: spec.url,
+        prefix: spec.prefix,
         runbooks: spec.alerts.runbooks,
         connectionsPerContainer: Math.ceil(spec.api.limits.cpus) * spec.api.poolSize,
         thresholds: spec.alerts.thresholds,
@@ -180,7 +182,7 @@ function createGrafana(
         adminPasswordFile: `${mounts.provisioning}/current/secrets/admin-password`,
         secretKeyFile: `${mounts.provisioning}/current/secrets/secret-key`,
         provisioningPath: `${mounts.provisioning}/current`,
-        homeFile: `${mounts.dashboards}/current/${HOME}`,
+        homePath: HOME_PATH,
       }),
       limits: spec.grafana.limits,
       healthcheck: {

@@ -72,10 +72,15 @@ export interface ContainerState {
   readonly restarts: number;
 }
 
-/** What the engine says of a container; undefined when there is none. */
+/**
+ * What the engine says of a container; undefined when there is none.
+ * @throws StepError when the engine does not say
+ */
 export async function inspectState(container: string): Promise<ContainerState | undefined> {
-  const { code, stdout } = await tryDocker(['inspect', '--format', '{{json .State}} {{.RestartCount}}', container]);
-  if (code !== 0) return undefined;
+  const format = '{{json .State}} {{.RestartCount}}';
+  const { code, stdout, stderr } = await tryDocker(['inspect', '--format', format, container]);
+  if (code !== 0 && /no such/i.test(stderr)) return undefined;
+  if (code !== 0) throw new StepError(`The engine does not say how ${container} is:\n${indent(stderr)}`);
   const end = stdout.lastIndexOf('}') + 1;
   const state = JSON.parse(stdout.slice(0, end)) as { Status: string; ExitCode: number; Health?: { Status: string } };
   return {
@@ -96,6 +101,9 @@ export function sleep(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
+/** Of a container that runs, but whose health checks failed several times in a row. */
+export const UNHEALTHY = 'is unhealthy';
+
 /** Why a container is not going to run: it ended, restarts, or its health check gave up. Undefined: it may yet. */
 export async function reasonOfFailure(container: string): Promise<string | undefined> {
   const state = await inspectState(container);
@@ -103,5 +111,5 @@ export async function reasonOfFailure(container: string): Promise<string | undef
   if (state.status === 'exited' || state.status === 'dead') return `ended with exit code ${state.exitCode}`;
   // While it runs again the engine reports no exit code.
   if (state.restarts > 0 || state.status === 'restarting') return 'crashed and was restarted';
-  return state.health === 'unhealthy' ? 'is unhealthy' : undefined;
+  return state.health === 'unhealthy' ? UNHEALTHY : undefined;
 }

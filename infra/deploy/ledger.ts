@@ -12,7 +12,7 @@ export interface Release {
   /** Under this name the engine keeps the image, for going back to it without any registry. */
   readonly localImage: string;
   readonly commit: string;
-  /** Hash of the settings that the API's containers get; secrets are not in it. */
+  /** Hash of the settings that the API's containers are made with; secrets and what is applied to a running container are not in it. */
   readonly configuration: string;
 }
 

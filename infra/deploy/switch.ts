@@ -2,7 +2,15 @@ import { renderHandover, serversOf } from '../ops/nginx';
 import { docker, indent, lastLog, sleep, StepError, tryDocker } from './engine';
 import { append, type Attempt, LEDGER_MOUNT, namesToDrop, read, type Release, RolledBack, withLedger } from './ledger';
 import { type FileVolume, isRunning, type PublishInput, type Reload, withFiles } from './publish';
-import { askByEntrance, type Entrance, type PassingKey, passingKey, type Smoke, smokeFault } from './smoke';
+import {
+  askByEntrance,
+  type Entrance,
+  faultAfterPatience,
+  type PassingKey,
+  passingKey,
+  type Smoke,
+  smokeFault,
+} from './smoke';
 import type { Helper } from './volume';
 
 /**
@@ -38,10 +46,12 @@ export interface SwitchOutput {
 
 /** How long nginx may take to look up the addresses of servers that it did not know. */
 const HANDOVER_MS = 1_500;
-const ATTEMPTS = 3;
-/** So often a service is asked that says that it has too much to do: that is no fault of the release. */
-const OVERLOADED_ATTEMPTS = 20;
-const PAUSE_MS = 500;
+/**
+ * For how long a release keeps the traffic while its answers are late or say "later". Wrong answers take it back after
+ * three in a row, in a second or two. The release before is no measure: it has no traffic any more, so that on a busy
+ * host it answers well where the new one is late, and a good release would be taken back.
+ */
+const PATIENCE_MS = 30_000;
 /** So many images of releases that were active are kept on the engine. */
 const KEPT_IMAGES = 10;
 
@@ -66,7 +76,7 @@ export async function switchOver(input: SwitchInput): Promise<SwitchOutput> {
       await makeKeyIfWanted(input, key);
       await handover?.known;
       await volume.switchTo(version);
-      await requireEntrance(input, key);
+      await requireEntrance(input, key, PATIENCE_MS);
     } catch (error) {
       const fault = before === undefined ? error : await goBack(volume, input, before.version, error as Error);
       await key.revoke();
@@ -127,7 +137,7 @@ export interface OpenInput extends Way {
 export async function open(input: OpenInput): Promise<void> {
   const key = passingKey(input.server, input.smoke.keyCommand);
   try {
-    await requireEntrance(input, key, Math.ceil((input.withinSeconds * 1000) / PAUSE_MS));
+    await requireEntrance(input, key, input.withinSeconds * 1_000);
   } finally {
     await key.revoke();
   }
@@ -144,20 +154,15 @@ async function makeKeyIfWanted({ entrance, smoke }: Way, key: PassingKey): Promi
   }
 }
 
-async function requireEntrance({ entrance, smoke, server }: Way, key: PassingKey, attempts = ATTEMPTS): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    const fault = await smokeFault(smoke, askByEntrance(entrance), key);
-    if (fault === undefined) return;
-    const overloaded = fault.words.includes('urn:problem:overloaded');
-    if (attempt < (overloaded ? Math.max(attempts, OVERLOADED_ATTEMPTS) : attempts)) {
-      await sleep(PAUSE_MS);
-      continue;
-    }
-    throw new StepError(
-      `${fault.path} fails through the public entrance (https://${entrance.domain}):\n${indent(fault.words)}\n` +
-        `  last log lines of ${server}:\n${await lastLog(server)}`,
-    );
-  }
+async function requireEntrance({ entrance, smoke, server }: Way, key: PassingKey, withinMs: number): Promise<void> {
+  const done = new Set<string>();
+  const ask = () => smokeFault(smoke, askByEntrance(entrance), key, done);
+  const fault = await faultAfterPatience(ask, { withinMs });
+  if (fault === undefined) return;
+  throw new StepError(
+    `${fault.path} fails through the public entrance (https://${entrance.domain}):\n${indent(fault.words)}\n` +
+      `  last log lines of ${server}:\n${await lastLog(server)}`,
+  );
 }
 
 /** The same release again, with other containers or gateway settings, is no news. */

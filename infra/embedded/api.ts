@@ -20,7 +20,7 @@ export function settingsFor(options: {
   readonly domain: string;
   readonly ports: { readonly https: number; readonly api: number; readonly postgres: number };
   readonly certificate: { readonly certificateFile: string; readonly keyFile: string };
-  readonly database: { readonly name: string; readonly passwordFile: string };
+  readonly database: { readonly name: string; readonly user: string; readonly passwordFile: string };
 }): Settings {
   const { domain, ports, certificate, database } = options;
   return {
@@ -33,7 +33,7 @@ export function settingsFor(options: {
     DATABASE_HOST: '127.0.0.1',
     DATABASE_PORT: String(ports.postgres),
     DATABASE_NAME: database.name,
-    DATABASE_USER: database.name,
+    DATABASE_USER: database.user,
     DATABASE_PASSWORD_FILE: database.passwordFile,
     DATABASE_POOL_SIZE: '10',
     DATABASE_CONNECT_TIMEOUT_MS: '',
@@ -75,9 +75,9 @@ export function runOnce(command: 'migrate' | 'seed', settings: Settings): void {
   if (status !== 0) throw new EmbeddedError(`The API's command "${command}" failed:\n${lastLines(stdout + stderr)}`);
 }
 
-/** Runs the API's command for its keys with the terminal of the caller. Returns its exit code. */
-export function runApiKey(args: readonly string[], settings: Settings): number {
-  const { status } = spawnSync(process.execPath, [...PROGRAM, 'api-key', ...args], {
+/** Runs a command of the API that ends, with the terminal of the caller. Returns its exit code. */
+export function runCommand(args: readonly string[], settings: Settings): number {
+  const { status } = spawnSync(process.execPath, [...PROGRAM, ...args], {
     cwd: ROOT,
     env: { ...process.env, ...settings },
     stdio: 'inherit',
@@ -150,8 +150,8 @@ const lastLines = (text: string): string =>
     .map((line) => `  ${line}`)
     .join('\n');
 
-function release(): { VERSION: string; COMMIT: string } {
+function release(): { VERSION: string; COMMIT: string; RELEASE: string } {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
   const { status, stdout } = spawnSync('git', ['rev-parse', '--short=12', 'HEAD'], { cwd: ROOT, encoding: 'utf8' });
-  return { VERSION: version, COMMIT: status === 0 ? stdout.trim() : 'unknown' };
+  return { VERSION: version, COMMIT: status === 0 ? stdout.trim() : 'unknown', RELEASE: '' };
 }

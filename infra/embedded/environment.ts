@@ -2,12 +2,14 @@ import { createHash, randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { Client, escapeIdentifier, escapeLiteral } from 'pg';
+import { Client } from 'pg';
+import { DATABASE_ROLES } from '../../app/config';
 import { ensureCertificate } from '../../ssl/certificates';
-import { isHealthy, ROOT, runApiKey, runOnce, settingsFor, sizeOf, startApi, stopApi, untilHealthy } from './api';
+import { isHealthy, ROOT, runCommand, runOnce, settingsFor, sizeOf, startApi, stopApi, untilHealthy } from './api';
 import { EmbeddedError } from './fault';
 import { freePort, portFault } from './ports';
 import { POSTGRES_LOG } from '../ops/postgres';
+import { createDatabase, makeRoles, ownDatabase } from '../ops/roles';
 import { findPostgres, isOpenToAll, openDirectory, type PostgresServer, startPostgres } from './postgres';
 import { isRunning, type ProcessReference } from './processes';
 
@@ -38,7 +40,7 @@ interface Ports {
 }
 
 export const DOMAIN = 'branchloans.com';
-/** Of the database and of the role that owns it. */
+/** Of the database and of the role that the API logs in as. */
 const DATABASE = 'branchloans';
 const DEFAULT_PORTS = { https: 8443, api: 8000 };
 
@@ -70,7 +72,10 @@ export async function up(
 
   const certificate = await ensureCertificate({ directory: place.certificates, domain: DOMAIN });
   const { caFile } = certificate;
-  const stays = running?.ports.https === chosen.https && running.ports.api === chosen.api && !certificate.renewed;
+  const samePorts = running?.ports.https === chosen.https && running.ports.api === chosen.api;
+  // One of a release before the roles is stopped, and gets them.
+  const hasRoles = existsSync(passwordFile(place, 'owner'));
+  const stays = samePorts && !certificate.renewed && hasRoles;
   if (running !== undefined && stays && (await isHealthy(chosen.https, caFile)))
     return { state: running, alreadyUp: true };
 
@@ -84,9 +89,8 @@ export async function up(
     const ports = { ...chosen, postgres: postgres.port };
     writeState(place, { ports, dataDirectory, caFile });
     await ensureDatabase(place, postgres);
-    const database = { name: DATABASE, passwordFile: passwordFile(place, 'database') };
-    const settings = settingsFor({ domain: DOMAIN, ports, certificate, database });
-    runOnce('migrate', settings);
+    const settings = settingsFor({ domain: DOMAIN, ports, certificate, database: asService(place) });
+    runOnce('migrate', settingsFor({ domain: DOMAIN, ports, certificate, database: asOwner(place) }));
     runOnce('seed', settings);
     const log = { file: place.apiLog, from: sizeOf(place.apiLog) };
     api = startApi(settings, place.apiLog);
@@ -101,19 +105,57 @@ export async function up(
   }
 }
 
-/** Runs the API's command for its keys. Returns its exit code. @throws EmbeddedError if there is no database to keep them */
-export function apiKey(place: Place, args: readonly string[]): number {
-  const state = readState(place);
-  const postgres = state === undefined ? undefined : findPostgres(state.dataDirectory);
-  if (state === undefined || postgres === undefined)
-    throw new EmbeddedError('Development is not up, and its keys are in its database: make up');
+/**
+ * Runs a command of the API that ends, with the settings of the one that serves and the terminal of the caller. Only
+ * `migrate` logs in as the owner of the database.
+ * @returns its exit code
+ * @throws EmbeddedError where there is no database to run it on
+ */
+export function command(place: Place, args: readonly string[]): number {
+  const { state, postgres } = running(place);
   const settings = settingsFor({
     domain: DOMAIN,
     ports: { ...state.ports, postgres: postgres.port },
     certificate: { certificateFile: '', keyFile: '' },
-    database: { name: DATABASE, passwordFile: passwordFile(place, 'database') },
+    database: args[0] === 'migrate' ? asOwner(place) : asService(place),
   });
-  return runApiKey(args, { ...settings, TLS_PORT: '' });
+  return runCommand(args, { ...settings, TLS_PORT: '' });
+}
+
+/** Whether a database is there to work on. */
+export function isUp(place: Place): boolean {
+  const state = readState(place);
+  return state !== undefined && findPostgres(state.dataDirectory) !== undefined;
+}
+
+/**
+ * Statements for the database, in one session, with the rights of its superuser.
+ * @returns the rows of them all: one a line, with a blank between columns, as psql writes them
+ * @throws EmbeddedError where there is no database
+ */
+export async function runSql(place: Place, statements: readonly string[]): Promise<string> {
+  const { port } = running(place).postgres;
+  const password = readSecret(passwordFile(place, 'postgres'));
+  const types = { getTypeParser: () => (text: string) => text };
+  const client = new Client({ host: '127.0.0.1', port, user: 'postgres', database: DATABASE, password, types });
+  await client.connect();
+  try {
+    const lines: string[] = [];
+    for (const text of statements) {
+      const { rows } = await client.query<(string | null)[]>({ text, rowMode: 'array' });
+      for (const row of rows) lines.push(row.join(' '));
+    }
+    return lines.join('\n');
+  } finally {
+    await client.end();
+  }
+}
+
+function running(place: Place): { readonly state: State; readonly postgres: PostgresServer } {
+  const state = readState(place);
+  const postgres = state === undefined ? undefined : findPostgres(state.dataDirectory);
+  if (state === undefined || postgres === undefined) throw new EmbeddedError('Development is not up: make up');
+  return { state, postgres };
 }
 
 /** Stops what runs, and nothing that is not ours; with `purge` its data goes too, but never the certificates. */
@@ -184,20 +226,39 @@ async function startDatabase(place: Place, directory: string, lastPort: number |
   });
 }
 
-/** The role gets its password anew each time, so that a lost file of it is no trouble. */
+const asService = (place: Place) => ({
+  ...{ name: DATABASE, user: DATABASE, passwordFile: passwordFile(place, 'database') },
+});
+const asOwner = (place: Place) => ({
+  ...{ name: DATABASE, user: DATABASE_ROLES.owner, passwordFile: passwordFile(place, 'owner') },
+});
+
+/** Roles get their passwords anew each time, so that a lost file of one is no trouble. */
 async function ensureDatabase(place: Place, { port }: PostgresServer): Promise<void> {
-  const file = passwordFile(place, 'database');
-  if (!existsSync(file)) writeSecret(file, newPassword());
+  const [password, ownerPassword] = (['database', 'owner'] as const).map((of) => {
+    const file = passwordFile(place, of);
+    if (!existsSync(file)) writeSecret(file, newPassword());
+    return readSecret(file);
+  }) as [string, string];
+  await asSuperuser(place, port, 'postgres', async (client) => {
+    await client.query(makeRoles({ user: DATABASE, password, ownerPassword }));
+    const database = await client.query('SELECT 1 FROM pg_database WHERE datname = $1', [DATABASE]);
+    if (database.rowCount === 0) await client.query(createDatabase(DATABASE));
+  });
+  await asSuperuser(place, port, DATABASE, (client) => client.query(ownDatabase(DATABASE, DATABASE)));
+}
+
+async function asSuperuser(
+  place: Place,
+  port: number,
+  database: string,
+  work: (client: Client) => Promise<unknown>,
+): Promise<void> {
   const password = readSecret(passwordFile(place, 'postgres'));
-  const client = new Client({ host: '127.0.0.1', port, user: 'postgres', database: 'postgres', password });
+  const client = new Client({ host: '127.0.0.1', port, user: 'postgres', database, password });
   await client.connect();
   try {
-    const name = escapeIdentifier(DATABASE);
-    const role = await client.query('SELECT 1 FROM pg_roles WHERE rolname = $1', [DATABASE]);
-    if (role.rowCount === 0) await client.query(`CREATE ROLE ${name}`);
-    await client.query(`ALTER ROLE ${name} LOGIN PASSWORD ${escapeLiteral(readSecret(file))}`);
-    const database = await client.query('SELECT 1 FROM pg_database WHERE datname = $1', [DATABASE]);
-    if (database.rowCount === 0) await client.query(`CREATE DATABASE ${name} OWNER ${name}`);
+    await work(client);
   } finally {
     await client.end();
   }
@@ -222,7 +283,7 @@ function makePlace(place: Place): void {
 }
 
 function purge(place: Place, dataDirectory: string): void {
-  const own = [stateFile(place), passwordFile(place, 'postgres'), passwordFile(place, 'database')];
+  const own = [stateFile(place), ...PASSWORDS.map((of) => passwordFile(place, of))];
   for (const path of [dataDirectory, place.apiLog, place.postgresLog, ...own]) {
     rmSync(path, { recursive: true, force: true });
   }
@@ -230,7 +291,9 @@ function purge(place: Place, dataDirectory: string): void {
 }
 
 const stateFile = (place: Place): string => join(place.directory, 'state.json');
-const passwordFile = (place: Place, of: 'postgres' | 'database'): string => join(place.directory, `${of}.password`);
+/** Of the superuser, the role that the API logs in as, and the owner. */
+const PASSWORDS = ['postgres', 'database', 'owner'] as const;
+const passwordFile = (place: Place, of: (typeof PASSWORDS)[number]): string => join(place.directory, `${of}.password`);
 const newPassword = (): string => randomBytes(24).toString('base64url');
 
 function readState(place: Place): State | undefined {

@@ -2,8 +2,11 @@ import { existsSync, readFileSync, statSync, watchFile } from 'node:fs';
 import { relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { CertificateError } from '../../ssl/certificates';
-import { apiKey, DOMAIN, down, isOutside, placeAt, type Place, type State, status, up } from './environment';
+import { command, DOMAIN, down, isOutside, placeAt, type Place, type State, status, up } from './environment';
 import { EmbeddedError } from './fault';
+
+/** Of app/main.ts: those that end. */
+const COMMANDS = ['api-key', 'seed', 'generate', 'retention', 'recount', 'migrate'];
 
 const HELP = `Development without containers: the API with TLS on an embedded Postgres.
 
@@ -13,7 +16,9 @@ const HELP = `Development without containers: the API with TLS on an embedded Po
   down [--purge]                                                stop; --purge removes the data as well
   status                                                        what runs; exit code 1 unless all of it does
   logs [--follow]                                               what the API and Postgres wrote
-  api-key -- ARGUMENTS                                          make, list, revoke and rotate API keys
+  smoke                                                         ask it as its users do; exit code 1 unless it answers
+${COMMANDS.join(' | ')} [-- ARGUMENTS]
+                                                                the API's commands that end, on this database
 
   --directory DIR   keep everything there, certificates included, instead of .local/ and ssl/`;
 
@@ -29,8 +34,8 @@ const OPTIONS = {
 async function main(): Promise<void> {
   const { positionals, values } = parseArgs({ allowPositionals: true, options: OPTIONS });
   const place = placeAt(values.directory);
-  if (positionals[0] === 'api-key') {
-    process.exitCode = apiKey(place, positionals.slice(1));
+  if (COMMANDS.includes(positionals[0] ?? '')) {
+    process.exitCode = command(place, positionals);
     return;
   }
   switch (positionals.join(' ')) {
@@ -40,6 +45,8 @@ async function main(): Promise<void> {
       return runDown(place, values.purge);
     case 'status':
       return runStatus(place);
+    case 'smoke':
+      return runSmoke(place);
     case 'logs':
       return runLogs(place, values.follow);
     default:
@@ -107,6 +114,14 @@ async function runStatus(place: Place): Promise<void> {
   console.log(line('Postgres', postgresSince, ` on port ${state?.ports.postgres ?? 0}`));
   if (state !== undefined && apiSince !== undefined) console.log(access(state));
   if (!healthy) process.exitCode = 1;
+}
+
+async function runSmoke(place: Place): Promise<void> {
+  const { state, healthy } = await status(place);
+  if (state === undefined) throw new EmbeddedError('Development is not up: make up');
+  const url = `https://localhost:${state.ports.https}`;
+  if (!healthy) throw new EmbeddedError(`Development does not answer at ${url}: make status, make logs, make up`);
+  console.log(`Development answers at ${url}: /health, /health-db.`);
 }
 
 async function runLogs(place: Place, follow: boolean): Promise<void> {

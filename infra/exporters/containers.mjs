@@ -5,7 +5,7 @@ import { createServer, request } from 'node:http';
 import { createInterface } from 'node:readline';
 
 /** The part of a container's /json that is read. @typedef {{
- *   Id: string, Name: string, RestartCount: number, State: { StartedAt: string },
+ *   Id: string, Name: string, RestartCount: number, State: { StartedAt: string, Restarting?: boolean },
  *   Config: { Labels: Record<string, string> },
  *   HostConfig: { Memory: number, CpuQuota: number, CpuPeriod: number },
  * }} Inspected */
@@ -13,8 +13,10 @@ import { createInterface } from 'node:readline';
  *   cpu_stats: { cpu_usage: { total_usage: number }, throttling_data?: { periods: number, throttled_periods: number } },
  *   memory_stats: { usage?: number, stats?: Record<string, number> },
  *   networks?: Record<string, { rx_bytes: number, tx_bytes: number }>,
+ *   pids_stats?: { current?: number },
+ *   blkio_stats?: { io_service_bytes_recursive?: { op: string, value: number }[] | null },
  * }} Stats */
-/** @typedef {{ inspected: Inspected, stats: Stats, outOfMemory: number }} Container */
+/** Without stats while it waits to be started again. @typedef {{ inspected: Inspected, stats?: Stats, outOfMemory: number }} Container */
 
 /**
  * name -> type, help, values of one container, each with further labels
@@ -24,17 +26,17 @@ const METRICS = {
   container_cpu_usage_seconds_total: [
     'counter',
     'CPU time.',
-    ({ stats }) => [[{}, stats.cpu_stats.cpu_usage.total_usage / 1e9]],
+    measured(({ cpu_stats }) => [[{}, cpu_stats.cpu_usage.total_usage / 1e9]]),
   ],
   container_cpu_cfs_periods_total: [
     'counter',
     'Periods of the CPU limit in which it ran.',
-    ({ stats }) => [[{}, stats.cpu_stats.throttling_data?.periods ?? 0]],
+    measured(({ cpu_stats }) => [[{}, cpu_stats.throttling_data?.periods ?? 0]]),
   ],
   container_cpu_cfs_throttled_periods_total: [
     'counter',
     'Those of them in which it was held up by the limit.',
-    ({ stats }) => [[{}, stats.cpu_stats.throttling_data?.throttled_periods ?? 0]],
+    measured(({ cpu_stats }) => [[{}, cpu_stats.throttling_data?.throttled_periods ?? 0]]),
   ],
   container_spec_cpu_quota: [
     'gauge',
@@ -45,7 +47,7 @@ const METRICS = {
   container_memory_working_set_bytes: [
     'gauge',
     'Memory that cannot be reclaimed at once.',
-    ({ stats }) => [[{}, workingSet(stats)]],
+    measured((stats) => [[{}, workingSet(stats)]]),
   ],
   container_spec_memory_limit_bytes: ['gauge', 'Memory limit.', ({ inspected }) => [[{}, inspected.HostConfig.Memory]]],
   container_oom_events_total: [
@@ -53,12 +55,27 @@ const METRICS = {
     'Times that the kernel ended a process for want of memory.',
     ({ outOfMemory }) => [[{}, outOfMemory]],
   ],
-  container_network_receive_bytes_total: ['counter', 'Received.', ({ stats }) => network(stats, 'rx_bytes')],
-  container_network_transmit_bytes_total: ['counter', 'Sent.', ({ stats }) => network(stats, 'tx_bytes')],
+  container_network_receive_bytes_total: ['counter', 'Received.', measured((stats) => network(stats, 'rx_bytes'))],
+  container_network_transmit_bytes_total: ['counter', 'Sent.', measured((stats) => network(stats, 'tx_bytes'))],
+  container_fs_reads_bytes_total: [
+    'counter',
+    'Read from disks.',
+    measured((stats) => [[{}, diskBytes(stats, 'read')]]),
+  ],
+  container_fs_writes_bytes_total: [
+    'counter',
+    'Written to disks.',
+    measured((stats) => [[{}, diskBytes(stats, 'write')]]),
+  ],
+  container_threads: [
+    'gauge',
+    'Threads of all its processes.',
+    measured((stats) => [[{}, stats.pids_stats?.current ?? 0]]),
+  ],
   container_start_time_seconds: [
     'gauge',
-    'Unix time of its last start.',
-    ({ inspected }) => [[{}, Date.parse(inspected.State.StartedAt) / 1000]],
+    'Unix time of its last start. By id: another container of the same name has another one.',
+    ({ inspected }) => [[{ id: inspected.Id.slice(0, 12) }, Date.parse(inspected.State.StartedAt) / 1000]],
   ],
   container_restarts_total: [
     'counter',
@@ -67,10 +84,24 @@ const METRICS = {
   ],
 };
 
+/**
+ * @param {(stats: Stats) => [Record<string, string>, number][]} values
+ * @returns {(container: Container) => [Record<string, string>, number][]}
+ */
+function measured(values) {
+  return ({ stats }) => (stats === undefined ? [] : values(stats));
+}
+
 /** @param {Stats} stats */
 function workingSet({ memory_stats: { usage = 0, stats = {} } }) {
   // The first name is of cgroup v1, the second of v2.
   return Math.max(0, usage - (stats.total_inactive_file ?? stats.inactive_file ?? 0));
+}
+
+/** Of all disks. The name begins with a capital in cgroup v1. @param {Stats} stats @param {'read' | 'write'} kind */
+function diskBytes({ blkio_stats }, kind) {
+  const entries = blkio_stats?.io_service_bytes_recursive ?? [];
+  return entries.reduce((sum, { op, value }) => (op.toLowerCase() === kind ? sum + value : sum), 0);
 }
 
 /** @param {Stats} stats @param {'rx_bytes' | 'tx_bytes'} direction */
@@ -129,9 +160,10 @@ export class Engine {
     this.label = label;
   }
 
-  /** @returns {Promise<Container[]>} those that run; one that goes meanwhile is left out */
+  /** @returns {Promise<Container[]>} those that run or will again; one that goes meanwhile is left out */
   async containers() {
-    const filters = { label: [this.label], status: ['running'] };
+    // One that dies again and again waits most of the time for its next start.
+    const filters = { label: [this.label], status: ['running', 'restarting'] };
     /** @type {{ Id: string }[]} */
     const found = await this.#ask(`/containers/json?filters=${encodeURIComponent(JSON.stringify(filters))}`);
     const all = await Promise.all(
@@ -140,8 +172,10 @@ export class Engine {
           this.#ask(`/containers/${id}/json`),
           this.#ask(`/containers/${id}/stats?stream=false&one-shot=true`),
         ]).catch((error) => (error.status === 404 || error.status === 409 ? [] : Promise.reject(error)));
+        const outOfMemory = this.#outOfMemory.get(id) ?? 0;
+        if (inspected?.State.Restarting) return [{ inspected, outOfMemory }];
         const gone = stats?.cpu_stats?.cpu_usage === undefined || stats.memory_stats?.usage === undefined;
-        return gone ? [] : [{ inspected, stats, outOfMemory: this.#outOfMemory.get(id) ?? 0 }];
+        return gone ? [] : [{ inspected, stats, outOfMemory }];
       }),
     );
     return all.flat();
@@ -213,14 +247,16 @@ export function serve(engine) {
   return createServer((asked, answer) => {
     if (asked.url === '/health') return void answer.end('ok\n');
     if (asked.url !== '/metrics') return void answer.writeHead(404).end();
-    engine.containers().then(
-      (containers) =>
-        answer.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8').end(render(containers)),
-      (error) => {
-        console.error(JSON.stringify({ level: 'error', message: String(error.message) }));
-        answer.writeHead(503).end();
-      },
-    );
+    engine
+      .containers()
+      .then(render)
+      .then(
+        (text) => answer.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8').end(text),
+        (error) => {
+          console.error(JSON.stringify({ level: 'error', message: String(error.message) }));
+          answer.writeHead(503).end();
+        },
+      );
   });
 }
 

@@ -6,6 +6,8 @@
 const BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2.5, 5, 10];
 /** Any other word is `other`: clients must not make series. */
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
+/** Of these each method begins at 0: the first failure is then a rise, and not a new series whose first value nobody can tell from an old one. */
+const FAILURES = ['500', '502', '503', '504'];
 /** Probes and what operators look at are not what users wait for; the latter may take minutes. */
 const NOT_OF_USERS = /^\/(?:(?:grafana|prometheus|alertmanager)(?:[/?]|$)|health(?:-db|\/live|\/ready)?(?:\?|$))/;
 
@@ -39,7 +41,12 @@ function answer(r, lines) {
 
 /** Status and time of the answers: `nginx_http_response_*`. */
 function responses(r) {
-  const counts = [];
+  const counts = {};
+  METHODS.concat('other').forEach((method) => {
+    FAILURES.forEach((status) => {
+      counts[`method="${method}",status="${status}"`] = 0;
+    });
+  });
   const buckets = {};
   const sums = {};
   ngx.shared.figures.items(10000).forEach((item) => {
@@ -47,7 +54,7 @@ function responses(r) {
     const figure = key[0];
     const index = key[3];
     const labels = `method="${key[1]}",status="${key[2]}"`;
-    if (figure === 'count') counts.push(`nginx_http_response_count_total{${labels}} ${item[1]}`);
+    if (figure === 'count') counts[labels] = item[1];
     else if (figure === 'sum') sums[labels] = item[1];
     else {
       buckets[labels] = buckets[labels] || {};
@@ -57,7 +64,11 @@ function responses(r) {
   const lines = [
     '# HELP nginx_http_response_count_total Answers of the gateway.',
     '# TYPE nginx_http_response_count_total counter',
-  ].concat(counts.sort());
+  ].concat(
+    Object.keys(counts)
+      .sort()
+      .map((labels) => `nginx_http_response_count_total{${labels}} ${counts[labels]}`),
+  );
   const name = 'nginx_http_response_time_seconds_hist';
   lines.push(`# HELP ${name} From the first byte of a request to the last one of its answer.`);
   lines.push(`# TYPE ${name} histogram`);

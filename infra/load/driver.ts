@@ -71,6 +71,10 @@ async function main(): Promise<void> {
   report(false);
   dueAt = performance.now();
   for (let turn = 0; state.running; turn++, dueAt += 1_000 / state.rate) {
+    while (order.closed && underWay.size >= order.connections) {
+      await Promise.race(underWay.keys());
+      dueAt = Math.max(dueAt, performance.now());
+    }
     const earlyMs = dueAt - performance.now();
     if (earlyMs > 0) await sleep(earlyMs);
     // One that is late lets the answers in all the same.

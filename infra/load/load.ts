@@ -27,6 +27,11 @@ export interface LoadOptions {
   readonly connections?: number;
   /** Of so many requests so many are reads. */
   readonly mix?: Mix;
+  /**
+   * Whether a request waits to be due while all connections are in use (closed model). Where the host is too busy for the
+   * rate, requests would else wait for ever longer, and most of them until it is not.
+   */
+  readonly closed?: boolean;
   /** POSTs ask what would be answered (`/loans/dry-run`): the whole way, and no loan stays. */
   readonly dryRun?: boolean;
 }
@@ -69,7 +74,7 @@ export const BORROWER_PREFIX = 'load-';
 
 export function startLoad(
   { url, authority, key }: Target,
-  { rate = 100, connections = 64, mix = { reads: 2, writes: 1 }, dryRun = false }: LoadOptions = {},
+  { rate = 100, connections = 64, mix = { reads: 2, writes: 1 }, closed = false, dryRun = false }: LoadOptions = {},
 ): Load {
   const name = `${BORROWER_PREFIX}${randomUUID().slice(0, 8)}`;
   const outcomes: Outcome[] = [];
@@ -102,7 +107,7 @@ export function startLoad(
     driver.channel?.unref();
   });
   const tell = (message: DriverMessage) => driver.connected && driver.send(message);
-  tell({ name, url, authority, key, rate, connections, mix, dryRun });
+  tell({ name, url, authority, key, rate, connections, mix, closed, dryRun });
   return {
     name,
     outcomes,

@@ -180,6 +180,9 @@ function mailConfig({ to, from, server, user }: Mail, passwordFile: string) {
   };
 }
 
+/** Ways of its messages that the settings can choose; values of the label `integration`. */
+export const INTEGRATIONS = ['webhook', 'email', 'pagerduty'] as const;
+
 /** Where Alertmanager listens; inside the network it is asked under the path that users see. */
 export const ALERTMANAGER_PATH = '/alertmanager';
 export const ALERTMANAGER_PORT = 9093;

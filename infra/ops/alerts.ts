@@ -1,4 +1,4 @@
-import { METRICS } from '../../app/telemetry/names';
+import { METRICS, requestRate } from '../../app/telemetry/names';
 import {
   ACCESS_LOG_METRICS,
   CONTAINER_METRICS,
@@ -140,8 +140,7 @@ const REQUESTS = METRICS.httpRequestDuration.name;
 /** Rates of few events jump: below this many in the window there is no ratio to speak of. */
 const FEW = 20;
 
-const requests = (window: string, more = '') =>
-  `sum(rate(${api(`${REQUESTS}_count`, `,${USER_ROUTES}${more}`)}[${window}]))`;
+const requests = (window: string, more = '') => `sum${requestRate(`job="${JOBS.api}",${USER_ROUTES}${more}`, window)}`;
 const failures = (window: string) => requests(window, ',status_code=~"5.."');
 const buckets = (window: string, more = '') =>
   `rate(${api(`${REQUESTS}_bucket`, `,${USER_ROUTES}${more}`)}[${window}])`;
@@ -237,11 +236,12 @@ function apiAlerts(replicas: number, thresholds: Thresholds): Alert[] {
     },
     {
       alert: 'ApiRestartLoop',
-      // Begins at zero with the container: what its processes that died have used stays in the sum.
-      expr: `resets(${api(RUNTIME_METRICS.cpuSeconds)}[15m]) > 2`,
+      // Of one container, since `instance` is its name: those of a deploy are other series. A process of it that dies
+      // alone does not count, see PROCESS_START.
+      expr: `changes(${api(RUNTIME_METRICS.startTime)}[15m]) > 2`,
       severity: 'warning',
-      summary: 'The API in {{ $labels.instance }} starts again and again',
-      description: '{{ $value }} times within 15 minutes.',
+      summary: '{{ $labels.instance }} starts again and again',
+      description: 'This container of the API started {{ $value }} times within 15 minutes; a deploy makes new ones.',
     },
   ];
   return alerts.map((alert) => ({ ...alert, dashboard }));
@@ -517,10 +517,11 @@ function containerAlerts(prefix: string): Alert[] {
     },
     {
       alert: 'ContainerRestartLoop',
+      // By its id: what a deploy replaces in place keeps its name, but is another container.
       expr: `max by (name) (changes(${metric('startTime')}[15m])) > 2`,
       severity: 'warning',
       summary: '{{ $labels.name }} starts again and again',
-      description: '{{ $value }} times within 15 minutes.',
+      description: 'The same container started {{ $value }} times within 15 minutes; a deploy makes new ones.',
     },
   ];
   return alerts.map((alert) => ({ ...alert, dashboard: 'loans-resources' }));

@@ -39,6 +39,7 @@ export const GATEWAY_PROBLEMS: Readonly<Record<number, readonly [slug: string, t
   411: ['length-required', 'The length of the body is missing', 'Send Content-Length.'],
   413: ['payload-too-large', 'The body is too large', 'Send a smaller body.'],
   414: ['uri-too-long', 'The address is too long', 'Send a shorter path and query.'],
+  417: ['expectation-failed', 'The gateway cannot do what Expect asks for', 'Expect nothing, or 100-continue.'],
   421: ['misdirected-request', 'This gateway does not serve that name', 'Check the host name of the request.'],
   429: ['too-many-connections', 'Too many requests at one time', 'Wait for some of your requests to finish.'],
   431: ['headers-too-large', 'The header fields are too large', 'Send fewer or shorter header fields.'],
@@ -67,6 +68,8 @@ map $request_id $request_uuid {
     "~^(?<uuid_1>.{8})(?<uuid_2>.{4}).(?<uuid_3>.{3}).(?<uuid_4>.{3})(?<uuid_5>.{12})$" $uuid_1-$uuid_2-4$uuid_3-a$uuid_4-$uuid_5;
 }
 map $http_x_request_id $edge_request_id {
+    # An API key is no name of a request: it would be in every log.
+    "~*(?:^|[^0-9a-z])bl_|bl_[a-z][a-z0-9-]*_[0-9a-z]{12}_|^eyJ[0-9a-z_-]{8}" $request_uuid;
     "~^[A-Za-z0-9._-]{1,128}$" $http_x_request_id;
     default $request_uuid;
 }
@@ -76,9 +79,9 @@ map $http_accept $as_page {
     "~*text/html" -page;
     default "";
 }
-# The path, where it needs no escaping in JSON.
-map $request_uri $problem_instance {
-    "~^(?<plain_path>/[A-Za-z0-9/._~%:@+,=-]*)(?:\\?|$)" ',"instance":"$plain_path"';
+# The path as it is logged, where it needs no escaping in JSON.
+map $path_without_query $problem_instance {
+    "~^(?<plain_path>/[A-Za-z0-9/._~%:@+,=*-]*)$" ',"instance":"$plain_path"';
 }
 ${word('$problem_slug', 0)}
 ${word('$problem_title', 1)}

@@ -70,6 +70,15 @@ export const POSTGRES_METRICS = {
   statementSeconds: 'pg_stat_statements_seconds_total',
   statementCalls: 'pg_stat_statements_calls_total',
   statementRows: 'pg_stat_statements_rows_total',
+  /** Always 1; its label `query` is the text of the statement `queryid`, without values. */
+  statementText: 'pg_stat_statements_query_id',
+  temporaryBytes: 'pg_stat_database_temp_bytes',
+  walBytes: 'pg_wal_size_bytes',
+  checkpointsTimed: 'pg_stat_checkpointer_num_timed_total',
+  checkpointsRequested: 'pg_stat_checkpointer_num_requested_total',
+  /** Milliseconds. */
+  checkpointWriteMs: 'pg_stat_checkpointer_write_time_total',
+  checkpointSyncMs: 'pg_stat_checkpointer_sync_time_total',
   lastScrapeError: 'pg_exporter_last_scrape_error',
 } as const;
 
@@ -121,6 +130,9 @@ export const CONTAINER_METRICS = {
   oomEvents: 'container_oom_events_total',
   networkReceived: 'container_network_receive_bytes_total',
   networkSent: 'container_network_transmit_bytes_total',
+  diskRead: 'container_fs_reads_bytes_total',
+  diskWritten: 'container_fs_writes_bytes_total',
+  threads: 'container_threads',
   startTime: 'container_start_time_seconds',
   /** By the engine itself, after it ended or was killed. */
   restarts: 'container_restarts_total',
@@ -140,6 +152,8 @@ export const PROMETHEUS_METRICS = {
   scrapeDuration: 'scrape_duration_seconds',
   scrapeSamples: 'scrape_samples_post_metric_relabeling',
   alerts: 'ALERTS',
+  /** Of each alert that is pending or fires: since when its expression is true (Unix time). */
+  alertsForState: 'ALERTS_FOR_STATE',
   headSeries: 'prometheus_tsdb_head_series',
   samplesAppended: 'prometheus_tsdb_head_samples_appended_total',
   blockBytes: 'prometheus_tsdb_storage_blocks_bytes',

@@ -8,7 +8,7 @@ const environment = grafanaEnvironment({
   adminPasswordFile: '/run/admin',
   secretKeyFile: '/run/key',
   provisioningPath: '/etc/provisioning',
-  homeFile: '/etc/dashboards/home.json',
+  homePath: '/d/loans-overview',
 });
 
 test('Grafana lives under /grafana/ of the public URL', () => {
@@ -16,7 +16,8 @@ test('Grafana lives under /grafana/ of the public URL', () => {
     GF_SERVER_ROOT_URL: 'https://localhost:8443/grafana/',
     GF_SERVER_SERVE_FROM_SUB_PATH: 'true',
     GF_PATHS_PROVISIONING: '/etc/provisioning',
-    GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH: '/etc/dashboards/home.json',
+    GF_USERS_HOME_PAGE: '/d/loans-overview',
+    GF_SERVER_ENABLE_GZIP: 'true',
   });
 });
 
@@ -38,11 +39,22 @@ test('nobody gets in without an account, and nothing calls out', () => {
   });
 });
 
-const files = renderProvisioning({
+test('a browser gets nothing from other origins, and no one learns the version before signing in', () => {
+  const policy = environment.GF_SECURITY_CONTENT_SECURITY_POLICY_TEMPLATE ?? '';
+  const directive = (name: string) => policy.split(';').find((it) => it.startsWith(`${name} `));
+  expect(directive('connect-src')).toBe("connect-src 'self' ws://$ROOT_PATH wss://$ROOT_PATH");
+  expect(directive('img-src')).toBe("img-src 'self' data:");
+  expect(directive('script-src')).toContain('$NONCE');
+  expect(policy).not.toMatch(/\*|https?:|grafana\.com/);
+  expect(environment.GF_AUTH_ANONYMOUS_HIDE_VERSION).toBe('true');
+});
+
+const OPTIONS = {
   dashboardsPath: '/dashboards/current',
   runbooks: 'https://wiki.example/runbooks/',
   environment: 'staging',
-});
+};
+const files = renderProvisioning(OPTIONS);
 const provisioned = (path: string): unknown => parse(files[path] ?? '');
 
 test('every directory of the provisioning tree holds a valid file', () => {
@@ -93,10 +105,19 @@ describe("Grafana's own rule", () => {
     });
   });
 
+  test('has no link to its page where that has no address', () => {
+    const local = renderProvisioning({ ...OPTIONS, runbooks: 'docs/runbooks/' });
+    const { groups } = parse(local['alerting/loans.yaml'] ?? '') as { groups: RuleGroup[] };
+    expect(groups[0]?.rules?.[0]?.annotations).toEqual({
+      summary: expect.any(String),
+      runbook: 'docs/runbooks/PrometheusUnreachable.md',
+    });
+  });
+
   test('its condition is one of its queries, and every query is to a data source that is there', () => {
     const letters = rule?.data.map(({ refId, model }) => [refId, model]);
     expect(letters).toEqual([
-      ['A', expect.objectContaining({ refId: 'A', expr: 'up{job="prometheus"}' })],
+      ['A', expect.objectContaining({ refId: 'A', expr: 'max(up{job="prometheus"})' })],
       ['B', expect.objectContaining({ refId: 'B', expression: 'A' })],
     ]);
     expect(rule?.condition).toBe('B');

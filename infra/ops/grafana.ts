@@ -1,10 +1,13 @@
 import { stringify } from 'yaml';
 import { JOBS } from './exporters';
 import { SCRAPE_INTERVAL_SECONDS } from './prometheus';
+import { runbookAnnotation } from './rules';
 
 /** Fixed, so that links to them survive a new Grafana. */
 const DATA_SOURCE_UID = 'prometheus';
 const ALERTMANAGER_UID = 'alertmanager';
+/** Of the data source: addresses of Grafana's pages about alerts name it. */
+export const ALERTMANAGER_NAME = 'Alertmanager';
 const ALERTMANAGER_URL = 'http://alertmanager:9093/alertmanager';
 
 /**
@@ -46,7 +49,7 @@ export function renderProvisioning({ dashboardsPath, ...options }: ProvisioningO
     },
   };
   const alertmanager = {
-    name: 'Alertmanager',
+    name: ALERTMANAGER_NAME,
     uid: ALERTMANAGER_UID,
     type: 'alertmanager',
     access: 'proxy',
@@ -89,7 +92,7 @@ function alerting({ runbooks, environment }: Omit<ProvisioningOptions, 'dashboar
     labels: { severity: 'critical', env: environment },
     annotations: {
       summary: 'Grafana cannot query Prometheus: no other alert can be trusted, nor the absence of one',
-      runbook_url: `${runbooks}PrometheusUnreachable.md`,
+      ...runbookAnnotation(runbooks, 'PrometheusUnreachable'),
     },
     data: [
       {
@@ -98,7 +101,8 @@ function alerting({ runbooks, environment }: Omit<ProvisioningOptions, 'dashboar
         datasourceUid: DATA_SOURCE_UID,
         model: {
           refId: 'A',
-          expr: `up{job="${JOBS.prometheus}"}`,
+          // Without labels: one of the series' own would be at odds with that of the rule.
+          expr: `max(up{job="${JOBS.prometheus}"})`,
           instant: true,
           intervalMs: 1_000,
           maxDataPoints: 43_200,
@@ -147,9 +151,27 @@ export interface GrafanaOptions {
   readonly adminPasswordFile: string;
   readonly secretKeyFile: string;
   readonly provisioningPath: string;
-  /** The dashboard that it opens with. */
-  readonly homeFile: string;
+  /** Path below /grafana of what it opens with. */
+  readonly homePath: string;
 }
+
+/**
+ * Grafana's own policy, but images and connections from this origin alone: its own lets images come from anywhere, and
+ * connects to grafana.com. $NONCE and $ROOT_PATH are filled in by Grafana.
+ */
+const CONTENT_SECURITY_POLICY = [
+  "script-src 'self' 'unsafe-eval' 'unsafe-inline' 'strict-dynamic' $NONCE",
+  "object-src 'none'",
+  "font-src 'self'",
+  "style-src 'self' 'unsafe-inline' blob:",
+  "img-src 'self' data:",
+  "base-uri 'self'",
+  "connect-src 'self' ws://$ROOT_PATH wss://$ROOT_PATH",
+  "manifest-src 'self'",
+  "media-src 'none'",
+  "form-action 'self'",
+  '',
+].join(';');
 
 /** Grafana's settings as environment variables. Secrets are named by their files, never given. */
 export function grafanaEnvironment(options: GrafanaOptions): Record<string, string> {
@@ -157,7 +179,10 @@ export function grafanaEnvironment(options: GrafanaOptions): Record<string, stri
     GF_SERVER_ROOT_URL: `${options.url.replace(/\/+$/, '')}/grafana/`,
     GF_SERVER_SERVE_FROM_SUB_PATH: 'true',
     GF_PATHS_PROVISIONING: options.provisioningPath,
-    GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH: options.homeFile,
+    // The first page is 27 MB of scripts, a fifth of it when compressed.
+    GF_SERVER_ENABLE_GZIP: 'true',
+    // The dashboard itself: a file as the home has no folder, no star and no link to share.
+    GF_USERS_HOME_PAGE: options.homePath,
     GF_SECURITY_ADMIN_USER: options.adminUser,
     // Read by Grafana itself; `…__FILE` would be silently ignored outside the official image: admin/admin.
     GF_SECURITY_ADMIN_PASSWORD: `$__file{${options.adminPasswordFile}}`,
@@ -165,10 +190,13 @@ export function grafanaEnvironment(options: GrafanaOptions): Record<string, stri
     GF_SECURITY_COOKIE_SECURE: 'true',
     GF_SECURITY_COOKIE_SAMESITE: 'lax',
     GF_SECURITY_CONTENT_SECURITY_POLICY: 'true',
+    GF_SECURITY_CONTENT_SECURITY_POLICY_TEMPLATE: CONTENT_SECURITY_POLICY,
     GF_SECURITY_DISABLE_GRAVATAR: 'true',
     GF_USERS_ALLOW_SIGN_UP: 'false',
     GF_USERS_ALLOW_ORG_CREATE: 'false',
     GF_AUTH_ANONYMOUS_ENABLED: 'false',
+    // Counts for everyone who is not signed in: /api/health and the page of the login tell no version.
+    GF_AUTH_ANONYMOUS_HIDE_VERSION: 'true',
     GF_SNAPSHOTS_EXTERNAL_ENABLED: 'false',
     GF_ANALYTICS_REPORTING_ENABLED: 'false',
     GF_ANALYTICS_CHECK_FOR_UPDATES: 'false',

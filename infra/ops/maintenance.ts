@@ -77,6 +77,7 @@ export function renderClosed(): string {
   });
 }
 
-function variable(field: string): string {
+/** nginx's name for a header field of the request. */
+export function variable(field: string): string {
   return `$http_${field.toLowerCase().replaceAll('-', '_')}`;
 }

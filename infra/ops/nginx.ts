@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { BODY_LIMIT_BYTES, BULK_BODY_LIMIT_BYTES } from '../../app/config';
 import { addAbsentHeaders, errorPages, indent, renderAnswers, server } from './answers';
-import { closedPage, OPERATOR_FIELD, renderClosed, renderMaintenance, unlessClosed } from './maintenance';
+import { closedPage, OPERATOR_FIELD, renderClosed, renderMaintenance, unlessClosed, variable } from './maintenance';
 
 /**
  * The gateway's configuration as text, for nginx >= 1.27.4 (`resolve` in upstreams, `keepalive_min_timeout`), run as
@@ -46,8 +46,16 @@ const ANSWER_SECONDS = 10;
 const CLIENT_SECONDS = 10;
 const EXPORT_PAUSE_SECONDS = 60;
 
-/** A reload leaves an idle connection open this long, so that a POST which is on its way is not reset. */
-const KEEPALIVE_MIN_SECONDS = 5;
+/**
+ * An idle connection is kept for so long, over a reload too: nginx would close it right then, and a client that takes it
+ * out of its pool at that moment gets a reset, which it must not answer by repeating a POST. Until then the old worker
+ * answers what comes over it, and says that it is the last.
+ */
+const KEEPALIVE_SECONDS = 60;
+/** The old workers of a reload stay for as long as they may still get a request, and as that may take. */
+export const LEAST_SHUTDOWN_SECONDS = KEEPALIVE_SECONDS + ANSWER_SECONDS;
+/** In the gateway's container: here the current workers take what the old ones of a reload have no server for any more. */
+const CURRENT = '127.0.0.1:8079';
 
 /** The pages of Prometheus and Alertmanager set their paths in an inline script and send no policy of their own. */
 const PROMETHEUS_POLICY =
@@ -77,6 +85,7 @@ export function renderGateway(options: GatewayOptions): string {
     renderStrangers(listen),
     renderPublic(listen.https, names, options),
     renderClearText(listen.http, names, options),
+    renderCurrent(),
     ...(listen.api === undefined ? [] : [renderApiListener(listen.api, options)]),
     ...(metrics === undefined ? [] : [renderMetricsListener(metrics.port)]),
   ];
@@ -181,13 +190,19 @@ const WIND_DOWN_FILE = '/tmp/wind-down.conf';
 /** A gateway that is not stopped after all goes back to keeping connections. */
 const WIND_DOWN_SECONDS = 120;
 
+/** Ends the workers that are left from before a reload; the brackets keep this text from being found itself. */
+const END_OLD_WORKERS =
+  "for found in $(grep -ls 'worker process is shutting[ ]down' /proc/[0-9]*/cmdline); do " +
+  'pid=${found#/proc/}; kill -TERM "${pid%/cmdline}" 2> /dev/null || true; done';
+
 /**
  * For `sh` in a gateway that is about to be stopped: every answer ends its connection from now on, so that a stop finds
- * none to wait for. It ends when those from before are gone, or have work under way.
+ * none to wait for. It ends when those from before had the time that a usual answer takes, and are gone.
  */
 export const WIND_DOWN =
   `echo 'keepalive_requests 1;' > ${WIND_DOWN_FILE} && kill -HUP 1 && ` +
-  `{ (sleep ${WIND_DOWN_SECONDS}; rm -f ${WIND_DOWN_FILE}; kill -HUP 1) > /dev/null 2>&1 & } && sleep ${KEEPALIVE_MIN_SECONDS + 1}`;
+  `{ (sleep ${WIND_DOWN_SECONDS}; rm -f ${WIND_DOWN_FILE}; kill -HUP 1) > /dev/null 2>&1 & } && ` +
+  `sleep ${ANSWER_SECONDS + 1} && ${END_OLD_WORKERS}`;
 
 /** Where official images and Debian's have it. */
 const NJS = '/usr/lib/nginx/modules/ngx_http_js_module.so';
@@ -199,7 +214,7 @@ pid /tmp/nginx.pid;
 error_log stderr warn;
 
 events {
-    worker_connections 1024;
+    worker_connections 4096;
 }
 `;
 }
@@ -221,8 +236,8 @@ large_client_header_buffers 4 8k;
 client_max_body_size ${BODY_LIMIT_BYTES};
 # A whole body fits in memory.
 client_body_buffer_size ${BODY_LIMIT_BYTES};
-keepalive_timeout 65s;
-keepalive_min_timeout ${KEEPALIVE_MIN_SECONDS}s;
+keepalive_timeout ${KEEPALIVE_SECONDS}s;
+keepalive_min_timeout ${KEEPALIVE_SECONDS}s;
 include ${WIND_DOWN_FILE}*;
 limit_conn_zone $binary_remote_addr zone=addresses:1m;
 limit_conn_zone $server_port zone=bulk:64k;
@@ -250,7 +265,19 @@ ssl_session_tickets off;
 `;
 }
 
-/** One JSON line a request. Without the query and without header fields of the client: both may hold secrets. */
+/**
+ * Where a path begins to be a secret, as a pattern: an API key or what begins like one, also percent-encoded, what stands
+ * in an Authorization field, a JSON Web Token, a long word. (The API masks its log with app/telemetry/secrets.ts.)
+ */
+const SECRET =
+  '(?:[bB]|%(?:25)*62)(?:[lL]|%(?:25)*6[cC])(?:_|%(?:25)*5[fF])|eyJ[0-9A-Za-z_-]{8}|' +
+  '[Bb](?:earer|asic)(?:%(?:25)*20|[+:=])|[;&,](?:[a-z_-]*token|api[_-]?key|secret|password)=|[0-9A-Za-z_-]{38}';
+
+/**
+ * One JSON line a request. Without the query and without header fields of the client: both may hold secrets. Of a path
+ * with a secret, what comes before it. What nginx says of a request in its error log has request line, host and referrer
+ * in clear, and no format to change that, so only what is critical gets there; the access log has the upstream's status.
+ */
 function renderLog(metrics: GatewayOptions['metrics']): string {
   const fields = {
     timestamp: '$timestamp',
@@ -261,7 +288,7 @@ function renderLog(metrics: GatewayOptions['metrics']): string {
     span_id: '$gateway_span_id',
     client: '$remote_addr',
     method: '$request_method',
-    host: '$host',
+    host: '$logged_host',
     path: '$path_without_query',
     protocol: '$server_protocol',
     tls: '$ssl_protocol',
@@ -273,8 +300,15 @@ function renderLog(metrics: GatewayOptions['metrics']): string {
     upstream_time: '$upstream_response_time',
   };
   const line = Object.entries(fields).map(([name, value]) => `"${name}":"${value}"`);
-  return `map $request_uri $path_without_query {
+  return `error_log stderr crit;
+map $request_uri $path_without_query {
+    "~^(?<path_to_secret>[^?]*?bl_[a-z][a-z0-9-]*_[0-9a-z]{12})_" \${path_to_secret}_***;
+    "~^(?<path_before_secret>[^?]*?)(?:${SECRET})" \${path_before_secret}***;
     "~^(?<path_part>[^?]*)" $path_part;
+}
+map $host $logged_host {
+    "~*bl_" ***;
+    default $host;
 }
 # ISO 8601 with milliseconds, as the API writes it; both parts are of the same look at the clock.
 map "$time_iso8601|$msec" $timestamp {
@@ -384,10 +418,24 @@ map "$upstream_connect_time|$upstream_status|$request_method:$http_idempotency_k
     "~504\\|" 504;
     "~\\|(?:POST:$|PATCH:|LOCK:)" 502;
 }
-# What nobody had may go anywhere; on its way there it may still break off.
-map "$request_method:$http_idempotency_key" $again {
-    "~^(?:POST:$|PATCH:|LOCK:)" @once;
+# What no server had goes to the current workers: this one may be left from before a reload, and know only servers that
+# are gone.
+map "$upstream_connect_time" $again {
+    "~-$" @current;
     default @again;
+}
+upstream current {
+    server ${CURRENT};
+}
+# nginx joins the lines of a field with ", ". Of the others that hold one value it refuses two lines itself, or passes
+# both on to the API, which refuses them.
+map "$http_x_request_id;${variable(OPERATOR_FIELD)}" $given_twice {
+    "~, " 1;
+}
+map "$server_protocol $http_expect" $refused_expectation {
+    "~^HTTP/1[.]0 " "";
+    "~*^[^ ]+ (?:100-continue)?$" "";
+    default 1;
 }
 proxy_http_version 1.1;
 # Ample on one host. nginx gives up a retry when names change during it, so a dead server must be noticed fast.
@@ -449,6 +497,7 @@ location = /alertmanager {
 # No address after the name of the upstream: with one, nginx would strip the prefix.
 location /grafana/ {
     client_max_body_size 1m;
+    proxy_ignore_client_abort off;
     proxy_read_timeout 60s;
 ${indent(forwardedFields('$connection_upgrade', { Upgrade: '$http_upgrade' }))}
 ${indent(addAbsentHeaders({ 'Content-Security-Policy': undefined }))}
@@ -463,6 +512,8 @@ function renderMonitor(name: string, htpasswdFile: string): string {
     auth_basic "Prometheus";
     auth_basic_user_file ${htpasswdFile};
     client_max_body_size 1m;
+    # A query for a page that was closed is of no use.
+    proxy_ignore_client_abort off;
     # A query may take Prometheus two minutes.
     proxy_read_timeout 125s;
 ${indent(forwardedFields('""', { Authorization: '""' }))}
@@ -501,6 +552,20 @@ server_name _;
 ${renderApi(options)}`);
 }
 
+/** What comes here has passed the gateway's limits once, is logged there, and has all fields that it is passed on with. */
+function renderCurrent(): string {
+  return server(`listen ${CURRENT};
+access_log off;
+client_max_body_size ${BULK_BODY_LIMIT_BYTES};
+limit_conn bulk ${CONNECTIONS_PER_ADDRESS};
+proxy_set_header Host $http_host;
+proxy_set_header Connection "";
+proxy_read_timeout ${EXPORT_PAUSE_SECONDS}s;
+location / {
+    proxy_pass http://api;
+}`);
+}
+
 /**
  * The API, and those of its paths that have limits of their own. Where a container dies with a request, the request
  * goes to another one from the start: nginx by itself sends no POST again, and gives up a retry during which the
@@ -508,6 +573,12 @@ ${renderApi(options)}`);
  */
 function renderApi({ connectionsPerAddress = CONNECTIONS_PER_ADDRESS }: GatewayOptions): string {
   const forward = `${unlessClosed()}
+    if ($given_twice) {
+        return 400;
+    }
+    if ($refused_expectation) {
+        return 417;
+    }
     if ($api_is_absent) {
         return 503;
     }
@@ -523,12 +594,14 @@ ${indent(errorPages(502, 504))}
         return 504;
     }
     proxy_pass http://api;`;
-  return `location @again {
+  return `# A client that has closed its side after its request waits for the answer, and what it asked for is done anyway.
+proxy_ignore_client_abort on;
+location @again {
     proxy_next_upstream error timeout non_idempotent;
     ${again}
 }
-location @once {
-    ${again}
+location @current {
+    proxy_pass http://current;
 }
 location / {
     ${forward}

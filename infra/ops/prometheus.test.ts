@@ -18,6 +18,20 @@ test('finds every replica of the API, and marks every series with the environmen
   }
 });
 
+test("calls the API's containers by their names, rule groups by theirs, and knows integrations that can be set up", () => {
+  const jobs = jobsOf({});
+  expect(jobs.get(JOBS.api)?.metric_relabel_configs).toEqual([
+    { source_labels: ['container'], regex: '(.+)', target_label: 'instance' },
+    { regex: 'container', action: 'labeldrop' },
+  ]);
+  expect(jobs.get(JOBS.prometheus)?.metric_relabel_configs).toEqual([
+    { source_labels: ['rule_group'], regex: '.*;(.+)', target_label: 'rule_group' },
+  ]);
+  expect(jobs.get(JOBS.alertmanager)?.metric_relabel_configs).toEqual([
+    { source_labels: ['integration'], regex: '|webhook|email|pagerduty', action: 'keep' },
+  ]);
+});
+
 test.each([
   [false, ['api'], { api: 'stable' }],
   [true, ['api', 'api-canary'], { api: 'stable', 'api-canary': 'canary' }],

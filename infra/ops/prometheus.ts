@@ -1,5 +1,5 @@
 import { parse, stringify } from 'yaml';
-import { ALERTMANAGER_PATH, ALERTMANAGER_PORT } from './alertmanager';
+import { ALERTMANAGER_PATH, ALERTMANAGER_PORT, INTEGRATIONS } from './alertmanager';
 import { EXPORTERS, GATEWAY_METRICS_PORT, JOBS, POSTGRES_METRICS } from './exporters';
 import { METRICS_PATHS } from './nginx';
 import { ENTRANCE, PROBE_MODULE, PROBES } from './probes';
@@ -64,8 +64,18 @@ export function renderPrometheus(options: PrometheusOptions): string {
       },
       scrape_configs: [
         apiJob(options, env),
-        job(JOBS.prometheus, 'localhost:9090', { metrics_path: '/prometheus/metrics' }),
-        job(JOBS.alertmanager, ALERTMANAGER, { metrics_path: `${ALERTMANAGER_PATH}/metrics` }),
+        job(JOBS.prometheus, 'localhost:9090', {
+          metrics_path: '/prometheus/metrics',
+          // By itself it is the path of the file and the name of the group.
+          metric_relabel_configs: [{ source_labels: ['rule_group'], regex: '.*;(.+)', target_label: 'rule_group' }],
+        }),
+        job(JOBS.alertmanager, ALERTMANAGER, {
+          metrics_path: `${ALERTMANAGER_PATH}/metrics`,
+          // It counts for every integration that it knows, whether or not anybody set it up.
+          metric_relabel_configs: [
+            { source_labels: ['integration'], regex: ['', ...INTEGRATIONS].join('|'), action: 'keep' },
+          ],
+        }),
         job(JOBS.nginx, gateway, { metrics_path: METRICS_PATHS.connections }),
         job(JOBS.accessLog, gateway, { metrics_path: METRICS_PATHS.responses }),
         ...exporter('database', { metric_relabel_configs: [OWN, ...FEW_SETTINGS] }),
@@ -97,6 +107,7 @@ function apiJob({ canary = false }: PrometheusOptions, env: object): object {
         replacement: track,
       })),
     ],
+    metric_relabel_configs: NAMED_CONTAINERS,
   };
 }
 
@@ -115,6 +126,15 @@ function probeJob({ url = ENTRANCE }: PrometheusOptions, env: object): object {
     ],
   };
 }
+
+/**
+ * The engine gives an address to the next container when the one before is gone, but never a name. A release that does not
+ * write the name of its container yet keeps the address. `up` and `scrape_…` are Prometheus' own: by address.
+ */
+const NAMED_CONTAINERS = [
+  { source_labels: ['container'], regex: '(.+)', target_label: 'instance' },
+  { regex: 'container', action: 'labeldrop' },
+];
 
 /** What an exporter tells of its own process is asked for by nobody. */
 const OWN = { source_labels: ['__name__'], regex: '(go|process|promhttp)_.*', action: 'drop' };

@@ -45,6 +45,15 @@ export interface RuleFileOptions {
   readonly runbooks: string;
 }
 
+/**
+ * The annotation that names the page of an alert. Grafana, Alertmanager and what they send to show `runbook_url` as a link, so
+ * it is one only where the page has an address; else `runbook` names the file in the repository.
+ * @param runbooks see RuleFileOptions
+ */
+export function runbookAnnotation(runbooks: string, alert: string): Readonly<Record<string, string>> {
+  return { [/^https?:/.test(runbooks) ? 'runbook_url' : 'runbook']: `${runbooks}${alert}.md` };
+}
+
 export function isAlert(rule: RecordingRule | Alert): rule is Alert {
   return 'alert' in rule;
 }
@@ -72,7 +81,7 @@ function renderAlert(rule: Alert, { environment, url, runbooks }: RuleFileOption
     annotations: {
       summary: rule.summary,
       description: rule.description,
-      runbook_url: `${runbooks}${rule.alert}.md`,
+      ...runbookAnnotation(runbooks, rule.alert),
       ...(rule.dashboard === undefined ? {} : { dashboard_url: `${url}/grafana/d/${rule.dashboard}` }),
     },
   };

@@ -1,4 +1,4 @@
-import { METRICS } from '../../app/telemetry/names';
+import { METRICS, requestRate } from '../../app/telemetry/names';
 import { JOBS, PROBE_METRICS } from './exporters';
 import { USER_ROUTES } from './prometheus';
 import { type Alert, bucketUpTo, type RecordingRule, type RuleGroup, secondsOf, type Severity } from './rules';
@@ -118,7 +118,7 @@ interface Indicator {
 const REQUESTS = METRICS.httpRequestDuration.name;
 const users = (more = '') => `job="${JOBS.api}",${USER_ROUTES}${more}`;
 const perSecond = (series: string, selector: string, window: string) => `sum(rate(${series}{${selector}}[${window}]))`;
-/** A service that nobody has asked yet has no series of requests, but it says what it is. */
+/** A release that does not count failures from 0 has no series of requests before the first one, but it says what it is. */
 const orIdle = (expr: string) => `(${expr} or 0 * count(${METRICS.appInfo.name}{job="${JOBS.api}"}))`;
 
 /** Seconds: a bound of the histogram's buckets. */
@@ -145,8 +145,8 @@ const INDICATORS: Readonly<Record<SloName, Indicator>> = {
     means: 'requests of users that were not answered with 5xx',
     job: JOBS.api,
     dashboard: 'loans-api',
-    requests: (window) => orIdle(perSecond(`${REQUESTS}_count`, users(), window)),
-    errors: (window) => perSecond(`${REQUESTS}_count`, users(',status_code=~"5.."'), window),
+    requests: (window) => orIdle(`sum${requestRate(users(), window)}`),
+    errors: (window) => `sum${requestRate(users(',status_code=~"5.."'), window)}`,
   },
   latency: {
     means: `requests of users, answered other than with 5xx, that took at most ${LATENCY_SECONDS} s`,

@@ -16,6 +16,7 @@ const FACTS: DatabaseFacts = {
   bytes: 2.5 * 1024 ** 3,
   frozenPercent: 12,
   oldest: { process: 77, who: 'branchloans-api, branchloans, active', seconds: 0.2 },
+  violated: [],
   tables: [
     LOANS,
     { name: 'api_keys', bytes: 512, indexBytes: 0, rows: 0, dead: 0, vacuumed: null, analyzed: '2026-02-01T12:00:00Z' },
@@ -42,6 +43,11 @@ it.each<[string, Partial<DatabaseFacts>, RegExp]>([
     'dead rows',
     { tables: [{ ...LOANS, rows: 4_000, dead: 1_001 }] },
     /Many dead rows: loans\. .*make upkeep STACK=staging VACUUM=1/,
+  ],
+  [
+    'old rows that break a constraint',
+    { violated: ['loans: loans_version_check'] },
+    /break constraints: loans: loans_version_check\./,
   ],
   ['a vacuum that does not succeed', { frozenPercent: 130 }, /unfrozen for 130 %/],
 ])('points at %s', (_, facts, hint) => {

@@ -23,6 +23,8 @@ export interface DatabaseFacts {
   readonly frozenPercent: number;
   /** The transaction that is open for longest; null where none is. Rows that died after its begin cannot go. */
   readonly oldest: { readonly process: number; readonly who: string; readonly seconds: number } | null;
+  /** Constraints that hold for new rows, and that old ones break: `table: constraint`. */
+  readonly violated: readonly string[];
   /** Largest first. */
   readonly tables: readonly Table[];
 }
@@ -40,6 +42,8 @@ export const DATABASE_FACTS = `SELECT json_build_object(
     WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
       AND backend_type = 'client backend'
     ORDER BY xact_start LIMIT 1),
+  'violated', (SELECT coalesce(json_agg(conrelid::regclass || ': ' || conname ORDER BY conrelid::regclass::text, conname), '[]')
+    FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND NOT convalidated),
   'tables', (SELECT coalesce(json_agg(json_build_object(
       'name', CASE schemaname WHEN 'public' THEN quote_ident(relname) ELSE format('%I.%I', schemaname, relname) END,
       'bytes', pg_total_relation_size(relid), 'indexBytes', pg_indexes_size(relid), 'rows', n_live_tup, 'dead', n_dead_tup,
@@ -86,13 +90,19 @@ export function describeUpkeep(stack: string, facts: DatabaseFacts): string {
   ].join('\n\n');
 }
 
-function hintsOf(stack: string, { frozenPercent, oldest, tables }: DatabaseFacts): string[] {
+function hintsOf(stack: string, { frozenPercent, oldest, tables, violated }: DatabaseFacts): string[] {
   const dead = tables.filter((table) => isFullOfDead(table)).map((table) => table.name);
   return [
     ...(oldest !== null && oldest.seconds > LONG_TRANSACTION_SECONDS
       ? [
           `Process ${oldest.process} (${oldest.who}) has had a transaction open for ${span(oldest.seconds)}: no row that died since can go. ` +
             `End it where it was begun, or by SELECT pg_terminate_backend(${oldest.process}).`,
+        ]
+      : []),
+    ...(violated.length > 0
+      ? [
+          `Old rows break constraints: ${violated.join(', ')}. New rows cannot. The log of the last migration names the rows ` +
+            '(docs/MIGRATIONS.md); once they are right, the next up validates the constraints.',
         ]
       : []),
     ...(dead.length > 0

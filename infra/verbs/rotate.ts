@@ -6,6 +6,8 @@ import { readUrn } from '../plan';
 /** Secrets that the program makes where the settings have none -> what is behind the prefix in their resources' names. */
 export const GENERATED = {
   databasePassword: 'database-password',
+  /** Of the role that owns the database: only migrations log in with it. */
+  databaseOwnerPassword: 'database-owner-password',
   prometheusPassword: 'prometheus-password',
   grafanaPassword: 'grafana-password',
   /** Signs Grafana's sessions: everybody signs in again. */

@@ -38,8 +38,12 @@ export const INTERVALS: Readonly<Record<string, string>> = {
 const target = (job: string, instance = 'a') => `job="${job}",env="staging",instance="${instance}"`;
 const up = (job: string, instance?: string, more = '') => `up{${target(job, instance)}${more}}`;
 const API = target('api');
-const requests = (status: number) =>
-  `http_request_duration_seconds_count{${API},method="GET",route="/api/loans",status_code="${status}"}`;
+/** When this container of the API started. */
+const started = (name: string) => `process_start_time_seconds{${target('api', name)}}`;
+const failed = (status: number, route = '/api/loans') =>
+  `http_requests_failed_total{${API},method="GET",route="${route}",status_code="${status}"}`;
+const requests = (status: number, route = '/api/loans') =>
+  `http_request_duration_seconds_count{${API},method="GET",route="${route}",status_code="${status}"}`;
 const bucket = (le: string) =>
   `http_request_duration_seconds_bucket{${API},method="GET",route="/api/loans",status_code="200",le="${le}"}`;
 const postgres = (metric: string, more = ',datname="loans"') => `${metric}{${target('postgres')}${more}}`;
@@ -142,6 +146,37 @@ export const CASES: readonly Case[] = [
   },
   {
     group: 'api',
+    alert: 'ApiErrors',
+    name: 'each of many operations fails for the first time',
+    // Two failures of another route every 15 s. The histogram has no series of a failure before the first one.
+    series: Object.fromEntries(
+      Array.from({ length: 16 }, (_, route) => [
+        [failed(503, `/${route}`), `0x${8 + route} 2x40`],
+        [requests(503, `/${route}`), `_x${9 + route} 2x40`],
+      ]).flat(),
+    ),
+    silentAt: '2m',
+    firesAt: '4m30s',
+    says: '6',
+  },
+  {
+    group: 'api',
+    alert: 'ApiErrors',
+    name: 'each failure counts once, though two metrics tell of it',
+    series: { [failed(503)]: '0+1x60', [requests(503)]: '_ 0+1x60' },
+    silentAt: '10m',
+  },
+  {
+    group: 'api',
+    alert: 'ApiErrorRateHigh',
+    name: 'all requests of a new release fail',
+    series: { [failed(503)]: '0x8 10+10x60', [requests(503)]: '_x8 10+10x60' },
+    silentAt: '4m',
+    firesAt: '7m30s',
+    says: '100%',
+  },
+  {
+    group: 'api',
     alert: 'ApiSlow',
     series: {
       [requests(200)]: '0+100x60',
@@ -208,11 +243,26 @@ export const CASES: readonly Case[] = [
   {
     group: 'api',
     alert: 'ApiRestartLoop',
-    series: { [`process_cpu_seconds_total{${API}}`]: '5 1 5 1 5 1 2 3 4' },
-    silentAt: '1m',
-    firesAt: '2m',
-    labels: [{ job: 'api', instance: 'a' }],
+    name: 'a container that starts four times',
+    series: { [started('bl-api-1-97fff87')]: '10x3 70x3 130x3 190x40', [started('bl-api-2-0d61126')]: '10x60' },
+    silentAt: '2m30s',
+    firesAt: '3m30s',
+    labels: [{ job: 'api', instance: 'bl-api-1-97fff87' }],
     says: '3',
+  },
+  {
+    group: 'api',
+    alert: 'ApiRestartLoop',
+    name: 'four deploys within 15 minutes, at the same two addresses, are none',
+    series: Object.fromEntries(
+      [0, 1, 2, 3].flatMap((deploy) =>
+        ['1', '2'].map((index) => [
+          started(`bl-api-${index}-${deploy}${deploy}${deploy}${deploy}${deploy}${deploy}${deploy}`),
+          `_x${deploy * 12} ${deploy * 180}x12 stale`,
+        ]),
+      ),
+    ),
+    silentAt: '14m',
   },
 
   {
@@ -515,6 +565,18 @@ export const CASES: readonly Case[] = [
     firesAt: '4m',
     labels: [{ name: 'bl-api-1' }],
     says: '3',
+  },
+  {
+    group: 'containers',
+    alert: 'ContainerRestartLoop',
+    name: 'four deploys that replace the gateway in place are none',
+    series: Object.fromEntries(
+      [0, 1, 2, 3].map((deploy) => [
+        `container_start_time_seconds{${target('containers')},name="bl-gateway",id="${deploy}"}`,
+        `_x${deploy * 12} ${deploy * 180}x12 stale`,
+      ]),
+    ),
+    silentAt: '14m',
   },
 
   {

@@ -80,7 +80,7 @@ function expected({ alert, labels = [{}], says = '' }: Case): object[] {
       exp_annotations: {
         summary: fill(rule.summary),
         description: fill(rule.description),
-        runbook_url: `${OPTIONS.runbooks}${alert}.md`,
+        runbook: `${OPTIONS.runbooks}${alert}.md`,
         ...(rule.dashboard === undefined ? {} : { dashboard_url: `${OPTIONS.url}/grafana/d/${rule.dashboard}` }),
       },
     };

@@ -1,7 +1,7 @@
 import { Agent } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { openDatabase } from '../../app/db/pool';
-import { recountPrincipal } from '../../app/db/recount';
+import { recountLedgers } from '../../app/db/recount';
 import { createLogger } from '../../app/telemetry/logger';
 import { createMetrics } from '../../app/telemetry/metrics';
 import { createDatabase, type TestDatabase } from '../postgres/database';
@@ -188,9 +188,10 @@ describe('recount', () => {
     const telemetry = { metrics: createMetrics(CONFIG), logger: createLogger('error', new PassThrough().resume()) };
     const connected = openDatabase(database.connection, database.secrets, telemetry);
     const now = new Date();
-    expect(await recountPrincipal(connected, true, now)).toBe(1);
-    expect(await recountPrincipal(connected, false, now)).toBe(1);
-    expect(await recountPrincipal(connected, false, now)).toBe(0);
+    const wrong = { principalCorrected: 1, settlementsWritten: 0, failed: [] };
+    expect(await recountLedgers(connected, true, now)).toEqual(wrong);
+    expect(await recountLedgers(connected, false, now)).toEqual(wrong);
+    expect(await recountLedgers(connected, false, now)).toEqual({ ...wrong, principalCorrected: 0 });
     await connected.close();
     expect(await database.sql('SELECT sum(principal_paid)::numeric(30, 2) AS paid FROM loan_totals')).toEqual([
       { paid: principal },

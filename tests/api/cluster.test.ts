@@ -46,7 +46,7 @@ it('adds the metrics of all workers up, whichever is asked', async () => {
   expect(texts[0]).toMatch(
     /http_request_duration_seconds_count\{method="POST",route="\/api\/loans",status_code="201"\} 10/,
   );
-  expect(texts[0]).toContain('app_info{version="0.0.0",commit="unknown",environment="development"} 1');
+  expect(texts[0]).toContain('app_info{version="0.0.0",commit="unknown",environment="development",release=""} 1');
 });
 
 it('finds the exemplars of all workers, whichever is asked', async () => {

@@ -5,26 +5,29 @@ import { environmentOf, run, serve } from './process';
 
 let database: TestDatabase;
 let environment: Record<string, string>;
+let owner: Record<string, string>;
 beforeEach(async () => {
   database = await createDatabase({ migrated: false });
   environment = environmentOf(database.connection);
+  owner = environmentOf(database.owner);
 });
 afterEach(() => database.drop());
 
 const resultOf = (stdout: string) => JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as Record<string, unknown>;
 
 it('migrate, then seed: each may be run again', async () => {
-  expect(resultOf((await run(['migrate'], environment)).stdout)).toMatchObject({
+  expect(resultOf((await run(['migrate'], owner)).stdout)).toMatchObject({
     level: 'info',
     message: 'migrate done',
     applied: MIGRATIONS,
     version: MIGRATIONS.length,
   });
-  expect(resultOf((await run(['migrate'], environment)).stdout)).toMatchObject({
+  expect(resultOf((await run(['migrate'], owner)).stdout)).toMatchObject({
     applied: [],
     version: MIGRATIONS.length,
   });
   expect(resultOf((await run(['seed'], environment)).stdout)).toMatchObject({ message: 'seed done', inserted: 5 });
+  await database.unguard();
   await database.sql("UPDATE loans SET status = 'approved' WHERE borrower_id = 'usr_kenya_001'");
   const again = await run(['seed'], environment);
   expect([again.code, resultOf(again.stdout)]).toEqual([0, expect.objectContaining({ inserted: 0 })]);
@@ -41,7 +44,7 @@ it('migrate, then seed: each may be run again', async () => {
 });
 
 it('generate makes the same loans of the same seed', async () => {
-  await run(['migrate'], environment);
+  await run(['migrate'], owner);
   expect(resultOf((await run(['generate', '--count', '5100', '--seed', '7'], environment)).stdout)).toMatchObject({
     inserted: 5100,
     seed: 7,
@@ -81,7 +84,7 @@ it.each([
 });
 
 it('recount says what the statistics lack, and adds it', async () => {
-  await run(['migrate'], environment);
+  await run(['migrate'], owner);
   await run(['seed'], environment);
   await database.sql("DELETE FROM loan_totals WHERE currency = 'KES'");
   const lacking = [{ currency: 'KES', status: 'pending', loans: 1, amount: '12500.0000', principal_paid: '0.0000' }];
@@ -89,6 +92,60 @@ it('recount says what the statistics lack, and adds it', async () => {
   expect(await recount('--dry-run')).toMatchObject({ dry_run: true, corrections: lacking });
   expect(await recount()).toMatchObject({ message: 'recount done', dry_run: false, corrections: lacking });
   expect(await recount()).toMatchObject({ corrections: [] });
+});
+
+describe('recount', () => {
+  const recount = async (...args: string[]) => {
+    const { code, stdout } = await run(['recount', ...args], environment);
+    return { code, ...resultOf(stdout) };
+  };
+  const add = async (columns: string, loan: string) => {
+    const [row] = await database.sql<{ id: string }>(
+      `INSERT INTO loans (id, borrower_id, amount, currency, term_months, interest_rate_apr, status, created_at, updated_at${columns})
+       VALUES (gen_random_uuid(), 'b', ${loan}) RETURNING id`,
+    );
+    return row!.id;
+  };
+
+  it('names a loan that cannot be counted, does all the others, and ends with 1', async () => {
+    await run(['migrate'], owner);
+    const moment = "'2026-01-01', '2026-01-01'";
+    const ids: string[] = [];
+    for (const currency of ['KES', 'QQQ', 'BGN']) {
+      const id = await add('', `100, '${currency}', 2, 12, 'disbursed', ${moment}`);
+      await database.sql(
+        `INSERT INTO repayments (id, loan_id, version, amount, currency, date, actor, created_at)
+         VALUES (gen_random_uuid(), $1, 1, 60, $2, '2026-01-02', 'old', now())`,
+        [id, currency],
+      );
+      ids.push(id);
+    }
+    const settled = await add('', `100, 'KES', 2, 12, 'repaid', ${moment}`);
+    await add('', `100, 'KES', NULL, NULL, 'repaid', ${moment}`);
+    const failed = [{ loan_id: ids[1], reason: expect.stringContaining('currency') }];
+    const found = { code: 1, level: 'error', principal_corrected: 2, settlements_written: 1, failed };
+    expect(await recount('--dry-run')).toMatchObject({ ...found, dry_run: true });
+    expect(await recount()).toMatchObject({ ...found, dry_run: false });
+    expect(await recount()).toMatchObject({ ...found, principal_corrected: 0, settlements_written: 0 });
+    const rows = await database.sql<{ id: string; paid: string }>(
+      'SELECT id, principal_paid::numeric(19, 2) AS paid FROM loans WHERE id = ANY ($1)',
+      [ids],
+    );
+    expect(new Map(rows.map(({ id, paid }) => [id, paid]))).toEqual(
+      new Map([
+        [ids[0], '58.50'],
+        [ids[1], '0.00'],
+        [ids[2], '58.50'],
+      ]),
+    );
+    const [entry] = await database.sql<object>(
+      'SELECT version, amount, settlement FROM repayments WHERE loan_id = $1',
+      [settled],
+    );
+    expect(entry).toMatchObject({ settlement: true, amount: '101.5000' });
+    await database.sql("DELETE FROM loans WHERE currency = 'QQQ'");
+    expect(await recount()).toMatchObject({ code: 0, level: 'info', message: 'recount done' });
+  });
 });
 
 it('wrong settings end with 1 and one message that names each', async () => {
@@ -125,7 +182,7 @@ describe('api-key', () => {
   };
 
   it('creates, lists, rotates and revokes; a new key is all there is on standard output, once', async () => {
-    await run(['migrate'], environment);
+    await run(['migrate'], owner);
     const created = await apiKey(
       'create',
       '--name',
@@ -155,11 +212,11 @@ describe('api-key', () => {
     expect((await apiKey('revoke', '--id', next)).stderr).toContain(`since ${since}.`);
 
     const [headings, ...lines] = await rows();
-    expect(headings).toEqual(['id', 'name', 'scopes', 'state', 'created', 'expires', 'last used']);
+    expect(headings).toEqual(['id', 'name', 'scopes', 'state', 'created', 'expires', 'last used', 'client']);
     const time = expect.stringMatching(/^20.*Z$/);
     expect(lines).toEqual([
       [id, 'the desk', 'loans:read,loans:write', `valid until ${next} takes over`, time, time, 'never'],
-      [next, 'the desk', 'loans:read,loans:write', 'revoked', time, time, 'never'],
+      [next, 'the desk', 'loans:read,loans:write', 'revoked', time, time, 'never', `key:${id}`],
       [idOf(eternal.stdout), 'ops', 'admin', 'valid', time, 'never', 'never'],
     ]);
     const [expires, overlap] = [Date.parse(lines[1]![5]!) - Date.now(), Date.parse(lines[0]![5]!) - Date.now()];
@@ -168,7 +225,7 @@ describe('api-key', () => {
   });
 
   it('opens the service that it was made for, and no other', async () => {
-    await run(['migrate'], environment);
+    await run(['migrate'], owner);
     const key = (await apiKey('create', '--name', 'n', '--scopes', 'loans:read')).stdout.trim();
     const status = async (stack: string) => {
       const service = await serve({ ...environment, ENVIRONMENT: stack, API_KEYS: 'required' });
@@ -187,7 +244,7 @@ describe('api-key', () => {
   });
 
   it('says what is wrong in one line, and ends with 1', async () => {
-    await run(['migrate'], environment);
+    await run(['migrate'], owner);
     for (const verb of ['revoke', 'rotate']) {
       expect(await apiKey(verb, '--id', 'nobody')).toEqual({
         code: 1,
@@ -202,7 +259,7 @@ describe('api-key', () => {
 });
 
 it.each(['1', '2'])('a port that is taken ends with 1 at once and says so, with %s process(es)', async (processes) => {
-  await run(['migrate'], environment);
+  await run(['migrate'], owner);
   const first = await serve(environment);
   const second = await run(['serve'], {
     ...environment,

@@ -1,3 +1,4 @@
+import { DATABASE_ROLES } from '../../app/config';
 import { randomUUID } from 'node:crypto';
 import { LOAN, newKey, startService, type TestService } from './harness';
 
@@ -122,8 +123,8 @@ describe('a dry run fails where the creation would', () => {
     ],
     [
       'no right to write events',
-      'REVOKE INSERT ON loan_events FROM the_service',
-      'GRANT INSERT ON loan_events TO the_service',
+      `REVOKE INSERT ON loan_events FROM ${DATABASE_ROLES.app}`,
+      `GRANT INSERT ON loan_events TO ${DATABASE_ROLES.app}`,
     ],
     [
       'a schema that the release does not know',
@@ -132,25 +133,13 @@ describe('a dry run fails where the creation would', () => {
     ],
   ];
 
-  let service: TestService;
-  beforeAll(async () => {
-    // The superuser of the tests may write whatever is revoked.
-    await api.database.sql(`CREATE ROLE the_service LOGIN;
-      GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO the_service`);
-    service = await startService({ database: { ...api.database.connection, user: 'the_service' } });
-  });
-  afterAll(async () => {
-    await service.stop();
-    await api.database.sql('DROP OWNED BY the_service; DROP ROLE the_service');
-  });
-
   it.each(cases)('%s', async (_what, make, undo) => {
     const both = async () => {
-      const dry = await service.ask('POST', PATH, {
+      const dry = await api.ask('POST', PATH, {
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify(LOAN),
       });
-      return [dry.status, (await service.post(LOAN)).status];
+      return [dry.status, (await api.post(LOAN)).status];
     };
     expect(await both()).toEqual([201, 201]);
     await api.database.sql(make);

@@ -13,6 +13,7 @@ import { createMetrics } from '../../app/telemetry/metrics';
 import { connectionTo, createDatabase, type TestDatabase } from '../postgres/database';
 import { freePort } from '../../infra/embedded/ports';
 import { startPostgres, type PostgresServer } from '../../infra/embedded/postgres';
+import { startProxy } from './proxy';
 import { ask, CONFIG, LOAN, startService, type TestService, until } from './harness';
 
 const post = (port: number) =>
@@ -159,8 +160,8 @@ describe('a database that has too much to do', () => {
   afterAll(() => api.stop());
 
   it('(a locked table) sheds with 503, while the probes answer at once', async () => {
-    const { host, port, name, user } = api.database.connection;
-    const blocker = new Client({ host, port, database: name, user });
+    const { host, port, name } = api.database.connection;
+    const blocker = new Client({ host, port, database: name, user: 'postgres' });
     blocker.on('error', () => undefined);
     await blocker.connect();
     await blocker.query('BEGIN; LOCK TABLE loans');
@@ -238,7 +239,7 @@ describe('a database that has too much to do', () => {
     message = 'fault',
     condition = 'IF true THEN',
   ): Promise<void> {
-    await database.sql(`CREATE OR REPLACE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    await database.sql(`CREATE OR REPLACE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
       ${condition} RAISE EXCEPTION '${message}' USING ERRCODE = '${code}'; END IF; RETURN NEW; END $$`);
     await database.sql('CREATE TRIGGER fault BEFORE INSERT ON loans FOR EACH ROW EXECUTE FUNCTION fault()');
   }
@@ -266,6 +267,25 @@ describe('a transaction', () => {
     await test.drop();
   });
   const count = async () => Number((await test.sql<{ count: string }>('SELECT count(*) FROM loans'))[0]?.count);
+
+  it('takes a connection that has come free where a new one is not to be had', async () => {
+    const network = await startProxy(test.connection.port);
+    const telemetry = { metrics: createMetrics(CONFIG), logger: createLogger('error', new PassThrough().resume()) };
+    const config = { ...test.connection, port: network.port, connectTimeoutMs: 500 };
+    const behind = openDatabase(config, test.secrets, telemetry);
+    const nap = { name: 'nap', text: "SELECT 'slept' AS nap FROM pg_sleep(0.2)" };
+    try {
+      await behind.query(one);
+      network.become('full');
+      expect(await Promise.all([behind.query(nap), behind.query(nap)])).toEqual([
+        [{ nap: 'slept' }],
+        [{ nap: 'slept' }],
+      ]);
+    } finally {
+      await behind.close();
+      await network.close();
+    }
+  });
 
   it('commits when its work is done, and rolls back when it throws', async () => {
     await expect(

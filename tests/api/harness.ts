@@ -39,6 +39,7 @@ export const CONFIG: Config = {
   environment: 'test',
   version: '1.2.3',
   commit: 'abc',
+  release: '',
   host: '127.0.0.1',
   port: 0,
   tls: undefined,

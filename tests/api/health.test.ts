@@ -63,7 +63,7 @@ describe('GET /metrics', () => {
     expect(status).toBe(200);
     expect(headers['content-type']).toBe('text/plain; version=0.0.4; charset=utf-8');
     for (const { name, type } of Object.values(METRICS)) expect(text).toContain(`# TYPE ${name} ${type}\n`);
-    expect(text).toContain('app_info{version="1.2.3",commit="abc",environment="test"} 1');
+    expect(text).toContain('app_info{version="1.2.3",commit="abc",environment="test",release=""} 1');
     expect(text).toMatch(
       /http_request_duration_seconds_bucket\{le="0\.2",method="GET",route="\/api\/loans",status_code="200"\} \d/,
     );

@@ -1,6 +1,6 @@
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { Client } from 'pg';
-import { lockOf } from '../../app/db/idempotency';
+import { locksOf } from '../../app/db/idempotency';
 import { type Answer, LOAN, startService, type TestService, until } from './harness';
 
 let api: TestService;
@@ -201,9 +201,8 @@ describe('while a twin is being done', () => {
     const { host, port, name, user } = api.database.connection;
     const client = new Client({ host, port, database: name, user });
     await client.connect();
-    await client.query('SELECT pg_advisory_lock($1)', [
-      lockOf({ principal: 'unauthenticated', operation: 'createLoan', key }),
-    ]);
+    const locks = locksOf({ principals: ['unauthenticated'], operation: 'createLoan', key });
+    await client.query('SELECT pg_advisory_lock($1)', locks);
     return client;
   }
 

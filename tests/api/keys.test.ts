@@ -396,6 +396,45 @@ it('keeps no secret: neither in the database, nor in the logs, nor in the metric
   for (const place of places) expect(place.includes(secret) || place.includes(secret.slice(0, 20))).toBe(false);
 });
 
+it('keeps no secret that a client puts where it does not belong: into a path, a request id or another field', async () => {
+  const { text, stored } = await newKey();
+  const secret = text.split('_')[3]!;
+  const encoded = Array.from(text, (character) => `%${character.charCodeAt(0).toString(16)}`).join('');
+  const shown = `bl_test_${stored.id}_***`;
+  const paths = [
+    `/api/v1/loans/${text}`,
+    `/api/v1/loans/${encoded}/events`,
+    `/${text}`,
+    `/api/${secret}`,
+    `/${text}/x`,
+  ];
+  for (const path of paths) {
+    const answer = await api.ask('GET', path, { headers: bearer(text) });
+    expect(answer.text).not.toContain(secret);
+    expect(answer.json().instance).toContain('***');
+  }
+  const page = await api.ask('GET', `/${text}`, { headers: { accept: 'text/html' } });
+  expect(page.text).toContain('<html');
+  expect(page.text).not.toContain(secret);
+  const fields = {
+    ...bearer(text),
+    'x-request-id': text.replaceAll('_', '.').replace(/^bl\./, 'bl_'),
+    referer: `https://desk.example/${text}`,
+    'user-agent': text,
+    tracestate: `desk=${text}`,
+    cookie: text,
+  };
+  const answer = await api.ask('POST', `/api/v1/loans?api_key=${text}`, { headers: fields, body: '{}' });
+  expect(answer.headers['x-request-id']).not.toContain('bl_');
+  expect((await api.ask('GET', `/api/v1/loans/${ID}?access_token=${text}`, { headers: bearer(text) })).status).toBe(
+    422,
+  );
+  const log = JSON.stringify(api.logs());
+  expect(log).not.toContain(secret);
+  expect(log).not.toContain(encoded);
+  expect(log).toContain(`/api/v1/loans/${shown}`);
+});
+
 it('tells every reason in one log line and one counter', () => {
   expect([...new Set(reasons())].sort()).toEqual(
     ['environment', 'expired', 'malformed', 'missing', 'revoked', 'scope', 'secret', 'unknown'].sort(),

@@ -5,8 +5,8 @@ import { startService, type TestService } from './harness';
 import { borrower } from './ledger';
 
 /**
- * The life of a loan against a model: any moves, payments and reversals on any days. The model knows the schedule from
- * the API, and otherwise only sums: it shares no code with the service.
+ * The life of a loan against a model: any moves, payments, settlements and reversals on any days. The model knows the
+ * schedule from the API, and otherwise only sums: it shares no code with the service.
  */
 let clock = new Date();
 let api: TestService;
@@ -23,10 +23,11 @@ afterAll(async () => {
 
 /** Ledgers and events that tell different stories; entries without their event; loans behind their events. */
 const DISAGREEING = `SELECT loan_id FROM repayments LEFT JOIN loan_events USING (loan_id, version)
-    WHERE coalesce(action, '') NOT IN ('paid', 'repaid', 'payment_reversed') OR at <> created_at
+    WHERE NOT coalesce(action IN ('paid', 'repaid', 'payment_reversed') AND NOT settlement
+        OR action = 'transitioned' AND to_status = 'repaid' AND settlement, false) OR at <> created_at
       OR loan_events.actor <> repayments.actor OR loan_events.currency <> repayments.currency
   UNION ALL SELECT loan_id FROM loan_events LEFT JOIN repayments USING (loan_id, version)
-    WHERE action IN ('paid', 'repaid', 'payment_reversed') AND id IS NULL
+    WHERE (action IN ('paid', 'repaid', 'payment_reversed') OR action = 'transitioned' AND to_status = 'repaid') AND id IS NULL
   UNION ALL SELECT id FROM loans JOIN (SELECT loan_id, max(loan_events.version) AS newest FROM loan_events GROUP BY loan_id)
     AS events ON loan_id = id WHERE version <> newest`;
 
@@ -38,9 +39,12 @@ type Action =
   | { do: 'pay'; percent: number }
   | { do: 'pay all' | 'overpay' | 'pay one' }
   | { do: 'reverse'; which: number }
+  | { do: 'reverse a settlement' }
   | { do: 'wait'; days: number };
 const anyAction: fc.Arbitrary<Action> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant('move' as const), to: fc.constantFrom(...LOAN_STATUSES) }) },
+  { weight: 2, arbitrary: fc.constant({ do: 'move' as const, to: 'repaid' as const }) },
+  { weight: 2, arbitrary: fc.constant({ do: 'reverse a settlement' as const }) },
   { weight: 5, arbitrary: fc.record({ do: fc.constant('pay' as const), percent: fc.integer({ min: 1, max: 99 }) }) },
   {
     weight: 3,
@@ -63,14 +67,18 @@ const anyLoan = fc.record({
 });
 
 const LEGAL: Record<LoanStatus, readonly LoanStatus[]> = {
-  pending: ['approved', 'rejected'],
-  approved: ['disbursed'],
+  pending: ['approved', 'rejected', 'withdrawn'],
+  approved: ['disbursed', 'withdrawn'],
   rejected: [],
+  withdrawn: [],
   disbursed: ['repaid', 'defaulted'],
   repaid: [],
   defaulted: ['repaid'],
 };
 const digitsOf = (currency: string) => [...CODES].find(([, codes]) => codes.includes(currency))![0];
+
+/** The most that an entry holds, in the smallest unit. */
+const largest = (currency: string) => 10n ** BigInt(15 + digitsOf(currency)) - 1n;
 
 function writer(currency: string) {
   const digits = digitsOf(currency);
@@ -95,14 +103,22 @@ interface Model {
   status: LoanStatus;
   /** What the loan was before it was repaid. */
   before: LoanStatus;
-  readonly payments: { readonly id: string; readonly amount: bigint; reversed: boolean }[];
+  /** Payments and settlements. */
+  readonly entries: { readonly id: string; readonly amount: bigint; readonly settlement: boolean; reversed: boolean }[];
 }
-const paidOf = ({ payments }: Model) =>
-  payments.reduce((sum, { amount, reversed }) => sum + (reversed ? 0n : amount), 0n);
+const sumOf = ({ entries }: Model, settlements: boolean) =>
+  entries.reduce(
+    (sum, { amount, settlement, reversed }) => sum + (reversed || settlement !== settlements ? 0n : amount),
+    0n,
+  );
+const paidOf = (model: Model) => sumOf(model, false);
+const settledOf = (model: Model) => sumOf(model, true);
 
 it('any life of a loan is that of the model', async () => {
   let reopened = 0;
   let closed = 0;
+  let settledWithPayments = 0;
+  let unsettled = 0;
   await fc.assert(
     fc.asyncProperty(anyLoan, fc.array(anyAction, { minLength: 4, maxLength: 16 }), async (terms, actions) => {
       const { currency, minor, term_months, interest_rate_apr, start } = terms;
@@ -114,18 +130,23 @@ it('any life of a loan is that of the model', async () => {
         instalments: { due_date: string; payment: string }[];
       };
       const owed = instalments.reduce((sum, { payment }) => sum + read(payment), 0n);
-      const model: Model = { status: 'disbursed', before: 'disbursed', payments: [] };
+      const model: Model = { status: 'disbursed', before: 'disbursed', entries: [] };
 
       for (const action of actions) {
         await step(action);
         await check();
       }
-      const recorded = (await at.get(`${path}/repayments`)).json() as { amount: string; reverses: string | null }[];
+      const recorded = await entriesOf();
       const sum = recorded.reduce(
         (all, { amount, reverses }) => all + (reverses === null ? read(amount) : -read(amount)),
         0n,
       );
-      expect(sum).toBe(paidOf(model));
+      const all = paidOf(model) + settledOf(model);
+      // An entry holds no more than its column; what is settled may be more.
+      if (!recorded.some(({ amount }) => read(amount) === largest(currency))) expect(sum).toBe(all);
+      expect(recorded.filter(({ reverses }) => reverses === null).map(({ id }) => id)).toEqual(
+        model.entries.map(({ id }) => id),
+      );
       await checkTrail();
 
       async function step(action: Action): Promise<void> {
@@ -134,14 +155,21 @@ it('any life of a loan is that of the model', async () => {
           const answer = await at.move(path, action.to);
           const legal = LEGAL[model.status].includes(action.to);
           expect([action, model.status, answer.status]).toEqual([action, model.status, legal ? 200 : 409]);
-          if (legal) arrive(action.to);
-        } else if (action.do === 'reverse') {
-          const payment = model.payments[action.which];
-          if (payment === undefined) return;
-          const answer = await at.reverse(path, payment.id);
-          expect(answer.status).toBe(payment.reversed ? 409 : 201);
-          if (payment.reversed) return;
-          payment.reversed = true;
+          if (!legal) return;
+          const left = owed - paidOf(model) - settledOf(model);
+          if (action.to === 'repaid') await settle(left);
+          arrive(action.to);
+        } else if (action.do === 'reverse' || action.do === 'reverse a settlement') {
+          const entry =
+            action.do === 'reverse'
+              ? model.entries[action.which]
+              : model.entries.findLast(({ settlement }) => settlement);
+          if (entry === undefined) return;
+          const answer = await at.reverse(path, entry.id);
+          expect(answer.status).toBe(entry.reversed ? 409 : 201);
+          if (entry.reversed) return;
+          entry.reversed = true;
+          if (entry.settlement) unsettled++;
           if (model.status === 'repaid') {
             model.status = model.before;
             reopened++;
@@ -152,11 +180,11 @@ it('any life of a loan is that of the model', async () => {
       }
 
       async function pay(action: Action & { do: 'pay' | 'pay all' | 'overpay' | 'pay one' }): Promise<void> {
-        const left = owed - paidOf(model);
+        const left = owed - paidOf(model) - settledOf(model);
         const share = action.do === 'pay' ? (left * BigInt(action.percent)) / 100n : left;
         const amount = action.do === 'overpay' ? left + 1n : action.do === 'pay one' || share === 0n ? 1n : share;
         const answer = await at.pay(path, write(amount));
-        if (amount > 10n ** BigInt(15 + digitsOf(currency)) - 1n) {
+        if (amount > largest(currency)) {
           // More than the column holds: to be paid in parts.
           expect([answer.status, answer.json().type]).toEqual([422, 'urn:problem:invalid-amount']);
           return;
@@ -170,11 +198,26 @@ it('any life of a loan is that of the model', async () => {
           return;
         }
         expect([answer.status, answer.text]).toEqual([201, expect.any(String)]);
-        model.payments.push({ id: answer.json().repayment.id as string, amount, reversed: false });
-        if (paidOf(model) === owed) {
+        const id = answer.json().repayment.id as string;
+        model.entries.push({ id, amount, settlement: false, reversed: false });
+        if (paidOf(model) + settledOf(model) === owed) {
           arrive('repaid');
           closed++;
         }
+      }
+
+      async function entriesOf() {
+        const answer = await at.get(`${path}/repayments`);
+        return answer.json() as { id: string; amount: string; reverses: string | null; settlement?: true }[];
+      }
+
+      /** After a move to repaid: what was left is an entry. */
+      async function settle(left: bigint): Promise<void> {
+        const last = (await entriesOf()).at(-1)!;
+        const recorded = left > largest(currency) ? largest(currency) : left;
+        expect([read(last.amount), last.settlement, last.reverses]).toEqual([recorded, true, null]);
+        model.entries.push({ id: last.id, amount: left, settlement: true, reversed: false });
+        if (paidOf(model) > 0n) settledWithPayments++;
       }
 
       function arrive(to: LoanStatus): void {
@@ -193,12 +236,12 @@ it('any life of a loan is that of the model', async () => {
           expect(total.startsWith('-')).toBe(false);
         }
         const [paid, settled, outstanding] = figures.map(({ total }) => read(total)) as [bigint, bigint, bigint];
-        expect([shown.status, paid]).toEqual([model.status, paidOf(model)]);
+        expect([shown.status, paid, settled]).toEqual([model.status, paidOf(model), settledOf(model)]);
         expect(paid + settled + outstanding).toBe(owed);
         expect(shown.status === 'repaid').toBe(outstanding === 0n);
         expect((await at.get(path)).json().status).toBe(model.status);
         let due = 0n;
-        const oldest = instalments.find(({ payment }) => (due += read(payment)) > paid);
+        const oldest = instalments.find(({ payment }) => (due += read(payment)) > paid + settled);
         const open = outstanding === 0n ? undefined : oldest;
         expect(shown.next_due?.due_date).toBe(open?.due_date);
         const days = open === undefined ? 0 : (Date.parse(day()) - Date.parse(open.due_date)) / 86_400_000;
@@ -232,4 +275,25 @@ it('any life of a loan is that of the model', async () => {
   // Else it has shown nothing.
   expect(closed).toBeGreaterThan(0);
   expect(reopened).toBeGreaterThan(0);
+  expect(settledWithPayments).toBeGreaterThan(0);
+  expect(unsettled).toBeGreaterThan(0);
+});
+
+it('a loan that is not disbursed ends by a decision or by being withdrawn, and owes nothing', async () => {
+  const move = fc.constantFrom(...LOAN_STATUSES.filter((status) => status !== 'disbursed'));
+  await fc.assert(
+    fc.asyncProperty(fc.array(move, { minLength: 1, maxLength: 6 }), async (moves) => {
+      const path = await at.loan({}, []);
+      let status: LoanStatus = 'pending';
+      for (const to of moves) {
+        const answer = await at.move(path, to);
+        const legal = LEGAL[status].includes(to);
+        expect([status, to, answer.status]).toEqual([status, to, legal ? 200 : 409]);
+        if (legal) status = to;
+        else expect(answer.json().allowed).toEqual(LEGAL[status]);
+        expect((await at.get(`${path}/balance`)).json()).toMatchObject({ status, outstanding: { total: '0.00' } });
+      }
+    }),
+    { numRuns: Math.ceil(RUNS / 2) },
+  );
 });

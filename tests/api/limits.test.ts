@@ -1,8 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BODY_LIMIT_BYTES, BULK_BODY_LIMIT_BYTES, BULK_LOANS, readConfig } from '../../app/config';
-import { MAX_DEPTH, MAX_VALUES } from '../../app/http/json';
-import { LIMITS } from '../../app/http/server';
+import { MAX_WRITTEN } from '../../app/domain/money';
+import { MAX_TYPE } from '../../app/http/body';
+import { MAX_DEPTH, MAX_PROPERTIES, MAX_VALUES } from '../../app/http/json';
+import { MAX_ACCEPT } from '../../app/http/problem';
+import { LIMITS, LINGER_MS } from '../../app/http/server';
+import { MAX_PARAMETERS } from '../../app/http/validate';
 import { openApiDocument } from '../../app/http/openapi';
 import { PROBLEMS } from '../../app/errors';
 import { LOAN, raw, startService, statuses, type TestService } from './harness';
@@ -31,6 +35,12 @@ it('docs/LIMITS.md says what the code does', () => {
     body: `${BODY_LIMIT_BYTES} bytes`,
     'body of a bulk request': `${BULK_BODY_LIMIT_BYTES} bytes, ${BULK_LOANS} loans`,
     'values of a body': `${MAX_VALUES}`,
+    'properties of a body': `${MAX_PROPERTIES}`,
+    'a decimal, as it is written': `${MAX_WRITTEN} characters`,
+    'parameters of a query': `${MAX_PARAMETERS}`,
+    '`Content-Type`': `${MAX_TYPE} characters`,
+    '`Accept`, for the form of a problem': `${MAX_ACCEPT} characters`,
+    'a client that still sends when it is refused': `${LINGER_MS / 1_000} s`,
     'nesting of a body': `${MAX_DEPTH} levels`,
     '`borrower_id`': `${String(schemas.NewLoan!.properties!.borrower_id!.maxLength)} characters`,
     '`reason`': `${String(reason[0]!.maxLength)} characters`,

@@ -17,7 +17,7 @@ afterEach(async () => {
 });
 
 const write = (name: string, sql: string) => writeFileSync(join(directory, name), sql);
-const run = (options: object = {}) => migrate(database.connection, database.secrets, { directory, ...options });
+const run = (options: object = {}) => migrate(database.owner, database.secrets, { directory, ...options });
 const tables = async () =>
   (
     await database.sql<{ name: string }>(
@@ -121,8 +121,8 @@ describe('a lock that somebody holds', () => {
   const others = { stop: false, asked: 0, longestMs: 0 };
   /** Reads and writes as the service does, with its patience. */
   const goOn = async () => {
-    const { host, port, name, user } = database.connection;
-    const client = new Client({ host, port, database: name, user, statement_timeout: 1_500 });
+    const { host, port, name } = database.connection;
+    const client = new Client({ host, port, database: name, user: 'postgres', statement_timeout: 1_500 });
     await client.connect();
     try {
       while (!others.stop) {
@@ -138,8 +138,8 @@ describe('a lock that somebody holds', () => {
     write('0001_a.sql', 'CREATE TABLE a (id int)');
     await run();
     write('0002_b.sql', 'CREATE TABLE b (id int);\nALTER TABLE a ADD COLUMN b int');
-    const { host, port, name, user } = database.connection;
-    holder = new Client({ host, port, database: name, user, application_name: 'a-long-report' });
+    const { host, port, name } = database.connection;
+    holder = new Client({ host, port, database: name, user: 'postgres', application_name: 'a-long-report' });
     await holder.connect();
     await holder.query('BEGIN; SELECT * FROM a');
     Object.assign(others, { stop: false, asked: 0, longestMs: 0 });
@@ -190,8 +190,8 @@ describe('a migration outside a transaction', () => {
       "SELECT indexrelid::regclass::text AS name, indisvalid AS valid FROM pg_index WHERE indrelid = 'a'::regclass ORDER BY 1",
     );
   const client = async () => {
-    const { host, port, name, user } = database.connection;
-    const connection = new Client({ host, port, database: name, user });
+    const { host, port, name } = database.connection;
+    const connection = new Client({ host, port, database: name, user: 'postgres' });
     await connection.connect();
     return connection;
   };

@@ -23,7 +23,7 @@ export async function withReleases(
   try {
     await work(database, async (migration) => {
       for (const name of MIGRATIONS.slice(0, migration)) cpSync(join(ALL_MIGRATIONS, name), join(directory, name));
-      await migrate(database.connection, database.secrets, { directory });
+      await migrate(database.owner, database.secrets, { directory });
     });
   } finally {
     await database.drop();

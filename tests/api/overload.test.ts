@@ -40,8 +40,8 @@ const percentiles = (times: readonly number[]) => ({
 const percentile = (times: readonly number[], share: number) => times[Math.ceil(times.length * share) - 1] ?? NaN;
 
 async function withLockedTable(work: (unlock: () => Promise<void>) => Promise<void>): Promise<void> {
-  const { host, port, name, user } = api.database.connection;
-  const blocker = new Client({ host, port, database: name, user });
+  const { host, port, name } = api.database.connection;
+  const blocker = new Client({ host, port, database: name, user: 'postgres' });
   blocker.on('error', () => undefined);
   await blocker.connect();
   await blocker.query('BEGIN; LOCK TABLE loans');

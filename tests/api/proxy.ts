@@ -7,18 +7,20 @@ export interface Proxy {
   /**
    * pass: nothing happens to what goes through. swallow: connections stay open, also new ones, but nothing arrives.
    * refuse: connections are reset, also new ones. A number: everything arrives so many milliseconds later, each way.
+   * full: new connections stay open, but nothing arrives over them; those that are there go on.
    */
   become(mode: Mode): void;
   close(): Promise<void>;
 }
 
-type Mode = 'pass' | 'swallow' | 'refuse' | number;
+type Mode = 'pass' | 'swallow' | 'refuse' | 'full' | number;
 
 export async function startProxy(upstream: number): Promise<Proxy> {
   let mode: Mode = 'pass';
   const sockets = new Set<Socket>();
   const server = createServer((near) => {
     const far = connect(upstream, '127.0.0.1');
+    const cameTooLate = mode === 'full';
     for (const [from, to] of [
       [near, far],
       [far, near],
@@ -27,8 +29,8 @@ export async function startProxy(upstream: number): Promise<Proxy> {
       from.setNoDelay(true);
       let last = Promise.resolve();
       from.on('data', (chunk) => {
-        if (mode === 'swallow') return;
-        if (mode === 'pass') return void to.write(chunk);
+        if (mode === 'swallow' || cameTooLate) return;
+        if (mode === 'pass' || mode === 'full') return void to.write(chunk);
         const arrives = sleep(Number(mode));
         last = last.then(() => arrives).then(() => void to.write(chunk));
       });

@@ -24,7 +24,7 @@ const lines = (message: string, operation: string): Line[] =>
 
 /** Nobody else gets at the loans until a statement of the work has waited for so many milliseconds. */
 async function whileLocked<T>(milliseconds: number, work: () => Promise<T>): Promise<T> {
-  const client = new Client({ ...behind.connection, database: behind.connection.name });
+  const client = new Client({ ...behind.connection, database: behind.connection.name, user: 'postgres' });
   await client.connect();
   await client.query('BEGIN; LOCK TABLE loans');
   const result = work();

@@ -3,6 +3,7 @@ import { MAX_PAYMENTS } from '../../app/domain/account';
 import type { balanceSchema } from '../../app/http/contract/repayments';
 import { type Answer, startService, type TestService } from './harness';
 import { borrower, NOTHING, share } from './ledger';
+import { OLD_INSERT } from './migrations';
 
 const DISBURSED = new Date('2026-01-31T09:00:00.000Z');
 let clock = DISBURSED;
@@ -195,7 +196,7 @@ describe('POST /api/loans/:id/repayments', () => {
     const refused = await at.pay(path, '1');
     expectProblem(refused, 409, 'not-payable');
     expect(refused.json().detail).toContain(`The loan is ${name}`);
-    expect(await entries(path)).toEqual([]);
+    expect((await entries(path)).filter(({ settlement }) => settlement !== true)).toEqual([]);
   });
 
   it('is for no loan without a term', async () => {
@@ -206,7 +207,7 @@ describe('POST /api/loans/:id/repayments', () => {
     ['KES', '0', 'must be greater than 0'],
     ['KES', '-1', 'must be greater than 0'],
     ['KES', '0.001', 'must have at most 2 digits after the point in KES'],
-    ['KES', '1.000', 'must have at most 2 digits after the point in KES'],
+    ['KES', '1.0010', 'must have at most 2 digits after the point in KES'],
     ['VND', '0.5', 'must have at most 0 digits after the point in VND'],
     ['KWD', '0.0001', 'must have at most 3 digits after the point in KWD'],
     ['KES', '1e400', 'must be a decimal number such as 12500.00'],
@@ -249,6 +250,57 @@ describe('POST /api/loans/:id/repayments', () => {
     const path = await at.loan({ currency: 'KWD', amount: '10.001' });
     const options = { headers: { 'content-type': 'application/json' }, body: '{"amount":1.001e0}' };
     expect((await api.ask('POST', `${path}/repayments`, options)).json().repayment.amount).toBe('1.001');
+  });
+
+  it('knows a payment by its reference: the same one twice is refused, and told what it is', async () => {
+    const path = await at.loan();
+    const paid = await at.pay(path, { amount: '10', reference: 'TX 1' });
+    const again = await at.pay(path, { amount: '20', reference: 'TX 1' });
+    expectProblem(again, 409, 'duplicate-reference');
+    expect(again.json().repayment_id).toBe(idOf(paid));
+    expect(again.json().detail).toContain(idOf(paid));
+    expect((await at.pay(path, { amount: '10', reference: 'tx 1' })).status).toBe(201);
+    for (const body of [{ amount: '10' }, { amount: '10', reference: null }]) {
+      expect((await at.pay(path, body)).status).toBe(201);
+    }
+    expect((await at.pay(await at.loan(), { amount: '10', reference: 'TX 1' })).status).toBe(201);
+    expect((await balance(path)).paid.total).toBe('40.00');
+    // Also when the loan takes no payments any more: it is this one that did it.
+    await at.pay(path, { amount: '13500.46', reference: 'TX 2' });
+    expectProblem(await at.pay(path, { amount: '13500.46', reference: 'TX 2' }), 409, 'duplicate-reference');
+  });
+
+  it('takes the reference of a payment that was taken back again, as often as that', async () => {
+    const path = await at.loan();
+    for (let round = 0; round < 2; round++) {
+      const paid = await at.pay(path, { amount: '10', reference: 'TX 1' });
+      expect(paid.status).toBe(201);
+      expectProblem(await at.pay(path, { amount: '10', reference: 'TX 1' }), 409, 'duplicate-reference');
+      expect((await at.reverse(path, idOf(paid))).status).toBe(201);
+    }
+    expect((await at.pay(path, { amount: '11', reference: 'TX 1' })).status).toBe(201);
+    expect((await balance(path)).paid.total).toBe('11.00');
+  });
+
+  it('goes on with a ledger in which an older release recorded a reference twice', async () => {
+    const path = await at.loan();
+    await api.database.sql(
+      `INSERT INTO repayments (id, loan_id, version, amount, currency, date, reference, actor, created_at)
+       SELECT gen_random_uuid(), $1, 1000 + n, 1, 'KES', '2026-01-31', 'TX 1', 'test', now() FROM generate_series(1, 2) AS n`,
+      [path.split('/').at(-1)!],
+    );
+    expect((await balance(path)).paid.total).toBe('2.00');
+    expectProblem(await at.pay(path, { amount: '1', reference: 'TX 1' }), 409, 'duplicate-reference');
+    expect((await at.pay(path, { amount: '1', reference: 'TX 2' })).status).toBe(201);
+  });
+
+  it('takes an amount with zeros at the end, as a number and as a string', async () => {
+    const path = await at.loan();
+    for (const amount of ['10.000', '"10.0000000"', `10.${'0'.repeat(30)}`, '1000.000e-2']) {
+      const options = { headers: { 'content-type': 'application/json' }, body: `{"amount":${amount}}` };
+      expect((await api.ask('POST', `${path}/repayments`, options)).json().repayment.amount).toBe('10.00');
+    }
+    expect((await balance(path)).paid.total).toBe('40.00');
   });
 
   it('answers 404 for an unknown loan and 400 for what is no id', async () => {
@@ -377,13 +429,197 @@ describe('a loan that is moved to repaid by hand', () => {
     });
   });
 
-  it('is what it was before, if one of its repayments is taken back', async () => {
+  it('has an entry of its own for that, which its event names', async () => {
+    const path = await at.loan();
+    await at.pay(path, '540.46');
+    on('2026-02-03');
+    const headers = { 'x-request-id': 'settle-line', 'idempotency-key': 'settle-once' };
+    const moved = await at.move(path, 'repaid', headers);
+    expect((await at.move(path, 'repaid', headers)).text).toBe(moved.text);
+    const all = await entries(path);
+    expect(all).toHaveLength(2);
+    expect(all[1]).toEqual({
+      id: expect.stringMatching(/^[0-9a-f-]{36}$/),
+      amount: '13000.00',
+      currency: 'KES',
+      date: '2026-02-03',
+      settlement: true,
+      reference: null,
+      reverses: null,
+      reversed_by: null,
+      reason: null,
+      actor: 'unauthenticated',
+      request_id: 'settle-line',
+      created_at: '2026-02-03T12:00:00.000Z',
+    });
+    expect((await events(path)).at(-1)).toMatchObject({
+      action: 'transitioned',
+      from: 'disbursed',
+      to: 'repaid',
+      reason: 'for the test',
+      repayment_id: all[1]!.id,
+    });
+    expectProblem(await at.pay(path, '1'), 409, 'not-payable');
+  });
+
+  it('stays settled when one of its repayments is taken back: only that is outstanding again', async () => {
+    const path = await at.loan({ amount: '1000.00', currency: 'USD', term_months: 2, interest_rate_apr: '12' });
+    const paid = await at.pay(path, '10.00');
+    await at.move(path, 'repaid');
+    expect(await balance(path)).toMatchObject({ paid: { total: '10.00' }, settled: { total: '1005.02' } });
+    const { balance: after } = (await at.reverse(path, idOf(paid))).json();
+    expect(after).toMatchObject({
+      status: 'disbursed',
+      paid: NOTHING,
+      settled: { total: '1005.02' },
+      outstanding: share('10.00', '0.00', '10.00'),
+      next_due: { number: 2, outstanding: { total: '10.00' } },
+    });
+    expect(await balance(path)).toEqual(after);
+    await at.move(path, 'defaulted');
+    expect(await balance(path)).toMatchObject({ settled: { total: '1005.02' }, outstanding: { total: '10.00' } });
+    expectProblem(await at.pay(path, '10.01'), 422, 'overpayment');
+    expect((await at.pay(path, '10.00')).json().balance).toMatchObject({
+      status: 'repaid',
+      paid: { total: '10.00' },
+      settled: { total: '1005.02' },
+      outstanding: NOTHING,
+    });
+  });
+
+  it('is what it was before, if the settlement is taken back, and can be settled again', async () => {
+    const path = await at.loan();
+    await at.pay(path, '540.46');
+    await at.move(path, 'defaulted');
+    for (let round = 0; round < 2; round++) {
+      await at.move(path, 'repaid');
+      const settlement = (await entries(path)).at(-1)!;
+      expect(settlement).toMatchObject({ amount: '13000.00', settlement: true });
+      const reversed = await at.reverse(path, settlement.id as string, { 'x-request-id': `unsettle-${round}` });
+      expect(reversed.json().balance).toMatchObject({
+        status: 'defaulted',
+        paid: { total: '540.46' },
+        settled: NOTHING,
+        outstanding: { total: '13000.00' },
+      });
+      expectProblem(await at.reverse(path, settlement.id as string), 409, 'not-reversible');
+    }
+    expect((await events(path)).slice(-2).map(({ action, from, to }) => [action, from, to])).toEqual([
+      ['transitioned', 'defaulted', 'repaid'],
+      ['payment_reversed', 'repaid', 'defaulted'],
+    ]);
+  });
+
+  it('has no entry where no amount can be told', async () => {
+    const path = await at.loan({ term_months: null });
+    expect((await at.move(path, 'repaid')).json().status).toBe('repaid');
+    expect(await entries(path)).toEqual([]);
+    expectProblem(await at.get(`${path}/balance`), 409, 'no-schedule');
+  });
+
+  it('counts what is settled as principal that is no longer outstanding', async () => {
+    const path = await at.loan({ amount: '1000.00', currency: 'EUR', term_months: 2, interest_rate_apr: '12' });
+    const paid = await at.pay(path, '10.00');
+    await at.move(path, 'repaid');
+    await at.reverse(path, idOf(paid));
+    const [row] = await api.database.sql(
+      'SELECT status, (amount - principal_paid)::numeric(19, 2) AS outstanding FROM loans WHERE id = $1',
+      [path.split('/').at(-1)!],
+    );
+    expect(row).toEqual({ status: 'disbursed', outstanding: '10.00' });
+  });
+});
+
+describe('a loan that an older release moved to repaid by hand', () => {
+  /** What the release before migration 0013 writes. */
+  const OLD_MOVE = `WITH changed AS (
+      UPDATE loans SET status = 'repaid', updated_at = $2, version = version + 1 WHERE id = $1 RETURNING *),
+    event AS (
+      INSERT INTO loan_events (loan_id, version, at, actor, action, from_status, to_status, reason, request_id, amount, currency)
+      SELECT id, version, updated_at, 'clerk', 'transitioned', 'disbursed', status, NULL, 'old', amount, currency FROM changed)
+    SELECT id FROM changed`;
+  async function settledBefore() {
     const path = await at.loan();
     const paid = await at.pay(path, '540.46');
-    await at.move(path, 'defaulted');
-    await at.move(path, 'repaid');
-    expect((await at.reverse(path, idOf(paid))).json().balance).toMatchObject({
-      status: 'defaulted',
+    await api.database.sql(OLD_MOVE, [path.split('/').at(-1)!, '2026-02-03T12:00:00Z']);
+    return { path, paid: idOf(paid) };
+  }
+  const written = async (path: string) =>
+    Number(
+      (
+        await api.database.sql<{ n: string }>(
+          'SELECT count(*) AS n FROM repayments WHERE loan_id = $1 AND settlement',
+          [path.split('/').at(-1)!],
+        )
+      )[0]!.n,
+    );
+
+  it('has the same figures, and shows the entry before it is written', async () => {
+    const { path } = await settledBefore();
+    const { etag } = (await at.get(path)).headers;
+    expect(await balance(path)).toMatchObject({
+      status: 'repaid',
+      paid: { total: '540.46' },
+      settled: { total: '13000.00' },
+      outstanding: NOTHING,
+      next_due: null,
+    });
+    const shown = (await entries(path)).at(-1)!;
+    expect(shown).toMatchObject({
+      amount: '13000.00',
+      date: '2026-02-03',
+      settlement: true,
+      actor: 'clerk',
+      request_id: 'old',
+      created_at: '2026-02-03T12:00:00.000Z',
+    });
+    expect(await written(path)).toBe(0);
+    expect((await at.get(path)).headers.etag).toBe(etag);
+  });
+
+  it('keeps the settlement when a payment is taken back, as an entry', async () => {
+    const { path, paid } = await settledBefore();
+    const before = await entries(path);
+    const { etag } = (await at.get(path)).headers;
+    expectProblem(await at.reverse(path, '00000000-0000-4000-8000-000000000000'), 404, 'not-found');
+    expect(await written(path)).toBe(0);
+    expect((await at.reverse(path, paid, { 'if-match': etag! })).json().balance).toMatchObject({
+      status: 'disbursed',
+      settled: { total: '13000.00' },
+      outstanding: { total: '540.46' },
+    });
+    expect(await written(path)).toBe(1);
+    expect((await entries(path))[1]).toEqual(before[1]);
+    expect(await balance(path)).toMatchObject({ settled: { total: '13000.00' }, outstanding: { total: '540.46' } });
+    expect((await events(path)).find(({ to }) => to === 'repaid')).toMatchObject({ repayment_id: before[1]!.id });
+  });
+
+  it('can be unsettled, by rivals once', async () => {
+    const { path } = await settledBefore();
+    const id = (await entries(path)).at(-1)!.id as string;
+    const answers = await Promise.all(Array.from({ length: 10 }, () => at.reverse(path, id)));
+    expect(answers.map(({ status }) => status).sort()).toEqual([201, ...Array<number>(9).fill(409)]);
+    expect(await balance(path)).toMatchObject({
+      status: 'disbursed',
+      settled: NOTHING,
+      outstanding: { total: '13000.00' },
+    });
+    expect(await written(path)).toBe(1);
+  });
+
+  it('was disbursed before, also if its first event says repaid', async () => {
+    const [row] = await api.database.sql<{ id: string }>(
+      OLD_INSERT.replace("'disbursed'", "'repaid'").replace('now()', "'2026-01-31T00:00:00Z'"),
+    );
+    const path = `/api/v1/loans/${row!.id}`;
+    expect(await balance(path)).toMatchObject({
+      status: 'repaid',
+      settled: { total: '13540.46' },
+      outstanding: NOTHING,
+    });
+    const [settlement] = await entries(path);
+    expect((await at.reverse(path, settlement!.id as string)).json().balance).toMatchObject({
+      status: 'disbursed',
       settled: NOTHING,
       outstanding: OWED,
     });
@@ -467,6 +703,32 @@ describe('rivals', () => {
     }
   });
 
+  it('of 20 payments with one reference at once one is taken', async () => {
+    const path = await at.loan();
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, () => at.pay(path, { amount: '10', reference: 'TX 1' })),
+    );
+    const taken = answers.filter(({ status }) => status === 201);
+    expect(taken).toHaveLength(1);
+    for (const answer of answers) if (answer.status === 409) expectProblem(answer, 409, 'duplicate-reference');
+    expect((await balance(path)).paid.total).toBe('10.00');
+  });
+
+  it('of a payment and a settlement in one moment both count, or the payment comes too late', async () => {
+    for (let round = 0; round < 10; round++) {
+      const path = await at.loan();
+      const [paid, moved] = await Promise.all([at.pay(path, '540.46'), at.move(path, 'repaid')]);
+      expect(moved.status).toBe(200);
+      expect([201, 409]).toContain(paid.status);
+      const settled = paid.status === 201 ? '13000.00' : '13540.46';
+      expect(await balance(path)).toMatchObject({
+        status: 'repaid',
+        settled: { total: settled },
+        outstanding: NOTHING,
+      });
+    }
+  });
+
   it('of 20 reversals at once one is done', async () => {
     const path = await at.loan();
     const paid = await at.pay(path, '13540.46');
@@ -516,6 +778,8 @@ describe('the table', () => {
 
   it.each([
     ['nothing', { amount: '0' }],
+    ['a settlement with a reference', { settlement: 'true', reference: "'r'" }],
+    ['a reversal that is a settlement', { settlement: 'true', reverses: 'paid', reason: "'r'" }],
     ['NaN', { amount: "'NaN'" }],
     ['another version twice', { version: '4' }],
     ['a reversal without a reason', { reverses: 'paid', amount: '7' }],
@@ -529,9 +793,9 @@ describe('the table', () => {
     const paid = await at.pay(path, '7');
     await at.reverse(path, idOf(reversed));
     const ids: Record<string, string> = { paid: `'${idOf(paid)}'`, reversed: `'${idOf(reversed)}'` };
-    const row = { loan: `'${path.split('/').at(-1)!}'`, version: '99', amount: '7', currency: "'KES'", reverses: 'NULL', reason: 'NULL', ...change }; // prettier-ignore
-    const insert = `INSERT INTO repayments (id, loan_id, version, amount, currency, date, reverses, reason, actor, created_at)
-      VALUES (gen_random_uuid(), ${row.loan}, ${row.version}, ${row.amount}, ${row.currency}, now(), ${ids[row.reverses] ?? 'NULL'}, ${row.reason}, 'a', now())`;
+    const row = { loan: `'${path.split('/').at(-1)!}'`, version: '99', amount: '7', currency: "'KES'", reverses: 'NULL', reason: 'NULL', reference: 'NULL', settlement: 'false', ...change }; // prettier-ignore
+    const insert = `INSERT INTO repayments (id, loan_id, version, amount, currency, date, reverses, reason, reference, settlement, actor, created_at)
+      VALUES (gen_random_uuid(), ${row.loan}, ${row.version}, ${row.amount}, ${row.currency}, now(), ${ids[row.reverses] ?? 'NULL'}, ${row.reason}, ${row.reference}, ${row.settlement}, 'a', now())`;
     await expect(api.database.sql(insert)).rejects.toThrow(/constraint/);
   });
 

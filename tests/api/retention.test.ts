@@ -4,6 +4,7 @@ import { applyRetention } from '../../app/retention';
 import { createLogger } from '../../app/telemetry/logger';
 import { createMetrics } from '../../app/telemetry/metrics';
 import { CONFIG, startService, type TestService, until } from './harness';
+import { borrower, NOTHING } from './ledger';
 import { environmentOf, run } from './process';
 
 const NOW = new Date('2027-03-01T09:30:00Z');
@@ -102,6 +103,7 @@ it('keeps who is not due: not closed, or closed 7 years ago, or for ever', async
     ...open.map((status) => ({ borrower: `open ${status}`, status, closedAt: '2001-01-01T00:00:00Z' })),
     { borrower: 'repaid later', status: 'repaid', closedAt: KEPT },
     { borrower: 'rejected later', status: 'rejected', closedAt: '2026-01-01T00:00:00Z' },
+    { borrower: 'withdrawn later', status: 'withdrawn', closedAt: KEPT },
   ]);
   const before = await borrowers();
   expect(await apply()).toMatchObject({ loans: 0, borrowers: 0, oldest_closed_at: null });
@@ -114,7 +116,8 @@ it('keeps who is not due: not closed, or closed 7 years ago, or for ever', async
 
 it('gives a borrower one pseudonym in a run and another one in the next, and never touches a loan twice', async () => {
   const loan = { borrower: 'a', status: 'repaid', closedAt: DUE };
-  await insert([loan, loan, { ...loan, borrower: 'b', status: 'rejected', closedAt: '2001-01-01T00:00:00Z' }]);
+  const earlier = { borrower: 'b', closedAt: '2001-01-01T00:00:00Z' };
+  await insert([loan, { ...loan, status: 'withdrawn' }, { ...earlier, status: 'rejected' }]);
   expect(await apply({ dryRun: true })).toMatchObject({ dry_run: true, loans: 3, borrowers: 2 });
   expect((await borrowers()).sort()).toEqual(['a', 'a', 'b']);
   expect(await apply()).toMatchObject({ loans: 3, borrowers: 2, oldest_closed_at: '2001-01-01T00:00:00.000Z' });
@@ -126,6 +129,59 @@ it('gives a borrower one pseudonym in a run and another one in the next, and nev
   // Even when the years since the pseudonym are over, too.
   const later = new Date('2041-01-01T00:00:00Z');
   expect(await apply({ now: later })).toMatchObject({ loans: 0 });
+});
+
+describe('a loan with a pseudonym', () => {
+  /** Pays with `paid`, moves to `moves`, and lets years pass. */
+  async function closedLongAgo(paid: string, moves: readonly ('defaulted' | 'repaid')[]) {
+    const client = borrower(api);
+    const path = await client.loan({ amount: '100.00', currency: 'USD', term_months: 2, interest_rate_apr: '12' });
+    const payment = (await client.pay(path, paid)).json().repayment.id as string;
+    for (const to of moves) expect((await client.move(path, to)).status).toBe(200);
+    await api.database.sql("UPDATE loans SET created_at = '2018-01-01', updated_at = '2018-01-01'");
+    expect(await apply()).toMatchObject({ loans: 1 });
+    return { client, path, payment };
+  }
+
+  it('is what it was before it was repaid, when its payment is taken back: the debt is there again', async () => {
+    const { client, path, payment } = await closedLongAgo('101.50', []);
+    expect((await client.get(path)).json()).toMatchObject({ status: 'repaid' });
+    const { balance } = (await client.reverse(path, payment)).json();
+    expect(balance).toMatchObject({
+      status: 'disbursed',
+      paid: NOTHING,
+      settled: NOTHING,
+      outstanding: { total: '101.50' },
+    });
+    expect((await client.get(`${path}/balance`)).json()).toMatchObject({ status: 'disbursed', settled: NOTHING });
+    expect((await client.pay(path, '101.50')).json().balance.status).toBe('repaid');
+  });
+
+  it('was defaulted before, if it was, also with a settlement', async () => {
+    const { client, path, payment } = await closedLongAgo('1.50', ['defaulted', 'repaid']);
+    expect((await client.reverse(path, payment)).json().balance).toMatchObject({
+      status: 'defaulted',
+      settled: { total: '100.00' },
+      outstanding: { total: '1.50' },
+    });
+  });
+});
+
+it('goes on past a loan that the database does not let change, and names it', async () => {
+  const [bad] = await insert([
+    { borrower: 'bad', status: 'repaid', closedAt: '2001-01-01T00:00:00Z' },
+    ...['a', 'b', 'c'].map((each) => ({ borrower: each, status: 'repaid', closedAt: DUE })),
+  ]);
+  // A rule that came after the row, as a CHECK that is NOT VALID.
+  await api.database.sql(`ALTER TABLE loans ADD CONSTRAINT new_rule CHECK (id <> '${bad}') NOT VALID`);
+  expect(await apply()).toMatchObject({
+    loans: 3,
+    failed: [{ loan_id: bad, reason: expect.stringContaining('new_rule') }],
+  });
+  expect((await borrowers()).filter((each) => !PSEUDONYM.test(each))).toEqual(['bad']);
+  const { code, stdout } = await run(['retention'], environmentOf(api.database.connection));
+  const result: unknown = JSON.parse(stdout.trimEnd().split('\n').at(-1)!);
+  expect([code, result]).toEqual([1, expect.objectContaining({ level: 'error', loans: 0 })]);
 });
 
 describe('more loans than a batch', () => {
@@ -189,6 +245,7 @@ describe('more loans than a batch', () => {
 });
 
 it('leaves a loan alone that somebody changes at the same moment', async () => {
+  await api.database.unguard();
   const [id] = await insert([{ borrower: 'a', status: 'repaid', closedAt: DUE }]);
   const query: Database['query'] = async (statement, values) => {
     if (statement.name === 'retention_pseudonymise') {

@@ -13,6 +13,7 @@ let clients: Client[];
 beforeEach(async () => {
   clients = [];
   api = await startService();
+  await api.database.unguard();
 });
 afterEach(async () => {
   await Promise.all(clients.map((client) => client.end()));
@@ -44,10 +45,18 @@ describe('GET /api/stats', () => {
         ('c', 9, 'VND', 'rejected')`),
     );
     const none = { loans: 0, total_amount: '0.00' };
-    const without = { pending: none, approved: none, rejected: none, disbursed: none, repaid: none, defaulted: none };
+    const without = {
+      pending: none,
+      approved: none,
+      rejected: none,
+      withdrawn: none,
+      disbursed: none,
+      repaid: none,
+      defaulted: none,
+    };
     expect((await api.ask('GET', '/api/v1/stats')).json()).toEqual({
       total_loans: 4,
-      by_status: { pending: 2, approved: 0, rejected: 1, disbursed: 0, repaid: 1, defaulted: 0 },
+      by_status: { pending: 2, approved: 0, rejected: 1, withdrawn: 0, disbursed: 0, repaid: 1, defaulted: 0 },
       by_currency: {
         KES: {
           loans: 3,

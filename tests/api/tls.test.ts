@@ -1,5 +1,6 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { get } from 'node:https';
+import { connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, type SecureVersion } from 'node:tls';
@@ -57,4 +58,10 @@ it.each([
     socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code));
   });
   expect(outcome).toBe(spoken ? true : 'ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION');
+});
+
+it('waits for no client that leaves before both sides have shaken hands', async () => {
+  const socket = connectTcp(tlsPort, '127.0.0.1', () => socket.end(Buffer.from('16030100a5010000a1', 'hex')));
+  socket.resume();
+  await new Promise((resolve) => socket.once('close', resolve));
 });

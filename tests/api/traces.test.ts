@@ -50,6 +50,23 @@ async function arrived(trace: string, requests = 1): Promise<ReceivedSpan[]> {
 }
 
 describe('a service with a collector', () => {
+  it('passes no API key on that a client has put into its trace state', async () => {
+    const running = await traced({ OTEL_TRACES_SAMPLER: 'always_on' });
+    const [clean, dirty] = [newTrace(), newTrace()];
+    const key = `bl_test_a1b2c3d4e5f6_${'Zq3'.repeat(12)}ab`;
+    await get(running, '/api/v1/stats', { traceparent: traceparent(clean), tracestate: 'desk=1' });
+    await get(running, '/api/v1/stats', {
+      traceparent: traceparent(dirty),
+      tracestate: `desk=${key}`,
+      'x-request-id': key,
+    });
+    await Promise.all([arrived(clean), arrived(dirty)]);
+    await running.end('SIGTERM');
+    const sent = collector.bodies().join();
+    expect(sent).toContain('desk=1');
+    expect(sent).not.toContain('bl_test');
+  });
+
   let service: RunningProcess;
   beforeAll(async () => {
     service = await traced({

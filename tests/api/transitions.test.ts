@@ -12,12 +12,12 @@ afterAll(() => api.stop());
 const JSON_BODY = { 'content-type': 'application/json' };
 const REASON: Partial<Record<LoanStatus, string>> = { rejected: 'no income', defaulted: '90 days late' };
 
-function move(id: string, body: object, headers: Record<string, string> = {}): Promise<Answer> {
+function move(id: string, body: object, headers: Record<string, string> = {}, service = api): Promise<Answer> {
   const options = { headers: { ...JSON_BODY, ...headers }, body: JSON.stringify(body) };
-  return api.ask('POST', `/api/v1/loans/${id}/transitions`, options);
+  return service.ask('POST', `/api/v1/loans/${id}/transitions`, options);
 }
 
-const moveTo = (id: string, to: LoanStatus) => move(id, { to, reason: REASON[to] });
+const moveTo = (id: string, to: LoanStatus, service = api) => move(id, { to, reason: REASON[to] }, {}, service);
 
 async function loanIn(...path: LoanStatus[]): Promise<string> {
   const { id } = (await api.post(LOAN)).json() as { id: string };
@@ -100,11 +100,13 @@ describe('POST /api/loans/:id/transitions', () => {
     const before = await transitions();
     expect(Object.keys(before).sort()).toEqual([
       'approved disbursed',
+      'approved withdrawn',
       'defaulted repaid',
       'disbursed defaulted',
       'disbursed repaid',
       'pending approved',
       'pending rejected',
+      'pending withdrawn',
       'repaid defaulted',
       'repaid disbursed',
     ]);
@@ -121,14 +123,52 @@ describe('POST /api/loans/:id/transitions', () => {
     }
   });
 
+  it('withdraws a loan that is pending or approved, without a reason, for good', async () => {
+    const decisions = async () =>
+      Number(/^loan_decision_duration_seconds_count (\d+)$/m.exec((await api.ask('GET', '/metrics')).text)![1]);
+    const before = await decisions();
+    const pending = await loanIn();
+    const withdrawn = await move(pending, { to: 'withdrawn' });
+    expect([withdrawn.status, withdrawn.json().status]).toEqual([200, 'withdrawn']);
+    expect(await decisions()).toBe(before); // It was not decided.
+    const events = (await api.ask('GET', `/api/loans/${pending}/events`)).json() as object[];
+    expect(events.at(-1)).toMatchObject({
+      action: 'transitioned',
+      from: 'pending',
+      to: 'withdrawn',
+      reason: null,
+    });
+    const approved = await loanIn('approved');
+    expect((await move(approved, { to: 'withdrawn', reason: 'found another lender' })).status).toBe(200);
+    for (const to of LOAN_STATUSES) {
+      const refused = await move(approved, { to, reason: 'x' });
+      expect([to, refused.status, refused.json().allowed]).toEqual([to, 409, []]);
+    }
+    for (const from of ['disbursed', 'rejected'] as const) {
+      const id = from === 'rejected' ? await loanIn(from) : await loanIn('approved', from);
+      expect((await move(id, { to: 'withdrawn' })).status).toBe(409);
+    }
+    const listed = (await api.ask('GET', '/api/loans?status=withdrawn')).json() as { id: string }[];
+    expect(listed.map(({ id }) => id).sort()).toEqual([pending, approved].sort());
+    expect((await api.ask('GET', '/api/stats')).json()).toMatchObject({
+      by_status: { withdrawn: 2 },
+      by_currency: { KES: { by_status: { withdrawn: { loans: 2, total_amount: '25000.00' } } } },
+    });
+  });
+
   it('lets one of 100 rivals through', async () => {
     const id = await loanIn();
+    const database = api.database.connection;
+    const instances = [api, await startService({ database }), await startService({ database })];
     const lock = await lockLoan(id);
-    const rivals = Array.from({ length: 100 }, (_, index) => moveTo(id, index % 2 === 0 ? 'approved' : 'rejected'));
-    // As many as there are connections have now read the loan as pending, and are about to write.
+    const rivals = Array.from({ length: 100 }, (_, index) =>
+      moveTo(id, index % 2 === 0 ? 'approved' : 'rejected', instances[index % 3]),
+    );
+    // One of each instance has now read the loan as pending, and is about to write; the others wait for their turn.
     await until(async () => (await waitingForLocks()) >= 3);
     await lock.release();
     const answers = await Promise.all(rivals);
+    for (const other of instances.slice(1)) await other.stop();
     const winners = answers.filter(({ status }) => status === 200);
     expect(winners).toHaveLength(1);
     for (const { status, text } of answers) expect([200, 409, text]).toContain(status);
@@ -153,8 +193,8 @@ describe('POST /api/loans/:id/transitions', () => {
 
   it('agrees with the model over HTTP', async () => {
     const moves: Record<string, readonly string[]> = {
-      pending: ['approved', 'rejected'],
-      approved: ['disbursed'],
+      pending: ['approved', 'rejected', 'withdrawn'],
+      approved: ['disbursed', 'withdrawn'],
       disbursed: ['repaid', 'defaulted'],
       defaulted: ['repaid'],
     };

@@ -9,7 +9,12 @@ export interface Target {
   refId: string;
   legendFormat: string;
   instant?: boolean;
+  exemplar?: boolean;
   datasource?: { uid: string };
+}
+export interface Step {
+  value: number | null;
+  color: string;
 }
 export interface Panel {
   id: number;
@@ -21,11 +26,37 @@ export interface Panel {
   fieldConfig?: {
     defaults: {
       unit?: string;
-      mappings?: unknown[];
-      thresholds?: { steps: { value: number | null; color: string }[] };
+      decimals?: number;
+      min?: number;
+      max?: number;
+      noValue?: string;
+      mappings?: { type: string; options: { match?: string; result?: { text: string; color?: string } } }[];
+      thresholds?: { steps: Step[] };
+      custom?: {
+        axisSoftMin?: number;
+        axisSoftMax?: number;
+        thresholdsStyle?: { mode: string };
+        stacking?: { mode: string };
+      };
     };
+    overrides: { matcher: { id: string; options: string }; properties: { id: string; value: unknown }[] }[];
   };
-  options?: { legend?: { showLegend: boolean } };
+  options?: {
+    legend?: {
+      showLegend: boolean;
+      displayMode: string;
+      placement: string;
+      calcs: string[];
+      sortBy?: string;
+      sortDesc?: boolean;
+    };
+    textMode?: string;
+    orientation?: string;
+    yAxis?: { unit?: string };
+    cellValues?: { unit?: string };
+    content?: string;
+  };
+  transformations?: { id: string; options: Record<string, unknown> }[];
   links?: { url?: string }[];
   targets?: Target[];
 }
@@ -37,6 +68,7 @@ export interface Variable {
   datasource?: { uid: string };
   multi?: boolean;
   allValue?: string;
+  regex?: string;
   refresh?: number;
 }
 export interface Dashboard {
@@ -45,13 +77,23 @@ export interface Dashboard {
   description: string;
   editable: boolean;
   tags: string[];
-  links: { type: string; tags: string[]; url?: string }[];
+  links: {
+    title: string;
+    type: string;
+    tags: string[];
+    url?: string;
+    asDropdown: boolean;
+    keepTime: boolean;
+    includeVars: boolean;
+  }[];
   panels: Panel[];
   templating: { list: Variable[] };
   annotations: { list: { name: string; expr?: string; datasource?: { uid: string } }[] };
 }
 
 export const OPTIONS: DashboardOptions = {
+  url: 'https://loans.example/',
+  prefix: 'branchloans-staging',
   runbooks: 'https://wiki.example/runbooks/',
   connectionsPerContainer: 10,
   thresholds: DEFAULT_THRESHOLDS,
@@ -80,7 +122,7 @@ export function queriesOf(dashboards: readonly Dashboard[]): Query[] {
       targets.map(({ refId, expr, instant = false }) => ({ dashboard: uid, panel: title, refId, expr, instant })),
     ),
     ...templating.list.flatMap(({ name, query }) => {
-      const series = typeof query === 'string' ? undefined : /^label_values\((.*), \w+\)$/.exec(query.query)?.[1];
+      const series = typeof query === 'string' ? undefined : seriesOfVariable(query.query);
       return series === undefined
         ? []
         : [{ dashboard: uid, panel: `variable ${name}`, refId: name, expr: series, instant: true }];
@@ -91,18 +133,28 @@ export function queriesOf(dashboards: readonly Dashboard[]): Query[] {
   ]);
 }
 
+/** The series whose labels a drop-down offers; undefined of another form. */
+export const seriesOfVariable = (query: string) =>
+  (/^label_values\((.+), [a-z_]+\)$/.exec(query) ?? /^query_result\((.+)\)$/.exec(query))?.[1];
+
 export interface Values {
   /** `$__rate_interval` and `$__range`, such as 1m. */
   readonly rateInterval: string;
   readonly range: string;
+  /** `$__interval`, the step; if not given the same as `$__rate_interval`. */
+  readonly interval?: string;
   /** What every variable of the dashboard stands for; `.+` is `All`. */
   readonly variable?: string;
 }
 
 /** What Grafana asks in the end. */
-export function substitute(expr: string, { rateInterval, range, variable = '.+' }: Values): string {
+export function substitute(
+  expr: string,
+  { rateInterval, range, interval = rateInterval, variable = '.+' }: Values,
+): string {
   return expr
     .replaceAll('$__rate_interval', rateInterval)
+    .replaceAll('$__interval', interval)
     .replaceAll('$__range', range)
     .replace(/\$\{?\w+\}?/g, variable);
 }

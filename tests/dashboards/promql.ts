@@ -34,11 +34,14 @@ export interface Selector {
 }
 
 /** Durations that nobody writes stand for Grafana's, so that the grammar reads them. */
-const STAND_INS = { rateInterval: '61001ms', range: '61002ms' } as const;
+const STAND_INS = { rateInterval: '61001ms', range: '61002ms', interval: '61003ms' } as const;
 
 export function parseExpression(expr: string): Expression {
   // Variables of the dashboard stand inside strings, which the grammar lets pass.
-  const text = expr.replaceAll('$__rate_interval', STAND_INS.rateInterval).replaceAll('$__range', STAND_INS.range);
+  const text = expr
+    .replaceAll('$__rate_interval', STAND_INS.rateInterval)
+    .replaceAll('$__interval', STAND_INS.interval)
+    .replaceAll('$__range', STAND_INS.range);
   const selectors: Selector[] = [];
   const divisors: string[] = [];
   const aggregations: { operator: string; by: string[]; text: string }[] = [];
@@ -80,7 +83,9 @@ function readSelector(node: SyntaxNode, read: (node: SyntaxNode) => string): Sel
           ? '$__rate_interval'
           : duration.includes(STAND_INS.range)
             ? '$__range'
-            : duration,
+            : duration.includes(STAND_INS.interval)
+              ? '$__interval'
+              : duration,
   };
 }
 

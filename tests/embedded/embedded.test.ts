@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { untilHealthy } from '../../infra/embedded/api';
-import { down, isOutside, type Place, placeAt, type State, status, up } from '../../infra/embedded/environment';
+import { down, isOutside, type Place, placeAt, runSql, type State, status, up } from '../../infra/embedded/environment';
+import { DATABASE_FACTS, type DatabaseFacts, vacuumStatements } from '../../infra/ops/upkeep';
 import { freePort } from '../../infra/embedded/ports';
 import { findPostgres } from '../../infra/embedded/postgres';
 import { commandLineOf } from '../../infra/embedded/processes';
@@ -31,7 +32,7 @@ afterAll(async () => {
 
 /** The command, as the Makefile calls it. */
 function command(...args: string[]): Promise<{ code: number; output: string }> {
-  const all = ['--import', 'tsx', 'infra/embedded/main.ts', ...args, '--directory', place.directory];
+  const all = ['--import', 'tsx', 'infra/embedded/main.ts', '--directory', place.directory, ...args];
   return new Promise((done) => {
     execFile(process.execPath, all, { cwd: resolve(__dirname, '../..') }, (error, stdout, stderr) => {
       done({ code: error === null ? 0 : Number(error.code), output: stdout + stderr });
@@ -96,10 +97,40 @@ it('goes the whole way as a command: up, up again, a loan, down, up with the sam
   expect(await loanCount()).toBe(6);
 });
 
+it('runs the commands of the API that end, on its own database, and answers as its users ask', async () => {
+  expect(await command('retention', '--', '--dry-run')).toMatchObject({
+    code: 0,
+    output: expect.stringMatching(/"message":"retention done","dry_run":true/),
+  });
+  expect(await command('retention')).toMatchObject({ code: 0, output: expect.stringContaining('"dry_run":false') });
+  expect(await command('seed')).toMatchObject({ code: 0, output: expect.stringContaining('"message":"seed done"') });
+  expect(await command('recount', '--', '--dry-run')).toMatchObject({ code: 0 });
+  expect(await command('migrate')).toMatchObject({ code: 0 });
+  const rows = await runSql(place, [
+    "DELETE FROM idempotency_keys WHERE key = 'none'",
+    'SELECT 1, count(*) FROM loans',
+  ]);
+  expect(rows).toBe(`1 ${await loanCount()}`);
+  const facts = JSON.parse(await runSql(place, [DATABASE_FACTS])) as DatabaseFacts;
+  expect(facts.tables.map(({ name }) => name)).toContain('loans');
+  await runSql(place, vacuumStatements('loans'));
+
+  const key = await command('api-key', '--', 'create', '--name', 'desk', '--scopes', 'loans:read');
+  expect(key).toMatchObject({ code: 0, output: expect.stringMatching(/^bl_development_/m) });
+  expect(await command('retention', '--', '--wings')).toMatchObject({
+    code: 2,
+    output: expect.stringContaining('usage'),
+  });
+  expect(await command('smoke')).toMatchObject({
+    code: 0,
+    output: expect.stringContaining(`answers at https://localhost:${ports.https}`),
+  });
+});
+
 it('keeps its passwords to their owner, and out of every command line', () => {
   const { api } = readState();
   const postgres = findPostgres(readState().dataDirectory);
-  for (const name of ['database.password', 'postgres.password']) {
+  for (const name of ['database.password', 'owner.password', 'postgres.password']) {
     const file = join(place.directory, name);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     const password = readFileSync(file, 'utf8').trim();
@@ -223,6 +254,8 @@ it.each([
   [['up', '--https-port', 'x'], '"x" is not a port'],
   [['up', '--wings'], "Unknown option '--wings'"],
   [['logs'], 'There are no logs yet'],
+  [['smoke'], 'Development is not up: make up'],
+  [['retention'], 'Development is not up: make up'],
 ])('refuses %s with one clear message', async (args, message) => {
   const { code, output } = await command(...args);
   expect(code).toBe(1);

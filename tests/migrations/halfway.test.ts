@@ -21,7 +21,7 @@ afterEach(async () => {
 });
 
 const next = `${String(MIGRATIONS.length + 1).padStart(4, '0')}_halfway.sql`;
-const run = () => migrate(api.database.connection, api.database.secrets, { directory });
+const run = () => migrate(api.database.owner, api.database.secrets, { directory });
 
 /** Everything in the catalogue that somebody could see a difference by, as text; and what is written. */
 async function everything(): Promise<string> {

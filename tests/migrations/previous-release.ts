@@ -57,12 +57,19 @@ function git(root: string, ...args: string[]): string {
   return execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
 }
 
-/** @returns a new folder with its program and the packages that it had; or why those cannot be had */
-export function unpack({ commit }: PreviousRelease): { readonly root: string } | string {
+/** @returns a new folder with these files and folders as they were in that commit */
+export function extract(commit: string, entries: readonly string[]): string {
   const root = mkdtempSync(join(tmpdir(), 'branchloans-previous-'));
   const archive = join(root, 'archive.tar');
-  git(ROOT, 'archive', '--output', archive, commit, 'app', 'package.json', 'package-lock.json', 'tsconfig.json');
+  git(ROOT, 'archive', '--output', archive, commit, ...entries);
   execFileSync('tar', ['-xf', archive, '-C', root]);
+  rmSync(archive);
+  return root;
+}
+
+/** @returns a new folder with its program and the packages that it had; or why those cannot be had */
+export function unpack({ commit }: PreviousRelease): { readonly root: string } | string {
+  const root = extract(commit, ['app', 'package.json', 'package-lock.json', 'tsconfig.json']);
   const options = ['--omit=dev', '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
   const { status, stderr } = spawnSync('npm', ['ci', ...options], { cwd: root, encoding: 'utf8', timeout: 120_000 });
   if (status !== 0) {

@@ -28,8 +28,9 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
   let statistics: unknown;
 
   beforeAll(async () => {
-    database = await createDatabase({ migrated: false });
+    database = await createDatabase({ migrated: false, walled: false });
     const environment = environmentOf(database.connection);
+    const owner = environmentOf(database.owner);
     await migrate(environment, root);
     older = release(await serve(environment, undefined, root));
     earlier.pending = await older.loan({}, []);
@@ -41,7 +42,8 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
     statistics = (await older.get('/api/v1/stats')).json();
 
     // As in a deploy: the old one serves on.
-    await migrate(environment);
+    await database.wall();
+    await migrate(owner);
     newer = release(await serve(environment));
   });
   afterAll(async () => {
@@ -54,7 +56,7 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
     const applied = () => database.sql('SELECT * FROM schema_migrations ORDER BY version');
     const before = await applied();
     expect(before).toHaveLength(MIGRATIONS.length);
-    await migrate(environmentOf(database.connection), root);
+    await migrate(environmentOf(database.owner), root);
     expect(await applied()).toEqual(before);
     expect((await older.get('/health/ready')).status).toBe(200);
     const started = release(await serve(environmentOf(database.connection), undefined, root));
@@ -97,6 +99,47 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
     expect((await older.get(earlier.paid)).json().status).toBe('repaid');
   });
 
+  it('a loan that either of them settled stays settled when either takes a payment back', async () => {
+    for (const settler of [older, newer]) {
+      for (const reverser of [older, newer]) {
+        const path = await older.loan({ amount: '1000.00', currency: 'USD', term_months: 2, interest_rate_apr: '12' });
+        const paid = await newer.pay(path, '10.00');
+        expect((await settler.move(path, 'repaid')).status).toBe(200);
+        for (const each of [older, newer]) {
+          const { status, outstanding } = (await each.get(`${path}/balance`)).json();
+          expect([status, outstanding.total]).toEqual(['repaid', '0.00']);
+        }
+        expect((await newer.get(`${path}/balance`)).json()).toMatchObject({ settled: { total: '1005.02' } });
+        const reversed = await reverser.reverse(path, paid.json().repayment.id as string);
+        // What the earlier one does with its own settlement is what it always did.
+        const left = settler === older && reverser === older ? '1015.02' : '10.00';
+        expect([reversed.status, reversed.json().balance.outstanding.total]).toEqual([201, left]);
+        for (const each of [older, newer]) {
+          const shown = (await each.get(`${path}/balance`)).json();
+          expect([shown.status, shown.outstanding.total]).toEqual(['disbursed', left]);
+        }
+        // Neither takes more than that.
+        for (const each of [older, newer]) expect((await each.pay(path, '1015.03')).status).toBe(422);
+        expect((await older.pay(path, left)).json().balance.status).toBe('repaid');
+        expect((await newer.get(`${path}/balance`)).json()).toMatchObject({
+          status: 'repaid',
+          outstanding: { total: '0.00' },
+        });
+      }
+    }
+  });
+
+  it('the earlier one goes on beside a loan that was withdrawn', async () => {
+    const path = await newer.loan({}, []);
+    expect((await newer.move(path, 'withdrawn')).status).toBe(200);
+    expect((await older.get(path)).json()).toMatchObject({ status: 'withdrawn' });
+    expect((await older.get(`${path}/balance`)).json()).toMatchObject({ outstanding: { total: '0.00' } });
+    expect((await older.get('/api/v1/loans?limit=100')).status).toBe(200);
+    expect((await older.get('/api/v1/stats')).status).toBe(200);
+    expect((await older.move(path, 'approved')).status).toBeGreaterThanOrEqual(400);
+    expect((await newer.get(path)).json()).toMatchObject({ status: 'withdrawn' });
+  });
+
   it('a key that both get at once makes one loan', async () => {
     const keys = Array.from({ length: 20 }, () => randomUUID());
     const asked = keys.flatMap((key) => [older.create(key), newer.create(key)]);
@@ -105,6 +148,47 @@ describeUnless(typeof program === 'string' ? program : undefined, 'this release 
     const locations = answers.map(({ headers }) => headers.location!);
     expect(new Set(locations).size).toBe(keys.length);
     for (let pair = 0; pair < locations.length; pair += 2) expect(locations[pair]).toBe(locations[pair + 1]);
+  });
+
+  it.each(['the earlier', 'this'])('a client whose API key %s release rotated pays once, through both', async (by) => {
+    const environment = environmentOf(database.connection);
+    const apiKey = async (...args: string[]) => {
+      const { code, stdout, stderr } = await run(['api-key', ...args], environment, by === 'this' ? undefined : root);
+      if (code !== 0) throw new Error(stderr);
+      return { authorization: `Bearer ${stdout.trim()}` };
+    };
+    const old = await apiKey('create', '--name', 'desk', '--scopes', 'admin');
+    const next = await apiKey('rotate', '--id', old.authorization.split('_')[2]!);
+    // Not the earlier release by itself, which takes the two keys for two clients.
+    for (const [first, second] of [
+      [older, newer],
+      [newer, older],
+    ] as const) {
+      for (const [shown, again] of [
+        [old, next],
+        [next, old],
+        [next, next],
+      ] as const) {
+        const key = { 'idempotency-key': randomUUID() };
+        const path = await newer.loan();
+        const paid = await first.pay(path, '10', { ...key, ...shown });
+        const replayed = await second.pay(path, '10', { ...key, ...again });
+        // The earlier release finds what this one did; what it did itself under another key only this one finds.
+        expect([paid.status, replayed.status, replayed.text]).toEqual([201, 201, paid.text]);
+        expect((await newer.get(`${path}/balance`)).json().paid.total).toBe('10.00');
+      }
+    }
+    // In flight at the same moment.
+    const path = await newer.loan();
+    const key = { 'idempotency-key': randomUUID() };
+    const twins = Array.from({ length: 6 }, () => [
+      older.pay(path, '10', { ...key, ...next }),
+      newer.pay(path, '10', { ...key, ...next }),
+      newer.pay(path, '10', { ...key, ...old }),
+    ]);
+    const statuses = (await Promise.all(twins.flat())).map(({ status }) => status);
+    expect(statuses.filter((status) => status !== 409)).toEqual(expect.arrayContaining([201]));
+    expect((await newer.get(`${path}/balance`)).json().paid.total).toBe('10.00');
   });
 
   it('of two that pay at once, through one each, nobody pays too much', async () => {

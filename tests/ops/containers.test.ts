@@ -25,6 +25,15 @@ const stats = (changes: object = {}) => ({
   cpu_stats: { cpu_usage: { total_usage: 1_500_000_000 }, throttling_data: { periods: 9, throttled_periods: 4 } },
   memory_stats: { usage: 5000, stats: { total_inactive_file: 1000, inactive_file: 1 } },
   networks: { eth0: { rx_bytes: 10, tx_bytes: 20 }, eth1: { rx_bytes: 1, tx_bytes: 2 } },
+  pids_stats: { current: 12 },
+  blkio_stats: {
+    io_service_bytes_recursive: [
+      { major: 8, minor: 0, op: 'read', value: 300 },
+      { major: 8, minor: 0, op: 'write', value: 70 },
+      { major: 8, minor: 16, op: 'Read', value: 4 },
+      { major: 8, minor: 16, op: 'Sync', value: 1000 },
+    ],
+  },
   ...changes,
 });
 
@@ -63,7 +72,7 @@ class PlayedEngine {
       Object.keys(containers).map((Id) => ({ Id })),
     );
     for (const [id, [json, figures]] of Object.entries(containers)) {
-      this.answers.set(`/containers/${id}/json`, json);
+      this.answers.set(`/containers/${id}/json`, typeof json === 'object' ? { Id: id, ...json } : json);
       this.answers.set(`/containers/${id}/stats`, figures);
     }
   }
@@ -142,24 +151,46 @@ test('tells of each container what it uses and what it may use, under the names 
     [`${CONTAINER_METRICS.networkReceived}{${labels},interface="eth1"}`]: 1,
     [`${CONTAINER_METRICS.networkSent}{${labels},interface="eth0"}`]: 20,
     [`${CONTAINER_METRICS.networkSent}{${labels},interface="eth1"}`]: 2,
-    [`${CONTAINER_METRICS.startTime}{${labels}}`]: Date.UTC(2026, 10, 21, 10) / 1000 + 0.5,
+    [`${CONTAINER_METRICS.diskRead}{${labels}}`]: 304,
+    [`${CONTAINER_METRICS.diskWritten}{${labels}}`]: 70,
+    [`${CONTAINER_METRICS.threads}{${labels}}`]: 12,
+    [`${CONTAINER_METRICS.startTime}{${labels},id="a1"}`]: Date.UTC(2026, 10, 21, 10) / 1000 + 0.5,
     [`${CONTAINER_METRICS.restarts}{${labels}}`]: 2,
   });
   expect(engine.asked).toContain(
-    `GET /containers/json?filters=${JSON.stringify({ label: [LABEL], status: ['running'] })}`,
+    `GET /containers/json?filters=${JSON.stringify({ label: [LABEL], status: ['running', 'restarting'] })}`,
   );
 });
 
-test('reads memory of cgroup v2, and a container without network or limit of the CPU', async () => {
+test('tells of a container that waits for its next start how often it started, and of no use', async () => {
+  const waiting = { StartedAt: '2026-11-21T10:00:00Z', Restarting: true };
+  const nothing = stats({ cpu_stats: { cpu_usage: { total_usage: 0 } }, memory_stats: {}, networks: undefined });
+  const id = '97fff87d0c6e'.padEnd(64, '0');
+  engine.set({ [id]: [inspected('env-api-1', { RestartCount: 5, State: waiting }), nothing] });
+  const labels = 'name="env-api-1",component="api"';
+  const seen = await scrape();
+  expect(seen).toMatchObject({
+    [`${CONTAINER_METRICS.startTime}{${labels},id="97fff87d0c6e"}`]: Date.UTC(2026, 10, 21, 10) / 1000,
+    [`${CONTAINER_METRICS.restarts}{${labels}}`]: 5,
+    [`${CONTAINER_METRICS.oomEvents}{${labels}}`]: 0,
+  });
+  const used = [CONTAINER_METRICS.cpuSeconds, CONTAINER_METRICS.workingSet, CONTAINER_METRICS.networkSent];
+  expect(Object.keys(seen).filter((series) => used.some((name) => series.startsWith(name)))).toEqual([]);
+});
+
+test('reads memory of cgroup v2, and a container without network, disk or limits', async () => {
   const host = { Memory: 1, CpuQuota: 0, CpuPeriod: 0 };
   const second = {
     cpu_stats: { cpu_usage: { total_usage: 0 } },
     memory_stats: { usage: 90, stats: { inactive_file: 40 } },
+    blkio_stats: { io_service_bytes_recursive: null },
   };
   engine.set({ b2: [inspected('env-x', { HostConfig: host }), second] });
   const samples = await scrape();
   expect(samples[`${CONTAINER_METRICS.workingSet}{name="env-x",component="api"}`]).toBe(50);
   expect(samples[`${CONTAINER_METRICS.periods}{name="env-x",component="api"}`]).toBe(0);
+  for (const name of [CONTAINER_METRICS.diskRead, CONTAINER_METRICS.threads])
+    expect([name, samples[`${name}{name="env-x",component="api"}`]]).toEqual([name, 0]);
   expect(Object.keys(samples).filter((name) => name.includes('network'))).toEqual([]);
 });
 

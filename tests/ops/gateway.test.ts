@@ -98,6 +98,12 @@ function parseRaw(text: string): Answer {
   return { status: Number(statusLine.split(' ')[1]), headers, body: body.join('\r\n\r\n') };
 }
 
+/** The same for a body in chunks, of which there is one. */
+function parseChunked(text: string): Answer {
+  const answer = parseRaw(text);
+  return { ...answer, body: answer.body.slice(answer.body.indexOf('{'), answer.body.lastIndexOf('}') + 1) };
+}
+
 describeUnless(missing, 'the gateway', () => {
   let certificate: { certificate: string; key: string };
   let stage: Stage;
@@ -328,6 +334,96 @@ describeUnless(missing, 'the gateway', () => {
     });
   });
 
+  describe('on one connection', () => {
+    const request = (path: string, fields = '', body = '') =>
+      `POST ${path} HTTP/1.1\r\nHost: ${DOMAIN}\r\n${fields}Content-Length: ${body.length}\r\n\r\n${body}`;
+    const codes = (received: string) => [...received.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, code]) => Number(code));
+
+    test.each([
+      ['a byte too many', '', 'X', []],
+      ['garbage', '', 'X\r\n\r\n', [400]],
+      ['a malformed request', '', 'GET / HTTP/1.1\r\nContent-Length: a\r\n\r\n', [400]],
+      ['garbage after Connection: close', 'Connection: close\r\n', 'GARBAGE\r\n\r\n', []],
+      ['the end of the client’s side', '', '', []],
+    ])('answers a request that is under way, whatever follows it: %s', async (_name, fields, after, then) => {
+      for (const path of ['/slow/300', '/api/v1/loans/bulk?pause', '/api/v1/loans/export?pause=300']) {
+        const received = await stage.raw(request(path, fields, '{}') + after, { halfClose: true });
+        expect([path, codes(received)]).toEqual([path, [200, ...then]]);
+      }
+    });
+
+    test('logs what such a client got', async () => {
+      const id = randomUUID();
+      await stage.raw(request('/slow/300', `X-Request-ID: ${id}\r\n`, '{}'), { halfClose: true });
+      expect(await stage.logged(id)).toEqual([expect.objectContaining({ status: '200', upstream_status: '200' })]);
+    });
+
+    test('ends an export whose client is gone', async () => {
+      const id = randomUUID();
+      const startedAt = performance.now();
+      await stage.raw(request('/api/v1/loans/export?pause=1000', `X-Request-ID: ${id}\r\n`), { untilSeen: /first/ });
+      expect(await stage.logged(id)).toHaveLength(1);
+      expect(performance.now() - startedAt).toBeLessThan(5_000);
+    });
+
+    test.each([
+      ['gzip, chunked', 'HTTP/1.1', 501],
+      ['foo, chunked', 'HTTP/1.1', 501],
+      ['chunked, chunked', 'HTTP/1.1', 501],
+      ['identity', 'HTTP/1.1', 501],
+      ['chunked', 'HTTP/1.0', 400],
+    ])('refuses Transfer-Encoding: %s of %s', async (coding, version, status) => {
+      const fields = `Host: ${DOMAIN}\r\nTransfer-Encoding: ${coding}\r\n\r\n`;
+      const received = await stage.raw(`POST /api/v1/loans ${version}\r\n${fields}2\r\n{}\r\n0\r\n\r\n`);
+      expectProblem(parseRaw(received), status);
+    });
+
+    test('refuses two Transfer-Encodings', async () => {
+      const fields = `Host: ${DOMAIN}\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n`;
+      const received = await stage.raw(`POST /api/v1/loans HTTP/1.1\r\n${fields}2\r\n{}\r\n0\r\n\r\n`);
+      expectProblem(parseRaw(received), 400);
+    });
+
+    test.each([
+      ['Authorization', 'Bearer a', 'Bearer b'],
+      ['Host', DOMAIN, DOMAIN],
+      ['Content-Length', '0', '0'],
+      ['Expect', '100-continue', '100-continue'],
+      ['If-Match', '"a"', '"b"'],
+      ['X-Request-ID', 'a', 'b'],
+      ['X-Operator-Token', OPERATOR_TOKEN, OPERATOR_TOKEN],
+    ])('refuses two lines of %s', async (name, first, second) => {
+      const twice = `${name}: ${first}\r\n${name.toLowerCase()}: ${second}\r\n`;
+      const fields = name === 'Host' ? twice : `Host: ${DOMAIN}\r\n${twice}`;
+      expectProblem(parseRaw(await stage.raw(`GET /api/v1/loans HTTP/1.1\r\n${fields}\r\n`)), 400);
+    });
+
+    test.each(['Idempotency-Key', 'Content-Type', 'Content-Encoding', 'Origin'])(
+      'leaves it to the API to refuse two lines of %s',
+      async (name) => {
+        const fields = `Host: ${DOMAIN}\r\n${name}: a\r\n${name}: b\r\nConnection: close\r\n\r\n`;
+        const { rawHeaders } = echo(parseChunked(await stage.raw(`GET /api/v1/loans HTTP/1.1\r\n${fields}`)));
+        expect(rawHeaders.filter((word) => word.toLowerCase() === name.toLowerCase())).toHaveLength(2);
+      },
+    );
+
+    test('sends no 100 where it refuses a body that is announced, and one where it does not', async () => {
+      const announced = (length: number) =>
+        `POST /api/v1/loans HTTP/1.1\r\nHost: ${DOMAIN}\r\nExpect: 100-continue\r\nContent-Length: ${length}\r\n\r\n`;
+      expect(codes(await stage.raw(announced(99_999_999), { milliseconds: 1_000 }))).toEqual([413]);
+      expect(codes(await stage.raw(announced(2), { later: '{}', untilSeen: /1 200/ }))).toEqual([100, 200]);
+    });
+
+    test('refuses an expectation that it does not know', async () => {
+      for (const expectation of ['tea', 'tea 100-continue', '100-continue, tea', '"100-continue"']) {
+        const received = await stage.raw(request('/api/v1/loans', `Expect: ${expectation}\r\n`));
+        expectProblem(parseRaw(received), 417);
+      }
+      const old = request('/api/v1/loans', 'Expect: tea\r\n').replace('HTTP/1.1', 'HTTP/1.0');
+      expect(codes(await stage.raw(old))).toEqual([200]);
+    });
+  });
+
   describe.each([
     ['/prometheus/', 9090],
     ['/alertmanager/', 9093],
@@ -512,6 +608,41 @@ describeUnless(missing, 'the gateway', () => {
     ]);
     expect(entries[0]?.upstream).toMatch(/:8000$/);
     expect(stage.logs()).not.toContain(canary);
+  });
+
+  test('logs no API key that stands where it does not belong, also where the API breaks off', async () => {
+    const secret = 'Zq3'.repeat(12);
+    const key = `bl_staging_a1b2c3d4e5f6_${secret}ab`;
+    const encoded = Array.from(key, (character) => `%${character.charCodeAt(0).toString(16)}`).join('');
+    const shown: Record<string, string> = {
+      [`/api/v1/loans/${key}/events`]: '/api/v1/loans/bl_staging_a1b2c3d4e5f6_***',
+      [`/api/loans/x${key}`]: '/api/loans/xbl_staging_a1b2c3d4e5f6_***',
+      [`/api/loans/${key.slice(0, 20)}`]: '/api/loans/***',
+      [`/api/loans/${encoded}`]: '/api/loans/***',
+      [`/api/loans/${key.replaceAll('_', '%5F')}`]: '/api/loans/***',
+      [`/api/loans;token=${secret}`]: '/api/loans***',
+      [`/api/loans/Bearer%20${secret}`]: '/api/loans/***',
+      [`/api/loans/${secret}ab`]: '/api/loans/***',
+      '/api/v1/loans/8c3b5d0e-58a8-4f7e-9d35-0f4d1f4ad6c1/repayments':
+        '/api/v1/loans/8c3b5d0e-58a8-4f7e-9d35-0f4d1f4ad6c1/repayments',
+    };
+    for (const [path, logged] of Object.entries(shown)) {
+      const id = randomUUID();
+      const headers = { 'X-Request-ID': id, Referer: `https://desk.example/${key}`, 'User-Agent': key, Cookie: key };
+      await stage.request(path, { headers });
+      expect((await stage.logged(id))[0]?.path).toBe(logged);
+    }
+    // The gateway answers these itself: the upstream breaks off, the path is not for the public, the name is another's.
+    const id = randomUUID();
+    const cut = await stage.request(`/cut?access_token=${key}`, { headers: { 'X-Request-ID': id } });
+    expect([cut.status, (await stage.logged(id)).length]).toEqual([502, 1]);
+    await stage.request(`/cut/${key}`, { headers: { Referer: key } });
+    const refused = await stage.request(`/${key}`, { host: `${key.slice(0, 40)}.example` });
+    expect(refused.status).toBe(421);
+    expect(refused.body).not.toContain(secret);
+    const named = await stage.request('/api/loans', { headers: { 'X-Request-ID': key } });
+    expect(named.headers['x-request-id']?.[0]).toMatch(UUID);
+    for (const part of [secret, encoded, key.slice(0, 30)]) expect(stage.logs()).not.toContain(part);
   });
 
   describe('traces', () => {
@@ -853,6 +984,29 @@ describeUnless(missing, 'the gateway with several servers', () => {
     expect(answered).toBeGreaterThan(200);
   }, 60_000);
 
+  test('an idle connection is good after a switch, when the servers before it are gone, for a POST too', async () => {
+    await stage.reload(['api-2']);
+    await stage.untilAnswered();
+    const idle = keptConnections(10);
+    const askAll = () =>
+      Promise.all(
+        Array.from({ length: 10 }, () => stage.request('/slow/50', { method: 'POST', body: '{}', agent: idle.agent })),
+      );
+    await askAll();
+    // For longer than nginx keeps one over a reload by itself.
+    await sleep(6_000);
+    await stage.reload(['api-2', 'api-3']);
+    await stage.untilAnswered();
+    await stage.reload(['api-3']);
+    stage.killUpstream('old');
+    const answers = await askAll();
+    stage.reviveUpstream('old');
+    idle.agent.destroy();
+    expect(answers.map((answer) => [answer.status, echo(answer).name])).toEqual(Array(10).fill([200, 'new']));
+    expect(echo(answers[0]!).headers['x-forwarded-proto']).toBe('https');
+    expect(idle.opened()).toBe(10);
+  }, 60_000);
+
   test('a request that was cut off behind the gateway is tried again, a POST only if it has an Idempotency-Key', async () => {
     await stage.reload(['api-2', 'api-3']);
     await stage.untilAnswered();
@@ -944,6 +1098,8 @@ describeUnless(missing, 'the gateway with several servers', () => {
   }, 60_000);
 
   test('winds down without failing a request: then no connection is left to wait for', async () => {
+    const idle = keptConnections(5);
+    await Promise.all(Array.from({ length: 5 }, () => stage.request('/slow/50', { agent: idle.agent })));
     const load = startLoad(stage, 20);
     await sleep(1_000);
     await stage.windDown();
@@ -951,6 +1107,7 @@ describeUnless(missing, 'the gateway with several servers', () => {
     expect(failures).toEqual([]);
     expect(answered).toBeGreaterThan(100);
     expect(stage.finishing()).toEqual([]);
+    idle.agent.destroy();
     const agent = new Agent({ keepAlive: true });
     expect((await stage.request('/api/loans', { agent })).headers.connection).toEqual(['close']);
     agent.destroy();
@@ -967,6 +1124,18 @@ async function makeCertificate(): Promise<{ certificate: string; key: string }> 
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/** Connections that stay open, and how many of them were made. */
+function keptConnections(most: number): { readonly agent: Agent; readonly opened: () => number } {
+  const agent = new Agent({ keepAlive: true, maxSockets: most });
+  let opened = 0;
+  const createConnection = agent.createConnection.bind(agent);
+  agent.createConnection = (...given) => {
+    opened += 1;
+    return createConnection(...given);
+  };
+  return { agent, opened: () => opened };
 }
 
 /** Requests on connections that stay open, with pauses in which a reload could close them. */

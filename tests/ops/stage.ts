@@ -43,6 +43,14 @@ interface RequestOptions {
   readonly agent?: Agent;
 }
 
+interface RawScript {
+  readonly clear?: boolean;
+  readonly untilSeen?: RegExp;
+  readonly milliseconds?: number;
+  readonly later?: string;
+  readonly halfClose?: boolean;
+}
+
 /** The gateway in a container of its real image on a network of its own, and what stands behind it. */
 export class Stage {
   readonly #directory = mkdtempSync(join(tmpdir(), 'gateway-'));
@@ -236,11 +244,27 @@ export class Stage {
     });
   }
 
-  /** Sends bytes that no HTTP library would to the https port, and reads until the gateway closes or `untilSeen` came. */
-  raw(text: string, { clear = false, untilSeen = /$^/, milliseconds = 3_000 } = {}): Promise<string> {
-    const at = { host: '127.0.0.1', port: this.port('https') };
+  /**
+   * Sends bytes that no HTTP library would to the https port, and reads until the gateway closes or `untilSeen` came.
+   * @param script `later`: bytes that follow after a moment; `halfClose`: the client's side is closed after the last byte
+   */
+  raw(
+    text: string,
+    { clear = false, untilSeen = /$^/, milliseconds = 3_000, later = '', halfClose = false }: RawScript = {},
+  ): Promise<string> {
+    const at = { host: '127.0.0.1', port: this.port('https'), allowHalfOpen: halfClose };
     return new Promise((resolve) => {
-      const socket: Socket = clear ? connectTcp(at) : connectTls({ ...at, rejectUnauthorized: false });
+      const begin = async () => {
+        socket.write(text);
+        if (later !== '') {
+          await sleep(100);
+          socket.write(later);
+        }
+        if (halfClose) socket.end();
+      };
+      const socket: Socket = clear
+        ? connectTcp(at, () => void begin())
+        : connectTls({ ...at, rejectUnauthorized: false }, () => void begin());
       let received = '';
       const finish = () => {
         clearTimeout(timer);
@@ -252,9 +276,7 @@ export class Stage {
         received += chunk.toString('latin1');
         if (untilSeen.test(received)) finish();
       });
-      socket.on('close', finish);
-      socket.on('error', finish);
-      socket.write(text);
+      for (const event of ['end', 'close', 'error']) socket.on(event, finish);
     });
   }
 

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chmodSync } from 'node:fs';
 import { freePort } from '../../infra/embedded/ports';
+import { createRoles } from './database';
 import { type PostgresServer, startPostgres } from '../../infra/embedded/postgres';
 
 declare global {
@@ -19,6 +20,7 @@ export default async function start(): Promise<void> {
     // What is written need not survive this run.
     settings: { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '200' },
   });
+  await createRoles(server.port);
   globalThis.testPostgres = { server, directory };
   process.env.TEST_POSTGRES_PORT = String(server.port);
 }

@@ -184,7 +184,7 @@ for (const stack of ['development', 'staging', 'production'] as const) {
       expect((await at('api/org')).status).toBe(401);
       const user = `admin:${environment.output('grafanaPassword')}`;
       expect((await at('api/org', user)).status).toBe(200);
-      expect((await at('api/search', user)).body).toContain('Loans / API');
+      expect((await at('api/search', user)).body).toContain('"API"');
       expect((await at('api/datasources', user)).body.length).toBeGreaterThan(2);
     });
 

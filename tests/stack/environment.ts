@@ -9,7 +9,7 @@ import images from '../../infra/images.json';
 /** A real environment of its own: a copy of the program with its own state, names, ports and volumes. */
 
 const ROOT = resolve(__dirname, '../..');
-const PROGRAM = [
+export const PROGRAM = [
   'infra',
   'app',
   'ssl',
@@ -89,19 +89,19 @@ export class TestEnvironment {
   /**
    * @param change alters the settings that ship, after names, ports and volume were made free of collisions. Exporters,
    * which take time and which few tests need, are off: without `branchloans:exporters` they are on.
+   * @param program another release's
    */
-  static async create(stack: string, change: (settings: Settings) => void = () => undefined): Promise<TestEnvironment> {
+  static async create(
+    stack: string,
+    change: (settings: Settings) => void = () => undefined,
+    program = ROOT,
+  ): Promise<TestEnvironment> {
     const directory = mkdtempSync(join(tmpdir(), `branchloans-${stack}-`));
-    for (const entry of PROGRAM) {
-      cpSync(join(ROOT, entry), join(directory, entry), {
-        recursive: true,
-        filter: (source) => !/\.(pem|key)$/.test(source),
-      });
-    }
+    copyProgram(program, directory);
     symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'));
     const ports = { https: await freePort(), http: await freePort(), api: await freePort() };
     const environment = new TestEnvironment(stack, directory, ports);
-    const file = parse(readFileSync(join(ROOT, `Pulumi.${stack}.yaml`), 'utf8')) as { config: Settings };
+    const file = parse(readFileSync(join(program, `Pulumi.${stack}.yaml`), 'utf8')) as { config: Settings };
     environment.write(file.config, change);
     environment.pulumi(['stack', 'init', stack]);
     return environment;
@@ -126,6 +126,12 @@ export class TestEnvironment {
     settings['branchloans:exporters'] = { database: false, probes: false, host: false, containers: false };
     change(settings);
     writeFileSync(this.settingsFile, stringify({ config: settings }));
+  }
+
+  /** Puts this release's program in the place of the one that it was created with. Settings stay. */
+  replaceProgram(): void {
+    for (const entry of ['infra', 'app']) rmSync(join(this.directory, entry), { recursive: true });
+    copyProgram(ROOT, this.directory);
   }
 
   get settingsFile(): string {
@@ -317,6 +323,13 @@ export class TestEnvironment {
     spawnSync('docker', ['volume', 'rm', this.volume]);
     spawnSync('docker', ['rmi', `${this.prefix}-api:build`]);
     rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+function copyProgram(from: string, to: string): void {
+  for (const entry of PROGRAM) {
+    const filter = (source: string) => !/\.(pem|key)$/.test(source);
+    cpSync(join(from, entry), join(to, entry), { recursive: true, filter });
   }
 }
 

@@ -125,6 +125,28 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'the exporters on
     }
   });
 
+  it('call the containers of the API as the API itself does', async () => {
+    const names = async (label: string, expression: string) =>
+      (await query(`count by (${label}) (${expression})`)).map(({ metric }) => metric[label]!).sort();
+    const containers = [...environment.apiContainers()].sort();
+    expect(containers.length).toBeGreaterThan(0);
+    expect(await names('instance', '{job="api",__name__!~"up|scrape_.*"}')).toEqual(containers);
+    expect(await names('name', `${CONTAINER_METRICS.startTime}{component="api"}`)).toEqual(containers);
+    expect(await names('release', 'app_info')).toEqual([expect.stringMatching(/^[0-9a-f]{12}$/)]);
+  });
+
+  it('count failures from 0, by plain names, and nothing that is not set up', async () => {
+    const zero = await query('http_requests_failed_total{route="/api/loans",method="POST",status_code="503"} == 0');
+    expect(zero.length).toBe(environment.apiContainers().length);
+    const gateway = await query(`${ACCESS_LOG_METRICS.responses}{method="POST",status="502"} == 0`);
+    expect(gateway.length).toBe(1);
+    const of = async (label: string) =>
+      (await query(`count by (${label}) ({${label}!=""})`)).map(({ metric }) => metric[label]!).sort();
+    expect(await of('rule_group')).toEqual(expect.arrayContaining(['api', 'meta', 'slo-success']));
+    expect((await of('rule_group')).filter((name) => name.includes('/'))).toEqual([]);
+    expect(await of('integration')).toEqual(['email', 'pagerduty', 'webhook']);
+  });
+
   it('reach the entrance as users do, and know when its certificate ends', async () => {
     const success = await eventually(
       () => query(names.PROBE_METRICS.success),

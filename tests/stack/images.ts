@@ -54,6 +54,12 @@ export function slowRelease(base: string, seconds: number): string {
   return changed(base, `2.1.${seconds}`, `if (serving && isPrimary) { ${start} } else`);
 }
 
+/** Good, but for so many seconds it says that the database does not answer in time, as on a busy host. */
+export function hesitatingRelease(base: string, seconds: number): string {
+  const late = `path === "/health-db" && process.uptime() < ${seconds}`;
+  return changed(base, '2.1.1000', answering(late, 500, 'urn:problem:db-check-failed'));
+}
+
 /** Migrates well, and gives the database a wrong password when it serves. */
 export function passwordlessRelease(base: string): string {
   const wrong = `fs.writeFileSync("/tmp/password", "not the password"); process.env.DATABASE_PASSWORD_FILE = "/tmp/password";`;
@@ -63,7 +69,7 @@ export function passwordlessRelease(base: string): string {
 /** Has a migration that changes the schema and its rows, and then fails. */
 export function badMigrationRelease(base: string): string {
   const sql =
-    "ALTER TABLE loans ADD COLUMN halfway text;\nUPDATE loans SET halfway = borrower_id, borrower_id = 'nobody' " +
+    'ALTER TABLE loans ADD COLUMN halfway text;\nUPDATE loans SET halfway = borrower_id ' +
     "WHERE borrower_id LIKE 'usr_%';\nSELECT no_such_function();\n";
   const next = `printf '%04d' $(($(ls /app/migrations | wc -l) + 1))`;
   return build(

@@ -138,6 +138,27 @@ describe('make, on a machine without Pulumi', () => {
     );
   });
 
+  it.each([
+    ['retention', ['DRY_RUN=1'], '"message":"retention done","dry_run":true'],
+    ['retention', [], '"message":"retention done"'],
+    ['seed', [], '"message":"seed done"'],
+    ['smoke', [], 'Development answers at https://localhost:'],
+    ['upkeep', ['VACUUM=1'], 'loans'],
+  ])('%s %j works on it', (verb, settings, said) => {
+    const { code, output } = clone.make([verb, ...settings], environment);
+    expect([code, output]).toEqual([0, expect.stringContaining(said)]);
+  });
+
+  it.each([
+    ...['alerts', 'silence', 'drift', 'readiness', 'canary', 'scale', 'autoscale', 'keep', 'load', 'chaos'],
+    ...['maintenance', 'releases', 'rollback', 'rotate'],
+  ])('%s says why it cannot work on it, and what to do', (verb) => {
+    const { code, output } = clone.make([verb], environment);
+    expect(code).not.toBe(0);
+    expect(output).toMatch(/cannot work here: development runs without containers, where /);
+    expect(output).toContain('In containers it can: make up');
+  });
+
   it('status says what runs, down ends it, and both leave git status as it was', () => {
     const before = clone.status();
     expect(clone.make(['status'], environment)).toMatchObject({ code: 0 });

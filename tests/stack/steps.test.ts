@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import images from '../../infra/images.json';
 import { own, roles } from '../../infra/deploy/database';
 import { StepError } from '../../infra/deploy/engine';
@@ -224,22 +227,76 @@ exec postgres -c unix_socket_directories=/tmp -c listen_addresses=127.0.0.1`;
 
     it('gets its role, password and database, again and again, and no password into its log', async () => {
       const { name: container } = start('database', images.postgres, server, environment);
-      const input = { container, database: 'app_db', user: 'app', readyWithinSeconds: 60 };
+      const common = { container, database: 'app_db', user: 'app', readyWithinSeconds: 60 };
+      const input = { ...common, ownerPassword: "owner's" };
       await roles({ ...input, password: "first'pass\\word" });
       expect(login(container, "first'pass\\word")).toBe('app');
       await roles({ ...input, password: 'second-password' });
       expect(login(container, 'second-password')).toBe('app');
       expect(() => login(container, "first'pass\\word")).toThrow(/authentication failed/);
+      // A release before the roles gave the database to the role of the service.
+      const sql = (statement: string) =>
+        docker([
+          'exec',
+          container,
+          'psql',
+          '--tuples-only',
+          '--no-align',
+          '--dbname',
+          'app_db',
+          '--command',
+          statement,
+        ]);
+      sql('ALTER DATABASE app_db OWNER TO app; CREATE TABLE loans (id int); ALTER TABLE loans OWNER TO app');
       await expect(roles({ ...input, user: 'another', password: 'x' })).rejects.toThrow(
         /belongs to the role app, the settings name another; nothing was changed/,
       );
-      expect(docker(['logs', container])).not.toMatch(/second-password|first'pass/);
+      await roles({ ...input, password: 'second-password' });
+      const owner =
+        "SELECT pg_get_userbyid(relowner), has_table_privilege('app', 'loans', 'DELETE') FROM pg_class WHERE relname = 'loans'";
+      expect(sql(owner).trim()).toBe('branchloans_owner|t');
+      expect(docker(['logs', container])).not.toMatch(/second-password|first'pass|owner's/);
+    });
+
+    it('is given to its owner as soon as nobody has its tables, and nothing of it before', async () => {
+      const { name: container } = start('busy-database', images.postgres, server, environment);
+      const input = { container, database: 'app_db', user: 'app', password: 'x', ownerPassword: 'y' };
+      await roles({ ...input, readyWithinSeconds: 60 });
+      const psql = (statement: string) => [
+        'exec',
+        container,
+        'psql',
+        '--tuples-only',
+        '--dbname',
+        'app_db',
+        '--command',
+        statement,
+      ];
+      docker(psql('CREATE TABLE loans (id int); ALTER TABLE loans OWNER TO app'));
+      const report = spawn('docker', psql('BEGIN; SELECT FROM loans; SELECT pg_sleep(3); COMMIT'));
+      const ended = once(report, 'exit');
+      const asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+      while (docker(psql(asleep)).trim() !== '1') await sleep(50);
+      const startedAt = Date.now();
+      await roles({ ...input, readyWithinSeconds: 60 });
+      expect(Date.now() - startedAt).toBeGreaterThan(500);
+      expect(docker(psql("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'loans'")).trim()).toBe(
+        'branchloans_owner',
+      );
+      await ended;
     });
 
     it('that does not start is told with its log', async () => {
       const broken = start('broken-database', images.postgres, 'echo no room; exit 1', environment);
       await expect(
-        roles({ container: broken.name, database: 'd', user: 'u', password: 'p', readyWithinSeconds: 30 }),
+        roles({
+          container: broken.name,
+          database: 'd',
+          user: 'u',
+          password: 'p',
+          ownerPassword: 'o',
+          readyWithinSeconds: 30,
+        }),
       ).rejects.toThrow(/ended with exit code 1[^]*no room/);
     });
   });

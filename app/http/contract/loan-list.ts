@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { type Listing, LOAN_SORTS, type LoanFilters, type Position } from '../../db/loan-pages';
-import { CODES } from '../../domain/currency';
 import { LOAN_STATUSES } from '../../domain/loan';
 import { parseAmount } from '../../domain/money';
-import { currency, decimal, readId, text } from './values';
+import { currencyCode, decimal, fractionPattern, readId, text } from './values';
 
 export const EXPORT_FORMATS = ['csv', 'ndjson'] as const;
 export type ExportFormat = (typeof EXPORT_FORMATS)[number];
@@ -21,13 +20,15 @@ const AMOUNT_RULE = {
 };
 
 const amount = (description: string) =>
-  decimal(AMOUNT_RULE, 'invalid-parameter').optional().meta({
-    description,
-    type: 'string',
-    format: 'decimal',
-    pattern: '^(0|[1-9]\\d{0,14})(\\.\\d{1,4})?$',
-    anyOf: undefined,
-  });
+  decimal(AMOUNT_RULE, 'invalid-parameter')
+    .optional()
+    .meta({
+      description,
+      type: 'string',
+      format: 'decimal',
+      pattern: `^(0|[1-9]\\d{0,14})(\\.${fractionPattern(4)})?$`,
+      anyOf: undefined,
+    });
 
 const moment = (description: string) =>
   z
@@ -51,10 +52,9 @@ export const loanFilterShape = {
     .enum(LOAN_STATUSES, { error: `must be one of ${LOAN_STATUSES.join(', ')}` })
     .optional()
     .meta({ description: 'Loans in this status' }),
-  currency: currency.optional().meta({
-    description: 'Loans in this currency; lower case is taken for upper case',
-    pattern: undefined,
-    enum: [...CODES.values()].flat().sort(),
+  currency: currencyCode.optional().meta({
+    description: 'Loans in this currency, also one that ISO 4217 withdrew; lower case is taken for upper case',
+    pattern: '^[A-Za-z]{3}$',
   }),
   borrower_id: text(MAX_TEXT).optional().meta({ description: 'Loans of this borrower' }),
   min_amount: amount('Loans of this amount or more, in whatever currency'),
@@ -84,14 +84,20 @@ export const loanListQuery = z.strictObject({
   }),
 });
 
+/** Takes back what `defuse` adds: what it matches begins with the apostrophe to be taken away. */
+export const UNDO_PATTERN =
+  "(?<=^|[^\\p{L}\\p{M}\\p{N}_'=+\\-@＝＋－＠﹦﹢﹣﹫])'+(?=[=+\\-@＝＋－＠﹦﹢﹣﹫])|^'+(?=[\\t\\r\\n])";
+
 export const loanExportQuery = z.strictObject({
   format: z
     .enum(EXPORT_FORMATS, { error: `must be one of ${EXPORT_FORMATS.join(', ')}` })
     .default('csv')
     .meta({
       description:
-        'csv: RFC 4180 with a header line; a text that a spreadsheet would take for a formula has an apostrophe before it. ' +
-        'ndjson: a loan a line, exactly as it is stored',
+        'csv: RFC 4180 with a header line; a text that a spreadsheet could take for a formula, at its start or where a ' +
+        'program may split it, has an apostrophe there. To undo that, take one apostrophe away at each match of ' +
+        UNDO_PATTERN +
+        ' (with Unicode properties). ndjson: a loan a line, exactly as it is stored',
     }),
   ...loanFilterShape,
 });

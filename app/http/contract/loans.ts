@@ -4,15 +4,25 @@ import { MAX_TERM_MONTHS } from '../../domain/amortization';
 import { CODES, isLendable } from '../../domain/currency';
 import { type AmountLimits, limitOf, MAX_RECORDED, parseLimits } from '../../domain/limits';
 import { LOAN_STATUSES, type LoanRequest, type LoanStatus, NEEDS_REASON } from '../../domain/loan';
-import { type Amount, AmountFault, formatAmount, parseAmount, readDecimal, readMoney } from '../../domain/money';
+import {
+  type Amount,
+  AmountFault,
+  formatAmount,
+  MAX_WRITTEN_DIGITS,
+  parseAmount,
+  readDecimal,
+  readMoney,
+} from '../../domain/money';
 import { loanExportQuery, loanListQuery } from './loan-list';
 import { api, BODY, type Components, DATABASE, ETAG, KEY, operations, REPLAYED } from './operation';
 import {
   count,
-  currency,
   decimal,
   decimalText,
+  fractionPattern,
   integer,
+  keptRequestId,
+  lendableCurrency,
   moneyAnyOf,
   status,
   text,
@@ -23,6 +33,7 @@ import {
 
 const MAX_TEXT = 255;
 const MAX_REASON = 1_000;
+const RATE_PATTERN = `^(100(\\.${fractionPattern(0)})?|(0|[1-9]\\d?)(\\.${fractionPattern(2)})?)$`;
 
 /** @param maxAmount the largest amount of one loan: see parseLimits. */
 export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
@@ -35,11 +46,11 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
         amount: writtenMoney.meta({
           description:
             `Greater than 0, at most ${maxAmount.replaceAll(',', ', ')}. At most as many digits after the point as the ` +
-            'currency has, of which two may be written in any case if they are 0. Read exactly, never rounded.',
+            `currency has; zeros at the end do not count, up to ${MAX_WRITTEN_DIGITS} digits. Read exactly, never rounded.`,
           anyOf: moneyAnyOf(4, formatAmount([...limits.byCurrency.values(), limits.fallback].reduce(larger))),
           examples: ['12500.00', 12500],
         }),
-        currency: currency.meta({
+        currency: lendableCurrency.meta({
           description: 'An active code of ISO 4217 that has a minor unit; lower case is taken for upper case',
           enum: [...CODES.values()].flat().sort(),
           examples: ['KES'],
@@ -57,10 +68,10 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
           .transform((value) => value ?? null)
           .meta({
             description:
-              'Percent a year, 0 to 100, at most two digits after the point; without one no interest is owed',
+              'Percent a year, 0 to 100, at most two digits after the point besides zeros at the end; without one no interest is owed',
             anyOf: [
               { type: 'number', minimum: 0, maximum: 100, multipleOf: 0.01 },
-              { type: 'string', format: 'decimal', pattern: '^(100(\\.0{1,2})?|(0|[1-9]\\d?)(\\.\\d{1,2})?)$' },
+              { type: 'string', format: 'decimal', pattern: RATE_PATTERN },
               { type: 'null' },
             ],
             examples: ['28.00'],
@@ -74,7 +85,7 @@ export function newLoanSchema(maxAmount: string): z.ZodType<LoanRequest> {
     })
     .transform((loan) => ({
       borrowerId: loan.borrower_id,
-      amount: parseAmount(loan.amount),
+      amount: readMoney(loan.amount, loan.currency, MAX_RECORDED),
       currency: loan.currency,
       termMonths: loan.term_months,
       interestRateApr: loan.interest_rate_apr,
@@ -168,17 +179,19 @@ export const loanSchema = z.strictObject({
 export const loanEventSchema = z.strictObject({
   sequence: z.int().min(1).meta({ description: 'Rises with every event of any loan' }),
   at: timestamp,
-  actor: z.string().meta({ description: 'Who did it' }),
+  actor: z
+    .string()
+    .meta({ description: 'The client that did it: key:<id of its first API key>, which a rotation does not change' }),
   action: z
     .string()
     .meta({ examples: ['created', 'transitioned', 'paid', 'repaid', 'payment_reversed', 'pseudonymised'] }),
   from: status.nullable().meta({ description: 'Null for the creation' }),
   to: status,
   reason: z.string().nullable(),
-  request_id: z.string().nullable().meta({ description: 'X-Request-ID of the request that did it' }),
+  request_id: keptRequestId,
   amount: decimalText.meta({ description: 'Of the loan' }),
   currency: z.string().regex(/^[A-Z]{3}$/),
-  repayment_id: z.uuid().optional().meta({ description: 'The repayment or reversal that it is about' }),
+  repayment_id: z.uuid().optional().meta({ description: 'The repayment, settlement or reversal that it is about' }),
 });
 
 export const statisticsSchema = z.strictObject({
@@ -291,7 +304,9 @@ export const LOAN_OPERATIONS = operations([
     access: 'loans:write',
     method: 'POST',
     paths: api('/loans/:id/transitions'),
-    summary: 'Move a loan to its next status; what is not possible is refused with what is',
+    summary:
+      'Move a loan to its next status; what is not possible is refused with what is. With a move to repaid, what is ' +
+      'outstanding is settled: an entry of its own among the repayments',
     answer: { status: 200, schema: 'Loan', headers: { ...ETAG, ...REPLAYED } },
     headers: ['Idempotency-Key', 'If-Match'],
     body: 'Transition',
@@ -302,6 +317,7 @@ export const LOAN_OPERATIONS = operations([
       'invalid-id',
       'not-found',
       'illegal-transition',
+      'ledger-full',
       'version-mismatch',
       'invalid-parameter',
       ...DATABASE,

@@ -59,10 +59,13 @@ export const BODY = [
   'invalid-text',
 ] as const;
 
-/** All problems that an operation may answer with. To check a key the database may have to be asked. */
+/**
+ * All problems that an operation may answer with. To check a key the database may have to be asked. How a request is
+ * framed is checked before anything else (see wellFormedRequest).
+ */
 export function problemsOf({ access, problems }: Operation): readonly ProblemSlug[] {
   const ofKey = access === 'public' ? [] : (['unauthorized', 'forbidden', ...DATABASE] as const);
-  return [...new Set<ProblemSlug>([...problems, ...ofKey, 'internal'])];
+  return [...new Set<ProblemSlug>([...problems, ...ofKey, 'malformed-request', 'expectation-failed', 'internal'])];
 }
 
 /** On every answer of an operation that is not public, in a stack with rate limits. */

@@ -4,7 +4,7 @@ import { type CalendarDate, isCalendarDate, MAX_TERM_MONTHS } from '../../domain
 import { MAX_RECORDED } from '../../domain/limits';
 import { formatAmount } from '../../domain/money';
 import { api, BODY, type Components, DATABASE, ETAG, KEY, operations, REPLAYED } from './operation';
-import { decimalText, moneyAnyOf, status, text, timestamp, writtenMoney, TEXT_PATTERN } from './values';
+import { decimalText, keptRequestId, moneyAnyOf, status, text, timestamp, writtenMoney, TEXT_PATTERN } from './values';
 
 const MAX_REFERENCE = 255;
 const MAX_REASON = 1_000;
@@ -24,7 +24,9 @@ export interface PaymentRequest {
 export const paymentSchema: z.ZodType<PaymentRequest> = z.strictObject(
   {
     amount: writtenMoney.meta({
-      description: "Greater than 0, at most what is outstanding, in the loan's currency and its digits. Never rounded.",
+      description:
+        "Greater than 0, at most what is outstanding, in the loan's currency and its digits; zeros at the end do not count. " +
+        'Never rounded.',
       anyOf: moneyAnyOf(4, formatAmount(MAX_RECORDED)),
       examples: ['2256.39'],
     }),
@@ -39,7 +41,9 @@ export const paymentSchema: z.ZodType<PaymentRequest> = z.strictObject(
       .nullish()
       .transform((value) => value ?? null)
       .meta({
-        description: 'What the payer or the bank calls it. Kept for good: nothing personal belongs here',
+        description:
+          'What the payer or the bank calls it: names one repayment of the loan. That of a repayment that was taken back may be ' +
+          'used again. Kept for good: nothing personal belongs here',
         anyOf: [{ type: 'string', minLength: 1, maxLength: MAX_REFERENCE, pattern: TEXT_PATTERN }, { type: 'null' }],
       }),
   },
@@ -99,7 +103,7 @@ export const balanceSchema = z.strictObject({
   }),
   settled: share.meta({
     description:
-      'What was outstanding when the loan was moved to repaid by hand: it was settled outside of these records',
+      'What was outstanding when the loan was moved to repaid by hand, less reversals: it was settled outside of these records',
   }),
   outstanding: share.meta({ description: 'All that is left to pay, due or not' }),
   next_due: z
@@ -114,12 +118,18 @@ export const repaymentSchema = z.strictObject({
   amount: decimalText,
   currency,
   date: z.iso.date(),
+  settlement: z.literal(true).optional().meta({
+    description:
+      'Of a settlement: what was outstanding when the loan was moved to repaid by hand. Not there for repayments and reversals',
+  }),
   reference: z.string().nullable(),
-  reverses: z.uuid().nullable().meta({ description: 'Of a reversal: the repayment that it takes back, all of it' }),
-  reversed_by: z.uuid().nullable().meta({ description: 'Of a repayment that was taken back: the reversal' }),
+  reverses: z.uuid().nullable().meta({ description: 'Of a reversal: the entry that it takes back, all of it' }),
+  reversed_by: z.uuid().nullable().meta({ description: 'Of an entry that was taken back: the reversal' }),
   reason: z.string().nullable().meta({ description: 'Of a reversal' }),
-  actor: z.string().meta({ description: 'Who recorded it' }),
-  request_id: z.string().nullable(),
+  actor: z.string().meta({
+    description: 'The client that recorded it: key:<id of its first API key>, which a rotation does not change',
+  }),
+  request_id: keptRequestId,
   created_at: timestamp,
 });
 
@@ -162,7 +172,7 @@ export const REPAYMENT_OPERATIONS = operations([
     access: 'loans:read',
     method: 'GET',
     paths: api('/loans/:id/repayments'),
-    summary: `Repayments and reversals of a loan, the newest last; a loan takes up to ${MAX_PAYMENTS} repayments`,
+    summary: `Repayments, settlements and reversals of a loan, the newest last; a loan takes up to ${MAX_PAYMENTS} repayments`,
     answer: { status: 200, schema: 'RepaymentList' },
     problems: ['invalid-id', 'not-found', 'invalid-parameter', ...DATABASE],
   },
@@ -178,6 +188,7 @@ export const REPAYMENT_OPERATIONS = operations([
     problems: [
       ...CHANGE,
       'not-payable',
+      'duplicate-reference',
       'no-schedule',
       'ledger-full',
       'invalid-amount',
@@ -191,7 +202,7 @@ export const REPAYMENT_OPERATIONS = operations([
     access: 'loans:write',
     method: 'POST',
     paths: api('/loans/:id/repayments/:repaymentId/reversal'),
-    summary: 'Take a repayment back, all of it; a loan that was repaid becomes what it was before',
+    summary: 'Take a repayment or a settlement back, all of it; a loan that was repaid becomes what it was before',
     answer: { status: 201, schema: 'Booking', headers: { ...ETAG, ...REPLAYED } },
     headers: ['Idempotency-Key', 'If-Match'],
     body: 'Reversal',

@@ -1,7 +1,14 @@
 import { z } from 'zod';
 import { isLendable } from '../../domain/currency';
 import { LOAN_STATUSES } from '../../domain/loan';
-import { AmountFault, type Amount, type DecimalRule, readDecimal, withoutExponent } from '../../domain/money';
+import {
+  AmountFault,
+  type Amount,
+  type DecimalRule,
+  MAX_WRITTEN_DIGITS,
+  readDecimal,
+  withoutExponent,
+} from '../../domain/money';
 import type { ProblemSlug } from '../../errors';
 import { JsonNumber } from '../json';
 
@@ -45,14 +52,18 @@ export const writtenMoney = z
     }
   });
 
+/** The part of a pattern after the point, for values of so many digits: zeros at the end may be written (readDecimal). */
+export function fractionPattern(fractionDigits: number): string {
+  if (fractionDigits === 0) return `0{1,${MAX_WRITTEN_DIGITS}}`;
+  return `\\d{1,${fractionDigits}}0{0,${MAX_WRITTEN_DIGITS - fractionDigits}}`;
+}
+
 /** What a JSON schema says of such money: above 0, up to the given decimal, with at most so many digits. */
 export function moneyAnyOf(fractionDigits: number, max: string) {
-  // Zeros of a currency with fewer than two digits may be written.
-  const fraction = fractionDigits === 0 ? '0{1,2}' : `\\d{1,${fractionDigits}}`;
   const multipleOf = Number(`1e-${fractionDigits}`);
   return [
     { type: 'number', exclusiveMinimum: 0, maximum: Number(max), multipleOf },
-    { type: 'string', format: 'decimal', pattern: `^(0|[1-9]\\d*)(\\.${fraction})?$` },
+    { type: 'string', format: 'decimal', pattern: `^(0|[1-9]\\d*)(\\.${fractionPattern(fractionDigits)})?$` },
   ];
 }
 
@@ -73,28 +84,46 @@ function wholeOf(source: string): number {
 /** The same two rules for those who read the OpenAPI document. U+FEFF is a space for some languages only. */
 export const TEXT_PATTERN = '^[^\\u0000]*[^\\s\\uFEFF\\u0000][^\\u0000]*$';
 
+/** @param maxLength in characters, of which some take two places of a string */
 export const text = (maxLength: number) =>
   z
     .string({ error: 'must be a string' })
     .check((context) => {
-      if (UNSTORABLE.test(context.value)) {
-        context.issues.push({
-          code: 'custom',
-          input: context.value,
-          message: 'has a character that cannot be stored (NUL or half of a surrogate pair)',
-          params: { problem: 'invalid-text' },
-        });
-      }
+      const fault = faultOfText(context.value, maxLength);
+      if (fault !== undefined) context.issues.push({ code: 'custom', input: context.value, ...fault });
     })
-    .refine((value) => /\S/.test(value), 'must not be empty')
-    .refine((value) => Array.from(value).length <= maxLength, `must have at most ${maxLength} characters`)
     .meta({ minLength: 1, maxLength, pattern: TEXT_PATTERN });
 
-export const currency = z
+/** Its length is looked at first: what comes after that takes time for every character. */
+function faultOfText(value: string, maxLength: number) {
+  const tooLong = { message: `must have at most ${maxLength} characters` };
+  if (value.length > 2 * maxLength) return tooLong;
+  if (UNSTORABLE.test(value)) {
+    return {
+      message: 'has a character that cannot be stored (NUL or half of a surrogate pair)',
+      params: { problem: 'invalid-text' },
+    };
+  }
+  if (!/\S/.test(value)) return { message: 'must not be empty' };
+  return Array.from(value).length > maxLength ? tooLong : undefined;
+}
+
+/** Any code that the book may hold: withdrawn ones, and what older releases took. Lower case is taken for upper case. */
+export const currencyCode = z
   .string({ error: 'must be a string' })
   .regex(/^[A-Za-z]{3}$/, 'must be three letters such as KES')
-  .transform((value) => value.toUpperCase())
-  .refine(isLendable, 'must be an active ISO 4217 currency that has a minor unit');
+  .transform((value) => value.toUpperCase());
+
+/** The currency of a new loan. */
+export const lendableCurrency = currencyCode.refine(
+  isLendable,
+  'must be an active ISO 4217 currency that has a minor unit',
+);
+
+/** Events and ledger cannot be changed, by retention neither. */
+export const keptRequestId = z.string().nullable().meta({
+  description: 'X-Request-ID of the request that did it. Kept for good: nothing personal belongs there',
+});
 
 export const status = z.enum(LOAN_STATUSES);
 export const count = z.int().min(0);

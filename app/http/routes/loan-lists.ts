@@ -63,11 +63,12 @@ export function loanListHandlers({ loans, events, once, maxAmount, now, newId }:
       validateQuery(emptyQuery, ctx);
       const body = await readJson(ctx, BULK_BODY_LIMIT_BYTES);
       const requests = await validateItems(newLoan, validateBody(newLoanListSchema, body).loans, 'loans');
-      await once(ctx, 'createLoans', body, async (claim) => {
+      await once(ctx, { operation: 'createLoans', body }, async (claim) => {
         const moment = now();
         const created = requests.map((request) => openLoan(request, newId(), moment));
         const answer = jsonTextAnswer(201, loansText(created));
-        if (!(await loans.insertAll(created, ctx.state, claim && { ...claim, answer }))) return undefined;
+        const conflict = await loans.insertAll(created, ctx.state, claim && { ...claim, answer });
+        if (conflict !== undefined) return conflict;
         events.loansCreated(created, ctx.state.requestId);
         return answer;
       });

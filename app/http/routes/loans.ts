@@ -1,6 +1,8 @@
 import { shared } from '../../db/batch';
 import type { Answer } from '../../db/idempotency';
 import type { Loans } from '../../db/loans';
+import type { LedgerAccount, Repayments } from '../../db/repayments';
+import { AccountFault, type Booking, settle } from '../../domain/account';
 import { allowedMoves, type Loan, type LoanStatus, moveLoan, openLoan, summarize } from '../../domain/loan';
 import { Problem } from '../../errors';
 import type { Events } from '../../telemetry/events';
@@ -25,7 +27,11 @@ export interface LoanParts {
   readonly newId: () => string;
 }
 
-export function loanHandlers({ loans, events, once, maxAmount, now, newId }: LoanParts) {
+interface Parts extends LoanParts {
+  readonly repayments: Repayments;
+}
+
+export function loanHandlers({ loans, repayments, events, once, maxAmount, now, newId }: Parts) {
   const newLoan = newLoanSchema(maxAmount);
 
   /** Answers that depend on nothing but the path and query of the request. */
@@ -53,11 +59,12 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Loa
       validateQuery(emptyQuery, ctx);
       const body = await readJson(ctx);
       const request = validateBody(newLoan, body);
-      await once(ctx, 'createLoan', body, async (claim) => {
+      await once(ctx, { operation: 'createLoan', body }, async (claim) => {
         const loan = openLoan(request, newId(), now());
         const headers = { Location: `${ctx.path}/${loan.id}`, ETag: entityTag(loan) };
         const answer = jsonTextAnswer(201, loanText(loan), headers);
-        if (!(await loans.insert(loan, ctx.state, claim && { ...claim, answer }))) return undefined;
+        const conflict = await loans.insert(loan, ctx.state, claim && { ...claim, answer });
+        if (conflict !== undefined) return conflict;
         events.loanCreated(loan, ctx.state.requestId);
         return answer;
       });
@@ -71,20 +78,28 @@ export function loanHandlers({ loans, events, once, maxAmount, now, newId }: Loa
       sendAnswer(ctx, jsonTextAnswer(201, loanText(loan)));
     },
 
-    /** Of rivals the database lets one through; the others look again, and find that they come too late. */
+    /** The database lets one of several rivals through; the others read the loan anew, and may be too late by then. */
     async moveLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
       const id = readLoanId(ctx);
       const holds = readPrecondition(ctx);
       const body = await readJson(ctx);
       const { to, reason } = validateBody(transitionSchema, body);
-      await once(ctx, 'moveLoan', body, async (claim) => {
-        const before = await find(id);
+      await once(ctx, { operation: 'moveLoan', body, loan: id }, async (claim) => {
+        const account = to === 'repaid' ? await repayments.find(id) : undefined;
+        const before = account?.loan ?? (await find(id));
         if (!holds(entityTag(before))) throw versionMismatch();
-        const after = moveLoan(before, to, now());
+        const moment = now();
+        const after = moveLoan(before, to, moment);
         if (after === undefined) throw illegalTransition(before.status, to);
         const answer = jsonTextAnswer(200, loanText(after), { ETag: entityTag(after) });
-        if (!(await loans.move(before, after, reason, ctx.state, claim && { ...claim, answer }))) return undefined;
+        const kept = claim && { ...claim, answer };
+        const settlement = account && settled(account, newId(), moment);
+        const conflict =
+          account !== undefined && settlement !== undefined
+            ? await repayments.record(account, settlement, reason, ctx.state, kept)
+            : await loans.move(before, after, reason, ctx.state, kept);
+        if (conflict !== undefined) return conflict;
         events.loanMoved(before, after, ctx.state.requestId);
         return answer;
       });
@@ -124,6 +139,25 @@ export function noSuchLoan(): Problem {
 
 export function versionMismatch(): Problem {
   return new Problem('version-mismatch', 'The loan is no longer what If-Match names. Read it again, and decide.');
+}
+
+/** @throws Problem ledger-full */
+function settled(account: LedgerAccount, id: string, moment: Date): Booking | undefined {
+  try {
+    return settle(account, id, moment);
+  } catch (error) {
+    if (error instanceof AccountFault && error.kind !== 'date') throw accountProblem(error.kind, error);
+    throw error;
+  }
+}
+
+/** What a loan does not take, as a problem. */
+export function accountProblem(
+  kind: Exclude<AccountFault['kind'], 'date'>,
+  { message, entryId }: AccountFault,
+): Problem {
+  const extensions = entryId === undefined ? {} : { repayment_id: entryId };
+  return new Problem(kind, `${message}.`, { extensions });
 }
 
 function illegalTransition(from: LoanStatus, to: LoanStatus): Problem {

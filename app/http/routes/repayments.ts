@@ -1,4 +1,4 @@
-import type { LedgerAccount, Note, Repayment, Repayments } from '../../db/repayments';
+import type { LedgerAccount, Repayment, Repayments } from '../../db/repayments';
 import {
   AccountFault,
   balanceOf,
@@ -10,7 +10,7 @@ import {
   ScheduleFault,
   scheduleOf,
 } from '../../domain/account';
-import { type CalendarDate, DateFault, type Instalment } from '../../domain/amortization';
+import { type CalendarDate, DateFault } from '../../domain/amortization';
 import { CurrencyFault } from '../../domain/currency';
 import { MAX_RECORDED } from '../../domain/limits';
 import { AmountFault, formatAmount, fromMinor, readMoney } from '../../domain/money';
@@ -26,7 +26,7 @@ import type { Once } from '../idempotency';
 import { presentBalance, presentRepayment, presentSchedule } from '../present';
 import { jsonAnswer, sendJson } from '../send';
 import { validateBody, validateQuery } from '../validate';
-import { noSuchLoan, readLoanId, readUuid, versionMismatch } from './loans';
+import { accountProblem, noSuchLoan, readLoanId, readUuid, versionMismatch } from './loans';
 
 interface Parts {
   readonly repayments: Repayments;
@@ -44,30 +44,31 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
     return account;
   }
 
-  /** One entry of a loan's ledger. Of rivals the database lets one through; the others look again. */
+  /** One entry of a loan's ledger. The database lets one of several rivals through; the others read the loan anew. */
   async function book(
     ctx: Context,
+    { id, holds }: Target,
     operation: string,
     body: unknown,
     decide: (account: LedgerAccount, now: Date) => Booking,
-    note: Note,
+    reason: string | null,
   ): Promise<void> {
-    const id = readLoanId(ctx);
-    const holds = readPrecondition(ctx);
     const { principal, requestId } = ctx.state;
-    await once(ctx, operation, body, async (claim) => {
+    await once(ctx, { operation, body, loan: id }, async (claim) => {
       const before = await find(id);
       const moment = now();
       const booking = decided(before, holds, moment, decide);
       const { entry, after, balance } = booking;
-      const repayment: Repayment = { ...entry, ...note, actor: principal, requestId, createdAt: after.updatedAt };
+      const repayment: Repayment = { ...entry, reason, actor: principal, requestId, createdAt: after.updatedAt };
       const shown = {
         repayment: presentRepayment(repayment, after.currency, null),
         balance: presentBalance(after, balance, dateOf(moment)),
       };
       const answer = jsonAnswer(201, shown, { ETag: entityTag(after) });
       const kept = claim && { ...claim, answer };
-      if (!(await repayments.record(before, booking, note, ctx.state, kept))) return undefined;
+      if (!(await repayments.writeSettlement(before))) return 'rival';
+      const conflict = await repayments.record(before, booking, reason, ctx.state, kept);
+      if (conflict !== undefined) return conflict;
       events.repaymentRecorded(before.loan, after, repayment, requestId);
       return answer;
     });
@@ -76,7 +77,9 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
   return {
     async loanSchedule(ctx: Context) {
       const query = validateQuery(scheduleQuery, ctx);
-      const { loan, disbursedOn } = await find(readLoanId(ctx));
+      const terms = await repayments.findTerms(readLoanId(ctx));
+      if (terms === undefined) throw noSuchLoan();
+      const { loan, disbursedOn } = terms;
       if (disbursedOn !== null && query.start_date !== undefined) {
         throw startDateFault(`is for loans that are not disbursed yet; this one was, on ${disbursedOn}`);
       }
@@ -106,25 +109,38 @@ export function repaymentHandlers({ repayments, events, once, now, newId }: Part
 
     async repayLoan(ctx: Context) {
       validateQuery(emptyQuery, ctx);
+      const target = readTarget(ctx);
       const body = await readJson(ctx);
       const { amount, date, reference } = validateBody(paymentSchema, body);
       const decide = (account: LedgerAccount, moment: Date) => {
         const paid = readMoney(amount, account.loan.currency, MAX_RECORDED);
-        const payment = { id: newId(), date: date ?? dateOf(moment), amount: paid, reverses: null };
-        return pay(account, payment, moment);
+        const payment = { id: newId(), date: date ?? dateOf(moment), amount: paid, reference };
+        return pay(account, { ...payment, reverses: null, settlement: false }, moment);
       };
-      await book(ctx, 'repayLoan', body, decide, { reference, reason: null });
+      await book(ctx, target, 'repayLoan', body, decide, null);
     },
 
     async reverseRepayment(ctx: Context) {
       validateQuery(emptyQuery, ctx);
+      const target = readTarget(ctx);
       const paymentId = readUuid(ctx, 'repaymentId', 'A repayment is named by a UUID.');
       const body = await readJson(ctx);
       const { reason } = validateBody(reversalSchema, body);
       const decide = (account: LedgerAccount, moment: Date) => reverse(account, paymentId, newId(), moment);
-      await book(ctx, 'reverseRepayment', body, decide, { reference: null, reason });
+      await book(ctx, target, 'reverseRepayment', body, decide, reason);
     },
   };
+}
+
+/** The loan that a request is about, and what its client assumes of it. */
+interface Target {
+  readonly id: string;
+  readonly holds: Precondition;
+}
+
+/** Before the body is asked for: see readText. */
+function readTarget(ctx: Context): Target {
+  return { id: readLoanId(ctx), holds: readPrecondition(ctx) };
 }
 
 function decided(
@@ -158,7 +174,7 @@ function asProblem(error: unknown): unknown {
   if (error instanceof AccountFault) {
     return error.kind === 'date'
       ? bodyFault('validation-error', '/date', error.message)
-      : new Problem(error.kind, `${error.message}.`);
+      : accountProblem(error.kind, error);
   }
   if (error instanceof RepaymentFault) {
     if (error.kind === 'reversal-of-unknown')
@@ -170,7 +186,7 @@ function asProblem(error: unknown): unknown {
   return error;
 }
 
-function projection(work: () => Instalment[]): Instalment[] {
+function projection<T>(work: () => T): T {
   try {
     return work();
   } catch (error) {

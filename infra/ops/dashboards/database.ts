@@ -2,11 +2,13 @@ import * as units from '@grafana/grafana-foundation-sdk/units';
 import { METRICS } from '../../../app/telemetry/names';
 import { CONNECTIONS_EXHAUSTED } from '../alerts';
 import { JOBS, POSTGRES_METRICS as pg } from '../exporters';
-import { type Bounds, type DashboardSpec, type PanelSpec, shareFrom } from './builder';
-import { max, min, ratio, seriesOf, sum } from './query';
+import { type Bounds, type DashboardSpec, type PanelSpec, PER_MINUTE, shareFrom } from './builder';
+import { max, min, perMinute, ratio, seriesOf, sum } from './query';
+import * as variables from './variables';
 
 const api = seriesOf(JOBS.api);
 const postgres = seriesOf(JOBS.postgres);
+const NO_QUERIES = 'no queries';
 /** The databases that hold something of ours. */
 const OURS = 'datname!~"template.*|postgres|"';
 
@@ -29,14 +31,15 @@ export const connectionsUsed = ({ thresholds: { connectionsPercent } }: Bounds):
 
 export const databaseDashboard = (bounds: Bounds): DashboardSpec => ({
   uid: 'loans-postgres',
-  title: 'Loans / Database',
+  title: 'Database',
   description: 'Which queries take the time, as the API measures them and as PostgreSQL does, and how the server is.',
-  jobs: [JOBS.api, JOBS.postgres],
+  variables: [variables.replica],
   rows: {
     'Queries as the API sees them': queries(),
     'Statements as PostgreSQL sees them': statements(),
     Server: server(bounds),
     'Storage and locks': storage(),
+    'WAL and checkpoints': wal(),
   },
 });
 
@@ -50,6 +53,7 @@ function queries(): PanelSpec[] {
       width: 12,
       queries: { '{{operation}}': api.quantile(0.95, duration, ['operation']) },
       thresholds: { warning: 0.1, critical: 0.5 },
+      empty: NO_QUERIES,
     },
     {
       title: 'Queries by operation',
@@ -63,22 +67,21 @@ function queries(): PanelSpec[] {
       title: 'Time in queries by operation',
       description: 'Seconds of queries in each second: what to make faster first.',
       unit: units.PercentUnit,
-      width: 8,
+      width: 12,
       queries: { '{{operation}}': sum(api.rate(`${duration}_sum`), 'operation') },
     },
     {
       title: 'Slow queries by operation',
-      description:
-        'Queries above the threshold of the slow query log, in each step of the graph. `make logs` shows them.',
-      unit: units.Short,
-      width: 8,
-      queries: { '{{operation}}': sum(api.increase(METRICS.dbSlowQueries.name), 'operation') },
+      description: 'Queries per minute above the threshold of the slow query log. `make logs` shows them.',
+      unit: PER_MINUTE,
+      width: 12,
+      queries: { '{{operation}}': perMinute(sum(api.rate(METRICS.dbSlowQueries.name), 'operation')) },
     },
     {
       title: 'Query errors by SQLSTATE class',
       description: 'Failed queries per second. 08 and "connection": unreachable; 40: conflicts; 53: out of resources.',
       unit: units.OpsPerSecond,
-      width: 8,
+      width: 24,
       queries: { '{{sqlstate_class}}': sum(api.rate(METRICS.dbQueryErrors.name), 'sqlstate_class') },
       alerts: ['ApiDatabaseAway'],
     },
@@ -88,7 +91,10 @@ function queries(): PanelSpec[] {
 function statements(): PanelSpec[] {
   const seconds = postgres.rate(pg.statementSeconds, OURS);
   const calls = postgres.rate(pg.statementCalls, OURS);
-  const top = (expression: string) => `topk(10, ${expression})`;
+  const each = (expression: string) => sum(expression, 'queryid', 'user');
+  /** The text beside the id, which alone says nothing. */
+  const withText = (expression: string) =>
+    `${expression} * on (queryid) group_left (query) ${max(postgres.select(pg.statementText), 'queryid', 'query')}`;
   return [
     {
       title: 'Mean statement time',
@@ -98,6 +104,7 @@ function statements(): PanelSpec[] {
       width: 12,
       queries: { '{{datname}}': ratio(sum(seconds, 'datname'), sum(calls, 'datname')) },
       thresholds: { warning: 0.1, critical: 0.5 },
+      empty: NO_QUERIES,
       alerts: ['PostgresMeanQueryTimeHigh'],
     },
     {
@@ -110,29 +117,30 @@ function statements(): PanelSpec[] {
     },
     {
       kind: 'table',
-      title: 'Statements by total time',
+      title: 'Statements',
       description:
-        'Seconds in each second, by the id of pg_stat_statements; its query gives the text. The first is what to make faster.',
-      unit: units.PercentUnit,
-      width: 8,
-      queries: { '{{queryid}}': top(sum(seconds, 'queryid', 'user')) },
-    },
-    {
-      kind: 'table',
-      title: 'Statements by calls',
-      description: 'Calls per second. A statement that is called far oftener than there are requests is in a loop.',
-      unit: units.OpsPerSecond,
-      width: 8,
-      queries: { '{{queryid}}': top(sum(calls, 'queryid', 'user')) },
-    },
-    {
-      kind: 'table',
-      title: 'Statements by mean time',
-      description: 'Seconds of one call. Above 0.5 s a statement of the API should not be here.',
-      unit: units.Seconds,
-      width: 8,
-      queries: { '{{queryid}}': top(ratio(sum(seconds, 'queryid', 'user'), sum(calls, 'queryid', 'user'))) },
-      thresholds: { warning: 0.1, critical: 0.5 },
+        'The statements that take the most time, as pg_stat_statements knows them; values are left out of their texts. Time is seconds of all calls in a second: the first is what to make faster. A statement that is called far oftener than there are requests is in a loop. Above 0.5 s of one call a statement of the API should not be here.',
+      width: 24,
+      height: 12,
+      queries: {
+        Time: withText(each(seconds)),
+        Calls: withText(each(calls)),
+        'One call': withText(`(${ratio(each(seconds), each(calls))})`),
+      },
+      columns: [
+        { heading: 'Statement', label: 'query' },
+        { heading: 'Query id', label: 'queryid', width: 190 },
+        { heading: 'Role', label: 'user', width: 120 },
+        { heading: 'Time', unit: units.PercentUnit, decimals: 2, width: 90, sort: 'down' },
+        { heading: 'Calls', unit: units.OpsPerSecond, width: 110 },
+        {
+          heading: 'One call',
+          unit: units.Seconds,
+          width: 110,
+          thresholds: { warning: 0.1, critical: 0.5 },
+        },
+      ],
+      empty: NO_QUERIES,
     },
   ];
 }
@@ -205,6 +213,7 @@ function storage(): PanelSpec[] {
       unit: units.PercentUnit,
       width: 8,
       queries: { '{{datname}}': ratio(hit, `(${hit} + ${read})`) },
+      empty: 'nothing read',
       thresholds: { warning: 0.98, critical: 0.95, low: true },
       alerts: ['PostgresCacheHitRatioLow'],
     },
@@ -228,21 +237,76 @@ function storage(): PanelSpec[] {
       queries: { '{{datname}}': sum(postgres.select(pg.databaseSize, OURS), 'datname') },
     },
     {
+      title: 'Sessions that wait for a lock',
+      description:
+        'Sessions that want a lock which another one holds. Above zero for minutes: see the longest transaction, and who holds what (runbook).',
+      unit: units.Short,
+      width: 12,
+      queries: {
+        waiting: `${sum(postgres.select(pg.activity, 'wait_event_type="Lock"'))} or 0 * ${sum(postgres.select(pg.activity))}`,
+      },
+      thresholds: { warning: 1 },
+      alerts: ['PostgresLongTransaction'],
+    },
+    {
       kind: 'stacked',
       title: 'Locks by mode',
-      description: 'Locks held. An AccessExclusiveLock outside a migration stops everybody else.',
+      description: 'Locks held. An AccessExclusiveLock outside a migration stops all others.',
       unit: units.Short,
       width: 12,
       queries: { '{{mode}}': sum(postgres.select(pg.locks, OURS), 'mode') },
     },
     {
       title: 'Deadlocks',
-      description: 'Deadlocks in each step of the graph. Zero is normal: the API locks in one order.',
-      unit: units.Short,
+      description: 'Deadlocks per minute. Zero is normal: the API locks in one order.',
+      unit: PER_MINUTE,
       width: 12,
-      queries: { '{{datname}}': sum(postgres.increase(pg.deadlocks, OURS), 'datname') },
-      thresholds: { warning: 1 },
+      queries: { '{{datname}}': perMinute(sum(postgres.rate(pg.deadlocks, OURS), 'datname')) },
       alerts: ['PostgresDeadlocks'],
+    },
+    {
+      title: 'Temporary files',
+      description:
+        'Bytes per second that sorts and joins wrote to files, since they did not fit into work_mem. Zero is normal.',
+      unit: units.BytesPerSecondSI,
+      width: 12,
+      queries: { '{{datname}}': sum(postgres.rate(pg.temporaryBytes, OURS), 'datname') },
+    },
+  ];
+}
+
+function wal(): PanelSpec[] {
+  return [
+    {
+      title: 'WAL size',
+      description:
+        'Bytes of the write-ahead log on disk. Growing without an end: something keeps it from being removed.',
+      unit: units.BytesIEC,
+      width: 8,
+      queries: { size: sum(postgres.select(pg.walBytes)) },
+    },
+    {
+      title: 'Checkpoints',
+      description:
+        'Checkpoints per minute: by the clock, and because the log had grown too much. Many requested ones: max_wal_size is too small for the writes.',
+      unit: PER_MINUTE,
+      width: 8,
+      queries: {
+        timed: perMinute(sum(postgres.rate(pg.checkpointsTimed))),
+        requested: perMinute(sum(postgres.rate(pg.checkpointsRequested))),
+      },
+    },
+    {
+      title: 'Time of checkpoints',
+      description:
+        'Share of the time in which checkpoints wrote files, and forced them to disk. Much of the latter: the disk is the limit.',
+      unit: units.PercentUnit,
+      width: 8,
+      // Milliseconds.
+      queries: {
+        write: `${sum(postgres.rate(pg.checkpointWriteMs))} / 1000`,
+        sync: `${sum(postgres.rate(pg.checkpointSyncMs))} / 1000`,
+      },
     },
   ];
 }

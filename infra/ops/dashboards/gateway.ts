@@ -1,12 +1,20 @@
 import * as units from '@grafana/grafana-foundation-sdk/units';
 import { certificateDaysCritical } from '../alerts';
 import { ACCESS_LOG_METRICS as log, JOBS, NGINX_METRICS as nginx, PROBE_METRICS as probe } from '../exporters';
-import { type Bounds, type DashboardSpec, failureBounds, latencyBounds, type PanelSpec } from './builder';
+import {
+  type Bounds,
+  type DashboardSpec,
+  failureBounds,
+  latencyBounds,
+  type PanelSpec,
+  STATUS_COLOURS,
+} from './builder';
 import { min, seriesOf, shareOf, sum } from './query';
 
 const gateway = seriesOf(JOBS.nginx);
 const answers = seriesOf(JOBS.accessLog);
 const outside = seriesOf(JOBS.probe);
+const NO_REQUESTS = 'no requests';
 
 /** What the overview shows too. */
 export const reachable: PanelSpec = {
@@ -23,9 +31,8 @@ export const reachable: PanelSpec = {
 
 export const gatewayDashboard = (bounds: Bounds): DashboardSpec => ({
   uid: 'loans-edge',
-  title: 'Loans / Gateway',
+  title: 'Gateway',
   description: 'What comes in at the edge: connections, answers and times as nginx sees them, probes, certificate.',
-  jobs: [JOBS.nginx, JOBS.accessLog, JOBS.probe],
   rows: { 'From outside': probes(bounds), 'From the access log': accessLog(bounds), nginx: connections() },
 });
 
@@ -36,13 +43,15 @@ function probes({ thresholds }: Bounds): PanelSpec[] {
     {
       kind: 'stat',
       title: 'Certificate expires in',
-      description: `Time left of the certificate that the gateway shows. Below ${thresholds.certificateDays} days: renew it, or see why nobody did.`,
-      unit: units.Seconds,
+      description: `Days left of the certificate that the gateway shows. Below ${thresholds.certificateDays} days: renew it, or see why it was not.`,
+      // Grafana's own unit of days writes weeks.
+      unit: 'suffix:d',
+      decimals: 1,
       width: 6,
-      queries: { certificate: `${min(outside.select(probe.certificateExpiry))} - time()` },
+      queries: { certificate: `(${min(outside.select(probe.certificateExpiry))} - time()) / ${DAY}` },
       thresholds: {
-        warning: thresholds.certificateDays * DAY,
-        critical: certificateDaysCritical(thresholds) * DAY,
+        warning: thresholds.certificateDays,
+        critical: certificateDaysCritical(thresholds),
         low: true,
       },
       alerts: ['TlsCertificateExpiresSoon', 'TlsCertificateExpiresVerySoon'],
@@ -53,7 +62,8 @@ function probes({ thresholds }: Bounds): PanelSpec[] {
       unit: units.PercentUnit,
       width: 6,
       queries: { '{{probe}}': `min by (probe) (${outside.select(probe.success)})` },
-      thresholds: { critical: 1, low: true },
+      // No area: anything below 1 is a failure, and all of the graph would be red.
+      softMin: 0.8,
       alerts: ['ProbeFailing'],
     },
     {
@@ -79,6 +89,8 @@ function accessLog(bounds: Bounds): PanelSpec[] {
       unit: units.RequestsPerSecond,
       width: 8,
       queries: { '{{status}}': sum(responses(), 'status') },
+      colours: STATUS_COLOURS,
+      empty: NO_REQUESTS,
       alerts: ['ApiDown'],
     },
     {
@@ -86,12 +98,14 @@ function accessLog(bounds: Bounds): PanelSpec[] {
       description:
         "Share of answers with status 5xx. 502 and 504 are the gateway's own: it found no API, or waited in vain for its answer.",
       unit: units.PercentUnit,
+      decimals: 2,
       width: 8,
       queries: {
         '5xx': shareOf(sum(responses('status=~"5.+"')), sum(responses())),
         '502 and 504': shareOf(sum(responses('status=~"502|504"')), sum(responses())),
       },
       thresholds: failureBounds(bounds),
+      empty: NO_REQUESTS,
       alerts: ['GatewayErrorRateHigh'],
     },
     {
@@ -106,6 +120,7 @@ function accessLog(bounds: Bounds): PanelSpec[] {
         p99: answers.quantile(0.99, log.seconds),
       },
       thresholds: latencyBounds(bounds),
+      empty: NO_REQUESTS,
     },
   ];
 }
@@ -149,7 +164,6 @@ function connections(): PanelSpec[] {
       unit: units.CountsPerSecond,
       width: 7,
       queries: { dropped: `${sum(gateway.rate(nginx.accepted))} - ${sum(gateway.rate(nginx.handled))}` },
-      thresholds: { critical: 0.001 },
       alerts: ['NginxDroppedConnections'],
     },
   ];

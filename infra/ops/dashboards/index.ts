@@ -1,23 +1,23 @@
 import { apiDashboard } from './api';
-import { type Bounds, build, type DashboardSpec } from './builder';
+import { type Bounds, build, type DashboardSpec, OVERVIEW, type Places } from './builder';
 import { businessDashboard } from './business';
 import { databaseDashboard } from './database';
 import { gatewayDashboard } from './gateway';
 import { monitoringDashboard } from './monitoring';
-import { OVERVIEW, overviewDashboard } from './overview';
+import { overviewDashboard } from './overview';
 import { requestsDashboard } from './requests';
 import { resourcesDashboard } from './resources';
 import { sloDashboard } from './slo';
 
-export interface DashboardOptions extends Bounds {
-  /** Where people read the alerts' pages, with a slash at the end: a path of the repository, or an address. */
-  readonly runbooks: string;
+export interface DashboardOptions extends Bounds, Places {
+  /** What the names of the stack's containers begin with, such as branchloans-staging. */
+  readonly prefix: string;
   /** Database connections that one API container may hold: its pool's size times its processes. */
   readonly connectionsPerContainer: number;
 }
 
-/** File name of the dashboard that Grafana opens with. */
-export const HOME = `${OVERVIEW}.json`;
+/** Path in Grafana of the dashboard that it opens with. */
+export const HOME_PATH = `/d/${OVERVIEW}`;
 
 /** All dashboards, in the order in which they are read. */
 export function dashboards(options: DashboardOptions): DashboardSpec[] {
@@ -25,10 +25,10 @@ export function dashboards(options: DashboardOptions): DashboardSpec[] {
     overviewDashboard(options),
     sloDashboard(options.objectives.periodDays),
     requestsDashboard(options),
-    apiDashboard(options.connectionsPerContainer, options),
+    apiDashboard(options),
     databaseDashboard(options),
     gatewayDashboard(options),
-    resourcesDashboard,
+    resourcesDashboard(options.prefix),
     businessDashboard,
     monitoringDashboard,
   ];
@@ -40,6 +40,6 @@ export function dashboards(options: DashboardOptions): DashboardSpec[] {
  */
 export function renderDashboards(options: DashboardOptions): Record<string, string> {
   return Object.fromEntries(
-    dashboards(options).map((spec) => [`${spec.uid}.json`, `${JSON.stringify(build(spec, options.runbooks))}\n`]),
+    dashboards(options).map((spec) => [`${spec.uid}.json`, `${JSON.stringify(build(spec, options))}\n`]),
   );
 }

@@ -1,12 +1,12 @@
 import * as units from '@grafana/grafana-foundation-sdk/units';
 import { ALERTMANAGER_METRICS as alertmanager, JOBS, PROMETHEUS_METRICS as prometheus } from '../exporters';
-import type { DashboardSpec, PanelSpec } from './builder';
-import { max, min, ratio, seriesOf, sum } from './query';
+import { type DashboardSpec, type PanelSpec, PER_MINUTE } from './builder';
+import { max, min, perMinute, ratio, seriesOf, sum } from './query';
 
 const self = seriesOf(JOBS.prometheus);
 const notifier = seriesOf(JOBS.alertmanager);
 /** Of every target, whatever its job. */
-const ANY = '{job=~"$job",instance=~"$instance",env=~"$env"}';
+const ANY = '{env=~"$env"}';
 
 /** What the overview shows too. */
 export const targets: PanelSpec = {
@@ -21,21 +21,32 @@ export const targets: PanelSpec = {
   alerts: ['TargetDown', 'TargetMissing'],
 };
 
-export const firing = (width: number): PanelSpec => ({
+/** What fires, with the time at which its expression became true. */
+const FIRING = `${prometheus.alertsForState}{env=~"$env|"} and ignoring (alertstate) ${prometheus.alerts}{alertstate="firing",env=~"$env|"}`;
+
+const firing: PanelSpec = {
   kind: 'table',
   title: 'Firing alerts',
-  description: 'What fires now. The watchdog always does: it shows that alerts get through.',
-  unit: units.NoUnit,
-  width,
-  queries: { '{{alertname}}': `${prometheus.alerts}{alertstate="firing",env=~"$env|"}` },
+  description:
+    'What fires now, the youngest first, and since when its expression is true. The watchdog always does: it shows that alerts get through.',
+  width: 24,
+  queries: { Since: `1000 * (${FIRING})` },
+  columns: [
+    { heading: 'Since', unit: 'dateTimeFromNow', sort: 'down', width: 140 },
+    { heading: 'Severity', label: 'severity', width: 100 },
+    { heading: 'Alert', label: 'alertname' },
+    { heading: 'Job', label: 'job' },
+    { heading: 'Instance', label: 'instance' },
+    { heading: 'Container', label: 'name' },
+    { heading: 'SLO', label: 'slo' },
+  ],
   alerts: ['Watchdog'],
-});
+};
 
 export const monitoringDashboard: DashboardSpec = {
   uid: 'loans-monitoring',
-  title: 'Loans / Monitoring',
+  title: 'Monitoring',
   description: 'Whether what watches the stack works itself: targets, Prometheus, its rules, Alertmanager.',
-  jobs: Object.values(JOBS),
   rows: { Scrapes: scrapes(), Prometheus: prometheusPanels(), 'Rules and alerts': alerts() },
 };
 
@@ -123,10 +134,10 @@ function prometheusPanels(): PanelSpec[] {
 function alerts(): PanelSpec[] {
   return [
     {
-      title: 'Time of rules',
+      title: 'Rule evaluation time / interval',
       description: 'Time of a group of rules as a share of its interval. At 100 % evaluations are left out.',
       unit: units.PercentUnit,
-      width: 8,
+      width: 12,
       queries: {
         '{{rule_group}}': ratio(
           max(self.select(prometheus.ruleGroupDuration), 'rule_group'),
@@ -137,16 +148,15 @@ function alerts(): PanelSpec[] {
     },
     {
       title: 'Failed rules',
-      description: 'Rules that could not be evaluated, in each step of the graph. Any: an alert is blind.',
-      unit: units.Short,
-      width: 8,
-      queries: { failed: sum(self.increase(prometheus.ruleFailures)) },
-      thresholds: { critical: 1 },
+      description: 'Evaluations of rules per minute that failed. Any: an alert is blind.',
+      unit: PER_MINUTE,
+      width: 12,
+      queries: { failed: perMinute(sum(self.rate(prometheus.ruleFailures))) },
       alerts: ['PrometheusRuleFailures'],
     },
     {
-      title: 'Handed to Alertmanager',
-      description: 'Alerts per second that Prometheus sent, and those that it could not. Dropped ones reach nobody.',
+      title: 'Alerts sent to Alertmanager',
+      description: 'Alerts per second that Prometheus sent, and those that it could not. Dropped ones reach no one.',
       unit: units.OpsPerSecond,
       width: 8,
       queries: {
@@ -166,7 +176,7 @@ function alerts(): PanelSpec[] {
     {
       title: 'Notifications',
       description:
-        'Messages per second to webhook, mail or pager, and those that failed. Above zero of these: people are not told.',
+        'Messages per second to webhook, mail or pager, and those that failed. Failed above zero: people do not learn of alerts.',
       unit: units.OpsPerSecond,
       width: 8,
       queries: {
@@ -183,6 +193,6 @@ function alerts(): PanelSpec[] {
       width: 4,
       queries: { '{{state}}': sum(notifier.select(alertmanager.silences), 'state') },
     },
-    firing(8),
+    firing,
   ];
 }

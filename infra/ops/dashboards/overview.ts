@@ -1,77 +1,86 @@
 import * as units from '@grafana/grafana-foundation-sdk/units';
-import { METRICS } from '../../../app/telemetry/names';
-import { JOBS, PROMETHEUS_METRICS } from '../exporters';
-import type { Bounds, DashboardSpec, PanelSpec } from './builder';
-import { currencyVariable, shared as business } from './business';
+import { PROMETHEUS_METRICS } from '../exporters';
+import { versions } from './api';
+import { type Bounds, type DashboardSpec, OVERVIEW, type PanelSpec } from './builder';
+import { BUSINESS_UID, shared as business } from './business';
 import { connectionsUsed } from './database';
 import { reachable } from './gateway';
-import { firing, targets } from './monitoring';
-import { seriesOf } from './query';
-import { shared } from './requests';
-import { containerVariable, shared as resources } from './resources';
+import { targets } from './monitoring';
+import { REQUESTS_UID, shared as requests } from './requests';
+import { disks, RESOURCES_UID, shared as resources } from './resources';
 import { budgetRemaining } from './slo';
 
-/** The first page: one look, and which dashboard is next. */
-export const OVERVIEW = 'loans-overview';
+interface Options extends Bounds {
+  /** What the names of the stack's containers begin with. */
+  readonly prefix: string;
+}
 
-export const overviewDashboard = (bounds: Bounds): DashboardSpec => ({
-  uid: OVERVIEW,
-  title: 'Loans / Overview',
-  description: 'Is all well? If not, which dashboard is next.',
-  jobs: Object.values(JOBS),
-  variables: { ...containerVariable, ...currencyVariable },
-  rows: {
-    'Is all well': wellness(),
-    Users: Object.values(shared(bounds)),
-    Book: [{ ...business.loans, width: 10 }, { ...business.created, width: 10 }, business.age],
-    Resources: [
-      { ...resources.cpu, width: 8 },
-      { ...resources.memory, width: 8 },
-      { ...connectionsUsed(bounds), width: 8 },
-    ],
-    'What runs, and what fires': running(),
-  },
-});
+/** The first page: one look, and which dashboard is next. */
+export const overviewDashboard = (options: Options): DashboardSpec => {
+  const { cpu, memory } = resources(options.prefix);
+  const leadsTo = (uid: string, panels: readonly PanelSpec[]) => panels.map((panel) => ({ ...panel, more: uid }));
+  return {
+    uid: OVERVIEW,
+    title: 'Overview',
+    description: 'Is all well? If not, which dashboard is next.',
+    rows: {
+      'Is all well': wellness(),
+      Users: leadsTo(REQUESTS_UID, Object.values(requests(options))),
+      Book: leadsTo(BUSINESS_UID, [{ ...business.loans, width: 10 }, { ...business.created, width: 10 }, business.age]),
+      Resources: [
+        ...leadsTo(RESOURCES_UID, [cpu, memory]),
+        { ...connectionsUsed(options), width: 8, more: 'loans-postgres' },
+        ...leadsTo(RESOURCES_UID, [disks.used, disks.fullIn]),
+      ],
+      'Versions and alerts': running(options.prefix),
+    },
+  };
+};
 
 function wellness(): PanelSpec[] {
   const { alerts } = PROMETHEUS_METRICS;
   const firingOf = (severity: string) =>
     `count(${alerts}{alertstate="firing",severity="${severity}",env=~"$env|"}) or vector(0)`;
   return [
-    reachable,
-    { ...budgetRemaining, width: 8 },
+    { ...reachable, more: 'loans-edge' },
+    { ...budgetRemaining, more: 'loans-slo' },
     {
       kind: 'stat',
       title: 'Alerts',
-      description: 'Alerts that fire now, by severity. Critical: somebody is called; the list below says for what.',
+      description: 'Alerts that fire now, by severity. Critical: someone is called; the list below says for what.',
       unit: units.Short,
       width: 4,
       queries: { critical: firingOf('critical'), warning: firingOf('warning') },
       thresholds: { warning: 1 },
+      thresholdsOf: { critical: { critical: 1 } },
     },
-    { ...targets, width: 6 },
+    { ...targets, width: 6, more: 'loans-monitoring' },
   ];
 }
 
-function running(): PanelSpec[] {
-  const api = seriesOf(JOBS.api);
+function running(prefix: string): PanelSpec[] {
   return [
-    {
-      kind: 'table',
-      title: 'Version running',
-      description: 'What each replica runs. Two versions outside a deployment mean that it did not finish.',
-      unit: units.NoUnit,
-      width: 8,
-      queries: { '{{version}}': api.select(METRICS.appInfo.name) },
-    },
-    firing(8),
+    { ...versions(prefix), more: 'loans-api' },
     {
       kind: 'alerts',
       title: 'Alerts by rule',
-      description: "The same from Grafana's side, with what is pending and its own rule that Prometheus can be asked.",
-      unit: units.NoUnit,
-      width: 8,
+      description:
+        'What fires or is about to, and since when: the rules of Prometheus, and the one of Grafana that says when Prometheus does not answer.',
+      width: 12,
       queries: {},
+    },
+    {
+      kind: 'text',
+      title: 'Logs',
+      description: 'Where the logs are: on the engine, read by a command.',
+      width: 24,
+      height: 4,
+      queries: {},
+      content: [
+        'Logs are read where the stack is run from, all containers in one order:',
+        '`make logs STACK=<stack> LEVEL=error SINCE=1h`; one request through gateway and API:',
+        '`make logs STACK=<stack> REQUEST=<X-Request-ID>`. See also `make status` and `make releases`.',
+      ].join(' '),
     },
   ];
 }

@@ -1,14 +1,23 @@
 import * as units from '@grafana/grafana-foundation-sdk/units';
 import { PROMETHEUS_METRICS } from '../exporters';
-import { burnFactor, type Period, TIERS } from '../slo';
+import { burnFactor, type Period, type Tier, TIERS } from '../slo';
 import type { DashboardSpec, PanelSpec } from './builder';
+import { max, min, ratio } from './query';
+import * as variables from './variables';
 
-const CHOSEN = '{slo=~"$slo",env=~"$env"}';
-/** The same in every environment, and perhaps without its label. */
-const EVERYWHERE = '{slo=~"$slo"}';
-const errorRatio = (window: string) => `slo:sli_error:ratio_rate${window}${CHOSEN}`;
+const CHOSEN = '{env=~"$env",slo=~"$slo"}';
+const recorded = (name: string) => `${name}${CHOSEN}`;
 
-/** Burn rate over an hour from which on somebody is called. */
+/** Share of the budget: below the first no risky deploy, below the second none at all. */
+const BUDGET = { warning: 0.25, critical: 0, low: true } as const;
+
+/** From which burn rate on an alert tells, and from which on someone is called. */
+function burnBounds({ severity, ...tier }: Tier, periodDays: Period) {
+  const factor = burnFactor({ severity, ...tier }, periodDays);
+  return severity === 'critical' ? { warning: 1, critical: factor } : { warning: factor };
+}
+
+/** Of the burn rate over an hour. */
 const pagesFrom = (periodDays: Period) =>
   Math.max(...TIERS.filter(({ long }) => long === '1h').map((tier) => burnFactor(tier, periodDays)));
 
@@ -19,19 +28,19 @@ export const budgetRemaining: PanelSpec = {
   description:
     'What is left of the failures that the objective allows in its period. Below 0: no risky deploy until it recovers.',
   unit: units.PercentUnit,
-  width: 12,
-  queries: { '{{slo}}': 'slo:error_budget_remaining:ratio{env=~"$env"}' },
-  thresholds: { warning: 0.25, critical: 0, low: true },
+  decimals: 2,
+  width: 8,
+  queries: { '{{slo}}': `slo:error_budget_remaining:ratio${CHOSEN}` },
+  thresholds: BUDGET,
   alerts: ['SLOErrorBudgetExhausted'],
 };
 
 /** Reads recorded series only, so that 30 days of it are as fast as an hour. */
 export const sloDashboard = (periodDays: Period): DashboardSpec => ({
   uid: 'loans-slo',
-  title: 'Loans / SLO and error budget',
+  title: 'SLO and error budget',
   description: 'Whether users get what was promised, how much of the error budget is left and how fast it goes.',
-  jobs: [],
-  variables: { slo: { series: 'slo:objective:ratio', label: 'slo' } },
+  variables: [variables.slo],
   rows: { 'Where we stand': standing(periodDays), Burn: burn(periodDays) },
 });
 
@@ -40,41 +49,44 @@ function standing(periodDays: Period): PanelSpec[] {
   const goneIn = Number(((24 * periodDays) / pages).toFixed(0));
   return [
     {
-      kind: 'stat',
-      title: 'Objective',
-      description: 'What was promised, as a share of requests, or of time. To compare with the next panel.',
-      unit: units.PercentUnit,
-      width: 6,
-      queries: { '{{slo}}': `slo:objective:ratio${EVERYWHERE}` },
+      kind: 'table',
+      title: 'Objectives',
+      description: `What was promised, as a share of requests or of time, and what users got over the ${periodDays} days of the objective. Reached below the objective: it is missed. At a burn rate of 1 the budget lasts exactly its period; at ${pages} it is gone in ${goneIn} hours, and someone is called.`,
+      width: 16,
+      queries: {
+        Objective: max(recorded('slo:objective:ratio'), 'slo'),
+        Reached: `1 - ${max(recorded('slo:period_error:ratio'), 'slo')}`,
+        'Budget left': min(recorded('slo:error_budget_remaining:ratio'), 'slo'),
+        'Burn rate (1 h)': max(recorded('slo:current_burn_rate:ratio'), 'slo'),
+      },
+      columns: [
+        { heading: 'SLO', label: 'slo', sort: 'up' },
+        { heading: 'Objective', unit: units.PercentUnit, decimals: 3 },
+        { heading: 'Reached', unit: units.PercentUnit, decimals: 3 },
+        { heading: 'Budget left', unit: units.PercentUnit, decimals: 2, thresholds: BUDGET },
+        { heading: 'Burn rate (1 h)', unit: units.NoUnit, decimals: 2, thresholds: { warning: 1, critical: pages } },
+      ],
+      alerts: ['SLOErrorBudgetBurn', 'SLOErrorBudgetExhausted'],
     },
-    {
-      kind: 'stat',
-      title: 'Reached over the period',
-      description: 'What users got over the period of the objective. Below the objective it is missed.',
-      unit: units.PercentUnit,
-      width: 6,
-      queries: { '{{slo}}': `1 - slo:period_error:ratio${CHOSEN}` },
-    },
-    { ...budgetRemaining, queries: { '{{slo}}': `slo:error_budget_remaining:ratio${CHOSEN}` } },
-    {
-      kind: 'stat',
-      title: 'Burn rate over an hour',
-      description: `At 1 the budget lasts exactly its period; at ${pages} it is gone in ${goneIn} hours, and somebody is called.`,
-      unit: units.NoUnit,
-      width: 12,
-      queries: { '{{slo}}': `slo:current_burn_rate:ratio${CHOSEN}` },
-      thresholds: { warning: 1, critical: pages },
-      alerts: ['SLOErrorBudgetBurn'],
-    },
+    budgetRemaining,
     {
       kind: 'table',
       title: 'Firing alerts of the objectives',
-      description: 'Which objective burns too fast, over which window. Empty when all is well.',
-      unit: units.NoUnit,
-      width: 12,
+      description: 'Which objective burns too fast, over which window. Says "none fires" when all is well.',
+      width: 24,
+      height: 6,
       queries: {
-        '{{alertname}} {{slo}}': `${PROMETHEUS_METRICS.alerts}{alertname=~"SLO.+",alertstate="firing",slo=~"$slo",env=~"$env"}`,
+        Value: `${PROMETHEUS_METRICS.alerts}{alertname=~"SLO.+",alertstate="firing",slo=~"$slo",env=~"$env"}`,
       },
+      columns: [
+        { heading: 'Severity', label: 'severity' },
+        { heading: 'Alert', label: 'alertname' },
+        { heading: 'SLO', label: 'slo' },
+        { heading: 'Burn', label: 'burn' },
+        { heading: 'Long window', label: 'long' },
+        { heading: 'Short window', label: 'short' },
+      ],
+      empty: 'none fires',
       alerts: ['SLOErrorBudgetBurn', 'SLOErrorBudgetExhausted', 'SLOMetricAbsent'],
     },
   ];
@@ -82,24 +94,28 @@ function standing(periodDays: Period): PanelSpec[] {
 
 function burn(periodDays: Period): PanelSpec[] {
   return [
-    {
-      title: 'Error ratio by window against the budget',
-      description:
-        'Share of failures over windows of growing length. A short and a long one above the line that pages: the budget burns now, and has for a while.',
-      unit: units.PercentUnit,
-      width: 24,
+    ...TIERS.map((tier): PanelSpec => ({
+      title: `Burn rate over ${tier.long}`,
+      description: `How many times faster than evenly over its period a budget is spent, over ${tier.long}. The ${tier.severity === 'critical' ? 'red' : 'yellow'} line is where the alert is, once the burn rate over ${tier.short} is above it too.`,
+      unit: units.NoUnit,
+      decimals: 2,
+      width: 12,
       queries: {
-        ...Object.fromEntries(
-          ['5m', '30m', '1h', '6h', '3d'].map((window) => [`{{slo}} ${window}`, errorRatio(window)]),
+        '{{slo}}': ratio(
+          max(recorded(`slo:sli_error:ratio_rate${tier.long}`), 'slo'),
+          max(recorded('slo:error_budget:ratio'), 'slo'),
         ),
-        '{{slo}} pages above': `${pagesFrom(periodDays)} * slo:error_budget:ratio${EVERYWHERE}`,
       },
+      thresholds: burnBounds(tier, periodDays),
+      softMax: burnFactor(tier, periodDays),
+      empty: 'nothing to judge',
       alerts: ['SLOErrorBudgetBurn'],
-    },
+    })),
     {
       title: 'Budget remaining over time',
       description: 'A slope is a slow leak, a step an incident.',
       unit: units.PercentUnit,
+      decimals: 2,
       width: 12,
       queries: { '{{slo}}': `slo:error_budget_remaining:ratio${CHOSEN}` },
     },
