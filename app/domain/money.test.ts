@@ -253,7 +253,8 @@ describe('minor units of a currency', () => {
           readDecimal(text, { ...RULE, fractionDigits: 4, max: exact }),
         ];
         if (text.length > 60) expect(read).toThrow('must be written with at most 60 characters');
-        else if (text.length - text.indexOf('.') > 31) expect(read).toThrow('must have at most 30 digits after the point');
+        else if (text.length - text.indexOf('.') > 31)
+          expect(read).toThrow('must have at most 30 digits after the point');
         else expect(read()).toEqual([exact, exact]);
       }),
       { numRuns: 2_000 },
