@@ -26,11 +26,11 @@ export const BULK_BODY_LIMIT_BYTES = BULK_LOANS * 1_200;
 export const DATABASE_ROLES = {
   /** Owns the database and all that is in it. */
   owner: 'branchloans_owner',
-  /** What the service may do; nobody logs in as it. */
+  /** What the service may do. A group: no one logs in as it. */
   app: 'branchloans_app',
-  /** Reads all but secrets. Nobody logs in as it until it gets a password. */
+  /** Reads all but secrets. It cannot log in until it gets a password. */
   readonly: 'branchloans_readonly',
-  /** Copies the server, or dumps a database. Nobody logs in as it until it gets a password. */
+  /** Copies the server, or dumps a database. It cannot log in until it gets a password. */
   backup: 'branchloans_backup',
 } as const;
 

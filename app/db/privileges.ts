@@ -62,7 +62,7 @@ export async function grantPrivileges(client: Client): Promise<void> {
   }
 }
 
-/** A new function may be called by all until somebody takes that away. Leaves alone what others made here. */
+/** Postgres lets PUBLIC call each new function: this revokes it, for functions of the owner only. */
 const NOTHING_FOR_PUBLIC = `DO $$
 DECLARE made record;
 BEGIN

@@ -89,8 +89,8 @@ const SETTLED: Statement<BatchRow> = {
 /**
  * Works out of the ledgers what releases before this one did not keep, and writes it down unless told not to: the
  * principal that is paid or settled (before 0012), and the entries of settlements (before 0013). A loan that changes at
- * the same time is left to its change, which does the same. A loan that cannot be counted is named, and is in nobody's
- * way.
+ * the same time is left to its change, which does the same. A loan that cannot be counted is named, and the run goes
+ * on without it.
  */
 export async function recountLedgers(database: Database, dryRun: boolean, now: Date): Promise<LedgerCorrections> {
   const repayments = createRepayments(database);

@@ -109,7 +109,7 @@ const RECORD = withEvent(
      CASE WHEN $10::boolean THEN NULL ELSE reason END, actor, request_id, at FROM event`,
 );
 
-/** Whoever writes the same entry at the same time writes the same id. */
+/** Two writers of the same entry write the same id, so one of them does nothing. */
 const WRITE_SETTLEMENT: Statement<{ id: string }> = {
   name: 'settlement_write',
   text: `WITH loan AS MATERIALIZED (SELECT id, currency FROM loans WHERE id = $1 AND version = $2 FOR NO KEY UPDATE),

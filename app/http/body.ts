@@ -48,7 +48,7 @@ export async function readText(ctx: Context, maxBytes = BODY_LIMIT_BYTES): Promi
 const broken = new WeakMap<IncomingMessage, Problem>();
 const BROKEN_OFF = Symbol('broken off');
 
-/** Ends the body of a request with a problem, which whoever reads it gets. */
+/** Ends the body of a request with a problem, which its reader gets. */
 export function breakOffBody(request: IncomingMessage, problem: Problem): void {
   broken.set(request, problem);
   request.emit(BROKEN_OFF);

@@ -115,7 +115,7 @@ export function expressions(env: string) {
     connections: `sum(${METRICS.dbPoolConnections.name}{${api}} - ${METRICS.dbPoolIdle.name}{${api}})`,
     waiting: `sum(${METRICS.dbPoolWaiting.name}{${api}})`,
     openCircuits: `sum(${METRICS.dbCircuitOpen.name}{${api}})`,
-    // Failures begin at 0 for operations that nobody has asked for.
+    // Failures begin at 0, also for operations without a request so far.
     routes: `${byRoute(`${users},route!="${REFUSED_ROUTE}"`)} > 0`,
     refusals: `sum by (route) (rate(${REFUSALS}{${users}}[${window}]))`,
     routeErrors: byRoute(`${users},status_code=~"5.."`),

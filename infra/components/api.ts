@@ -228,8 +228,8 @@ function releaseOf(
   environment: object,
 ): pulumi.Output<Release> {
   const { limits, healthcheck, drainSeconds, shutdownSeconds } = spec.api;
-  // The commit is told apart: the same settings are the same, whatever else a commit changed. Limits of memory and shares
-  // of the CPU are applied to running containers: those stay what they are, and know the release that they were made for.
+  // The commit is left out: the same settings make the same release, whatever else a commit changed. Limits of memory and
+  // shares of the CPU are left out too: they are applied to running containers, which keep the release that they have.
   const { cpus } = limits;
   const settings = { ...environment, COMMIT: '', cpus, healthcheck, drainSeconds, shutdownSeconds };
   const configuration = hash(JSON.stringify(settings));

@@ -80,7 +80,7 @@ it.each([
   ['a connection to the database that takes more than a second', SLOW],
   ['a service that has too much to do', 'HTTP/1.1 503 Service Unavailable {"type":"urn:problem:overloaded"}'],
   ['no answer in time', 'no answer within 4 s'],
-  ['a port that does not listen yet', 'nobody listens on port 8000'],
+  ['a port that does not listen yet', 'connection refused on port 8000'],
 ])('does not refuse a release for %s', async (_name, words) => {
   probe = (id, path, seconds) => (id === 'id-2' && path === '/health-db' && seconds < 45 ? words : undefined);
   expect(await refusal()).toBeUndefined();
@@ -127,7 +127,7 @@ it('refuses wrong answers within seconds', async () => {
 });
 
 it('refuses at once what ended, or what the database refuses', async () => {
-  probe = () => 'nobody listens on port 8000';
+  probe = () => 'connection refused on port 8000';
   reason = (id) => (id === 'id-1' ? 'ended with exit code 1' : undefined);
   expect(await refusal()).toMatchObject({
     seconds: 0,

@@ -6,7 +6,7 @@
 const BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2.5, 5, 10];
 /** Any other word is `other`: clients must not make series. */
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
-/** Of these each method begins at 0: the first failure is then a rise, and not a new series whose first value nobody can tell from an old one. */
+/** Each method starts at 0 for these, so that the first failure is a rise. A series that is born with 1 has no rise. */
 const FAILURES = ['500', '502', '503', '504'];
 /** Probes and what operators look at are not what users wait for; the latter may take minutes. */
 const NOT_OF_USERS = /^\/(?:(?:grafana|prometheus|alertmanager)(?:[/?]|$)|health(?:-db|\/live|\/ready)?(?:\?|$))/;

@@ -48,7 +48,7 @@ export function makeRoles({ user, password, ownerPassword }: Logins): string {
     ...settings(readonly, TIMEOUTS.readonly),
     ...settings(backup, TIMEOUTS.backup),
     `ALTER ROLE ${readonly} SET default_transaction_read_only = on;`,
-    // The exporter reads the server's statistics there, and nobody else has anything to do there.
+    // Only the exporter needs this database: it reads the server's statistics there.
     'REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC; GRANT CONNECT ON DATABASE postgres TO pg_monitor;',
   ].join('\n');
 }

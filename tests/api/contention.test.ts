@@ -145,7 +145,7 @@ it('while the loan is locked from outside, each request still has its answer in 
   expect(await paidOf(path)).toBe(0);
 });
 
-describe('twins are told apart from rivals', () => {
+describe('twins and rivals get different problems', () => {
   async function hold(key: string): Promise<Client> {
     const { host, port, name, user } = api.database.connection;
     const client = new Client({ host, port, database: name, user });

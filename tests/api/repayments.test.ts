@@ -252,7 +252,7 @@ describe('POST /api/loans/:id/repayments', () => {
     expect((await api.ask('POST', `${path}/repayments`, options)).json().repayment.amount).toBe('1.001');
   });
 
-  it('knows a payment by its reference: the same one twice is refused, and told what it is', async () => {
+  it('knows a payment by its reference: the same one twice is refused, and the problem names the payment', async () => {
     const path = await at.loan();
     const paid = await at.pay(path, { amount: '10', reference: 'TX 1' });
     const again = await at.pay(path, { amount: '20', reference: 'TX 1' });
@@ -510,7 +510,7 @@ describe('a loan that is moved to repaid by hand', () => {
     ]);
   });
 
-  it('has no entry where no amount can be told', async () => {
+  it('has no entry where the amount is unknown', async () => {
     const path = await at.loan({ term_months: null });
     expect((await at.move(path, 'repaid')).json().status).toBe('repaid');
     expect(await entries(path)).toEqual([]);

@@ -15,7 +15,7 @@ import { CONFIG, LOAN, startService, type TestService } from './harness';
 import { borrower } from './ledger';
 import { MIGRATIONS, withReleases } from './migrations';
 
-/** What the database refuses: to the service, which owns nothing of it, and to SQL by hand, whoever runs it. */
+/** What the database refuses: to the service, which owns nothing of it, and to SQL by hand of any role. */
 
 let api: TestService;
 /** As the service logs in. */
@@ -49,7 +49,7 @@ const codeOf = (work: Promise<unknown>): Promise<unknown> =>
     () => 'done',
     (error: unknown) => (error as { code?: string }).code,
   );
-/** As the superuser, for whom no privilege is in the way. */
+/** As the superuser, who has every privilege. */
 const byHand = (sql: string) => codeOf(api.database.sql(sql));
 
 describe('the service', () => {
@@ -57,7 +57,7 @@ describe('the service', () => {
     expect(await codeOf(service.query(sql.replaceAll('ID', repaid)))).toBe(code);
   });
 
-  it('may not migrate, and is told who may', async () => {
+  it('may not migrate, and the error names the role that may', async () => {
     const migrating = migrate(api.database.connection, api.database.secrets);
     await expect(migrating).rejects.toThrow(MigrationError);
     await expect(migrating).rejects.toThrow(/test_service may not .* DATABASE_USER=branchloans_owner/);
@@ -253,7 +253,7 @@ describe('the schema', () => {
     ['no day of disbursement', () => `UPDATE loans SET disbursed_on = NULL WHERE id = '${repaid}'`],
     ['another borrower', () => `UPDATE loans SET borrower_id = 'b' WHERE id = '${repaid}'`],
     ['an older version', () => `UPDATE loans SET version = 1 WHERE id = '${repaid}'`],
-  ])('refuses %s, whoever writes it', async (_what, sql) => {
+  ])('refuses %s from any role', async (_what, sql) => {
     expect(await byHand(sql())).toBe(CHECK);
   });
 

@@ -227,7 +227,7 @@ export const RULES = {
   decimals: ofPanels((panel) => {
     const enough = (decimals: unknown) => typeof decimals === 'number' && decimals >= 2;
     const { unit, decimals, thresholds } = defaultsOf(panel);
-    // Bounds that are told apart by tenths of a percent: of failures, and of what is promised.
+    // Bounds that differ by tenths of a percent: of failures, and of objectives.
     const fine = (steps: readonly Step[] = []) => steps.some(({ value }) => value !== null && value > 0 && value < 0.1);
     const wanted = unit === 'percentunit' && (fine(thresholds?.steps) || legendLabels(panel).includes('slo'));
     const columns = valueColumns(panel).filter((heading) => {

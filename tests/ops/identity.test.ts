@@ -123,7 +123,7 @@ describeUnless(missingForContainers(['node', 'prometheus']), 'containers that fo
     .flatMap((rule) => (isAlert(rule) && rule.alert === 'ApiRestartLoop' ? [rule.expr] : []));
   const names = ['api-1-1111111', 'api-1-2222222', 'api-1-3333333', 'api-1-4444444'].map((part) => `${id}-${part}`);
 
-  it('are told apart by their names, so that no deploy is a restart', async () => {
+  it('have names of their own, so that no deploy counts as a restart', async () => {
     for (const [index, name] of names.entries()) {
       startApi(name.slice(id.length + 1), `release${index}`);
       await until(`app_info{instance="${name}"}`, (seen) => seen.length === 1);

@@ -1,4 +1,4 @@
-/** What the role of the service is refused, whoever wrote the statement; and what keeps the schema from SQL by hand. */
+/** Statements that the role of the service may not run, and statements that the schema refuses from any role. */
 
 export const DENIED = '42501';
 export const CHECK = '23514';

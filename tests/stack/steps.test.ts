@@ -258,7 +258,7 @@ exec postgres -c unix_socket_directories=/tmp -c listen_addresses=127.0.0.1`;
       expect(docker(['logs', container])).not.toMatch(/second-password|first'pass|owner's/);
     });
 
-    it('is given to its owner as soon as nobody has its tables, and nothing of it before', async () => {
+    it('is given to its owner as a whole, as soon as no session locks its tables', async () => {
       const { name: container } = start('busy-database', images.postgres, server, environment);
       const input = { container, database: 'app_db', user: 'app', password: 'x', ownerPassword: 'y' };
       await roles({ ...input, readyWithinSeconds: 60 });

@@ -50,7 +50,7 @@ describeUnless(reason, 'a stack whose service owned its tables', () => {
     expect(lostWrites(outcomes, environment.sql(loansOf(load)))).toEqual([]);
   };
 
-  it('gets its roles by an ordinary up, and nobody notices', async () => {
+  it('gets its roles by an ordinary up, without a failed request', async () => {
     expect(owners()).toBe(USER);
     environment.replaceProgram();
     await underLoad(() => environment.up());

@@ -240,7 +240,7 @@ export const DEPLOYS = (() => {
 /** When the containers began that are replaced in place, or restarted: the seconds without them explain a gap. */
 const RESTARTS = `1000 * max by (component) (${CONTAINER_METRICS.startTime}{job="${JOBS.containers}",env=~"$env",component=~"gateway|database"})`;
 
-/** What people are called for, and what they are told. */
+/** Alerts that page people, and alerts that only inform them. */
 const FIRING = `max by (alertname, severity) (${PROMETHEUS_METRICS.alerts}{alertstate="firing",severity=~"critical|warning",env=~"$env|"})`;
 
 function annotations(): dashboard.AnnotationQueryBuilder[] {

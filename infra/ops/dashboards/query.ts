@@ -29,7 +29,7 @@ export function seriesOf(job: Job) {
       `rate(${select(name, ...matchers)}[$__rate_interval] offset ${offset})`,
     /** The rise in the range of the dashboard. */
     total: (name: string, ...matchers: readonly string[]) => `increase(${select(name, ...matchers)}[$__range])`,
-    /** No data while nothing happens, rather than NaN. @param by labels that are told apart */
+    /** No data while nothing happens, rather than NaN. @param by labels to group by */
     quantile: (q: number, histogram: string, by: readonly string[] = [], ...matchers: readonly string[]) =>
       `histogram_quantile(${q}, sum by (${[...by, 'le'].join(', ')}) (${rate(`${histogram}_bucket`, ...matchers)})) >= 0`,
   };
