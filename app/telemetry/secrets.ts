@@ -40,11 +40,16 @@ export function hasSecret(text: string): boolean {
   return withoutSecrets(text) !== text;
 }
 
+/** The longest path of the contract has less than 100 characters. */
+const LONGEST_PATH = 2_000;
+
 /**
  * The same for the path of a request, in which any long word is taken for a secret, and percent-encoding hides nothing.
- * A path without secrets stays as it is.
+ * A path without secrets stays as it is, but for what is beyond its first 2,000 characters.
  */
-export function pathWithoutSecrets(path: string): string {
+export function pathWithoutSecrets(whole: string): string {
+  // Before the patterns, which take time for each character.
+  const path = whole.length > LONGEST_PATH ? `${whole.slice(0, LONGEST_PATH)}...` : whole;
   let decoded = path;
   for (let time = 0; time < MOST_ENCODINGS && decoded.includes('%'); time++) decoded = decodeAscii(decoded);
   return maskPath(maskPath(decoded) === decoded ? path : decoded);
