@@ -200,7 +200,7 @@ describeUnless(reasonWithoutEngine() ?? reasonWithoutPulumi(), 'the exporters on
   it('read statistics of the database and none of its data', () => {
     const as = (statement: string) => environment.sql(`SET ROLE branchloans_monitor; ${statement}`);
     expect(as('SELECT count(*) > 0 FROM pg_stat_activity')).toContain('t');
-    expect(() => as('SELECT * FROM loans')).toThrow(/permission denied/);
+    expect(() => as('SELECT * FROM public.loans')).toThrow(/permission denied/);
     expect(
       environment
         .sql(
