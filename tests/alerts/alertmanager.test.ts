@@ -90,7 +90,10 @@ describeUnless(missingForContainers(['alertmanager']), 'a real Alertmanager', ()
   }, 60_000);
   afterEach(() => run('docker', ['rm', '--force', '--volumes', name]));
 
-  /** Posts alerts and waits until all are there: name -> whether it is held back. */
+  /**
+   * Posts alerts, at least one of which is held back, and waits until Alertmanager has judged all of them, which it does
+   * a moment after it shows them: two equal answers in a row. Name -> whether it is held back.
+   */
   async function heldBack(alerts: readonly Readonly<Record<string, string>>[]): Promise<Record<string, boolean>> {
     const body = JSON.stringify(alerts.map((labels) => ({ labels: { env: 'staging', ...labels } })));
     const headers = { 'content-type': 'application/json' };
@@ -99,11 +102,16 @@ describeUnless(missingForContainers(['alertmanager']), 'a real Alertmanager', ()
       [alertname, more['severity'], more['burn'], more['probe'], more['job'], more['mountpoint']]
         .filter(Boolean)
         .join(' ');
+    let before = '';
     return eventually(async () => {
       const posted = (await (await get(`${base}/api/v2/alerts`)).json()) as Posted[];
       if (posted.length < alerts.length || posted.some(({ status }) => status.state === 'unprocessed'))
         return undefined;
-      return Object.fromEntries(posted.map(({ labels, status }) => [key(labels), status.inhibitedBy.length > 0]));
+      const held = Object.fromEntries(posted.map(({ labels, status }) => [key(labels), status.inhibitedBy.length > 0]));
+      const answer = JSON.stringify(held);
+      const settled = answer === before && Object.values(held).includes(true);
+      before = answer;
+      return settled ? held : undefined;
     });
   }
 
