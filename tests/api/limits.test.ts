@@ -45,7 +45,7 @@ it('docs/LIMITS.md says what the code does', () => {
     '`borrower_id`': `${String(schemas.NewLoan!.properties!.borrower_id!.maxLength)} characters`,
     '`reason`': `${String(reason[0]!.maxLength)} characters`,
     'wait for a connection to the database, or for a shared statement': `${database.queueMs} ms expected, ${database.connectTimeoutMs} ms at most`,
-    'a statement': `${database.statementTimeoutMs} ms; ${database.statementTimeoutMs + 500} ms until it is heard of`,
+    'a statement': `${database.statementTimeoutMs} ms; ${database.statementTimeoutMs + 500} ms until the API gives up`,
   });
   for (const [, , , beyond = ''] of rows.slice(1)) {
     const [, status] = /^(\d{3}) /.exec(beyond) ?? [];
